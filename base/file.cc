@@ -1,0 +1,117 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace shoal {
+namespace {
+
+Status errno_status(const std::string& what) {
+  const int error = errno;
+  const Code code = error == ENOENT ? Code::kNotFound : Code::kUnavailable;
+  return {code, what + ": " + std::strerror(error)};
+}
+
+}  // namespace
+
+Result<File> File::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno_status("cannot open " + path);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) {
+    Status status = errno_status("cannot stat " + path);
+    ::close(fd);
+    return status;
+  }
+  if (!S_ISREG(info.st_mode)) {
+    ::close(fd);
+    return invalid_argument(path + " is not a regular file");
+  }
+  return File(fd, path, static_cast<uint64_t>(info.st_size));
+}
+
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), size_(other.size_) {}
+
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    path_ = std::move(other.path_);
+    size_ = other.size_;
+  }
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status File::read_at(uint64_t offset, std::span<uint8_t> out) const {
+  if (offset > size_ || out.size() > size_ - offset) {
+    return data_loss(path_ + ": read of " + std::to_string(out.size()) + " bytes at offset " +
+                     std::to_string(offset) + " runs past the end (" + std::to_string(size_) +
+                     " bytes)");
+  }
+  uint64_t done = 0;
+  while (done < out.size()) {
+    const ssize_t got =
+        ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_status("read of " + path_ + " at offset " + std::to_string(offset + done));
+    if (got == 0) {
+      return data_loss(path_ + " was truncated while being read: nothing at offset " +
+                       std::to_string(offset + done));
+    }
+    done += static_cast<uint64_t>(got);
+  }
+  return Status::ok();
+}
+
+void File::drop_cache(uint64_t offset, uint64_t bytes) const {
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+}
+
+Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) {
+  SHOAL_ASSIGN(File file, File::open(path));
+  if (file.size() > max_bytes) {
+    return invalid_argument(path + " has " + std::to_string(file.size()) + " bytes; at most " +
+                            std::to_string(max_bytes) + " are accepted");
+  }
+  std::string text(file.size(), '\0');
+  SHOAL_TRY(file.read_at(0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
+  return text;
+}
+
+Status write_file_atomically(const std::string& path, const std::string& text, unsigned mode) {
+  std::string temporary = path + ".XXXXXX";
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) return errno_status("cannot create a file beside " + path);
+  Status status;
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) {
+      status = errno_status("cannot write " + path);
+      break;
+    }
+    done += static_cast<size_t>(wrote);
+  }
+  if (status && ::fchmod(fd, mode) != 0) status = errno_status("cannot set the mode of " + path);
+  if (status && ::fsync(fd) != 0) status = errno_status("cannot write " + path);
+  ::close(fd);
+  if (status && ::rename(temporary.c_str(), path.c_str()) != 0) {
+    status = errno_status("cannot rename to " + path);
+  }
+  if (!status) ::unlink(temporary.c_str());
+  return status;
+}
+
+}  // namespace shoal

@@ -1,0 +1,43 @@
+// A read-only file with a known size; every read is bounded by it. pread, never mmap: a file
+// truncated under a mapping is a SIGBUS, a short pread is a Status.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/status.h"
+
+namespace shoal {
+
+class File {
+ public:
+  static Result<File> open(const std::string& path);
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File();
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }  // bytes, at open
+
+  // Fills `out` from byte `offset`, or an error naming path and offset. Thread-safe.
+  Status read_at(uint64_t offset, std::span<uint8_t> out) const;
+  // Tells the kernel the pages in [offset, offset+bytes) will not be needed again.
+  void drop_cache(uint64_t offset, uint64_t bytes) const;
+
+ private:
+  File(int fd, std::string path, uint64_t size) : fd_(fd), path_(std::move(path)), size_(size) {}
+  int fd_ = -1;
+  std::string path_;
+  uint64_t size_ = 0;
+};
+
+// The whole of a small text file; error if larger than `max_bytes`.
+Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
+
+// Writes `text` to `path` through a temporary file and a rename, with these permission bits.
+Status write_file_atomically(const std::string& path, const std::string& text, unsigned mode);
+
+}  // namespace shoal

@@ -1,0 +1,46 @@
+# Helpers every folder uses: one flag set, one way to declare a library and a test.
+find_package(Threads REQUIRED)
+
+find_program(SHOAL_CCACHE ccache)
+if(SHOAL_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${SHOAL_CCACHE})
+endif()
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+# -O2 with checks kept: SHOAL_CHECK guards memory, NDEBUG only drops the O(n) invariant walks.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+
+add_library(shoal_flags INTERFACE)
+# -ffp-contract=off: a sum must not depend on whether the compiler happened to fuse it
+# (batch invariance); kernels ask for fma explicitly.
+target_compile_options(shoal_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror
+                                             -ffp-contract=off -fno-math-errno)
+target_include_directories(shoal_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_link_libraries(shoal_flags INTERFACE Threads::Threads)
+if(SHOAL_SANITIZE)
+  add_compile_options(-fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${SHOAL_SANITIZE})
+  add_compile_definitions(SHOAL_SANITIZED=1)
+endif()
+
+# shoal_library(NAME SOURCES a.cc … [PUBLIC libs…] [PRIVATE libs…])
+function(shoal_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC shoal_flags ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# shoal_test(NAME SOURCES a.cc … LINK libs… [TIMEOUT s]): one GoogleTest program, run as one ctest.
+function(shoal_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE shoal_flags shoal_test_support ${ARG_LINK} GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+endfunction()
