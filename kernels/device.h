@@ -1,0 +1,241 @@
+// Device: the one interface between the model code and a processor. A CPU and a CUDA
+// implementation exist; nothing above kernels/ knows how either lays a weight out.
+//
+// Contract shared by all ops
+//  * Pointers named *_d or held in Buffer, Weight, Activations live in the device's address space;
+//    host code must not dereference them unless host_visible().
+//  * Ops are enqueued in call order on one stream; the CPU runs them at once. synchronize() waits.
+//  * One thread calls ops of one Device (the step loop). fill_weight() may be called from several
+//    threads for disjoint rows.
+//  * rows = tokens of the step. All matrices are row-major float32 unless said otherwise.
+//  * Batch invariance: what an op writes for one row depends on that row, the shape and the layout
+//    only, bit for bit — never on how many other rows there are, their order, or thread count.
+//  * Sizes are 64-bit; shapes that disagree are bugs and abort (SHOAL_CHECK), lack of memory is a
+//    Status.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "model/tensor_type.h"
+
+namespace shoal {
+
+// Zero-initialised memory of a device; freed with the object.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual void* data() = 0;
+  virtual uint64_t bytes() const = 0;
+  float* f32() { return static_cast<float*>(data()); }
+  int32_t* i32() { return static_cast<int32_t*>(data()); }
+};
+
+// Columns [first_col, first_col + cols) of a matrix whose file rows have `file_cols` features.
+// first_col and cols are multiples of 32 (the shard granularity) or cover the whole row.
+// The bytes given to fill_weight are the blocks that touch these columns:
+// blocks [first_col / B, ceil((first_col + cols) / B)), B = elements per block. Features of those
+// blocks outside [first_col, first_col + cols) are masked: they never contribute.
+struct WeightSlice {
+  TensorType type = TensorType::kF32;
+  int64_t rows = 0;       // output features of this shard; may be 0
+  int64_t cols = 0;       // input features of this shard; may be 0
+  int64_t first_col = 0;  // position of column 0 in the file row
+  int64_t file_cols = 0;  // length of the file row
+
+  int64_t first_block() const;
+  int64_t block_count() const;     // blocks per row that touch the slice
+  uint64_t slice_row_bytes() const;  // bytes per row as given to fill_weight
+};
+
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual const WeightSlice& slice() const = 0;
+  virtual uint64_t device_bytes() const = 0;
+};
+
+// Input rows of a matmul: float32 values and, where the device's kernels want them, int8 codes with
+// a float scale and sum per 32 features. Made once (by a norm, a gate, attention), read by many
+// matmuls.
+class Activations {
+ public:
+  virtual ~Activations() = default;
+  virtual int64_t max_rows() const = 0;
+  virtual int64_t cols() const = 0;
+};
+
+// y[r, 0..weight.rows) (+)= x[r, :] · weightᵀ (+ bias). out row stride is out_stride floats.
+struct MatmulTask {
+  const Weight* weight = nullptr;
+  const float* bias = nullptr;  // [weight.rows] or null
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  float out_scale = 1.0f;  // multiplies the product before the bias (NVFP4's per-tensor scale)
+};
+
+enum class RopePairing : uint8_t {
+  kNone,
+  kInterleaved,  // (x[2p], x[2p+1]): llama.cpp's NORM
+  kHalves,       // (x[p], x[p + dims/2]): NEOX
+};
+
+// What one step looks like to the attention ops. Arrays are device pointers, one entry per row
+// unless said otherwise.
+struct StepView {
+  int64_t rows = 0;
+  const int32_t* positions = nullptr;  // position of the row's token in its sequence
+  const int64_t* kv_slots = nullptr;   // where its K/V go: block × block_tokens + offset
+  const int32_t* sequences = nullptr;  // index of the row's sequence in block_tables
+  const int32_t* block_tables = nullptr;  // [sequences][table_stride] physical block ids
+  int64_t table_stride = 0;
+};
+
+enum class KvType : uint8_t { kF32, kF16 };
+
+// The K/V cache of one layer on this rank. Layout belongs to the device:
+// kv_layer_bytes() says how large `data` must be.
+struct KvLayer {
+  void* data = nullptr;
+  KvType type = KvType::kF16;
+  int64_t blocks = 0;
+  int64_t block_tokens = 0;  // tokens per block
+  int64_t kv_heads = 0;      // of this rank
+  int64_t head_dim = 0;
+};
+
+// Norms (optional), rope, and the write of K and V into the cache.
+struct AttentionInput {
+  float* q = nullptr;  // [rows, q_stride]: q_heads × head_dim; rotated in place
+  float* k = nullptr;  // [rows, kv_stride]
+  float* v = nullptr;  // [rows, kv_stride]
+  int64_t q_heads = 0;
+  int64_t q_stride = 0;
+  int64_t kv_stride = 0;
+  const float* q_norm = nullptr;  // [head_dim] RMSNorm weight per head before rope, or null
+  const float* k_norm = nullptr;
+  float norm_eps = 0;
+  RopePairing rope = RopePairing::kNone;
+  int64_t rope_dims = 0;                // features of each head that rotate; even
+  const float* inv_freq = nullptr;      // [rope_dims / 2] radians per position
+  float rope_magnitude = 1.0f;          // multiplies cos and sin (YaRN)
+};
+
+// Causal attention of each row over positions [visible start, its own] of its sequence.
+struct AttentionSpec {
+  int64_t q_heads = 0;        // of this rank
+  int64_t first_q_head = 0;   // global index of the rank's first query head
+  int64_t first_kv_head = 0;  // global index of the rank's first KV head
+  int64_t group = 1;          // query heads per KV head, global
+  float scale = 1.0f;
+  int64_t window = 0;         // > 0: row i sees j with i − j < window
+  int64_t chunk = 0;          // > 0: row i sees j ≥ ⌊i / chunk⌋ · chunk
+  float softcap = 0;          // > 0: s = cap · tanh(s / cap)
+  const float* sinks = nullptr;  // [q_heads] extra logits of this rank's heads, or null
+};
+
+enum class GateKind : uint8_t { kSilu, kGeluTanh };
+
+// Per-row sampling instructions; see kernels/body/sampling.h for the rule.
+struct TokenBias {  // one entry per token id of this rank's vocabulary slice that needs a change
+  int32_t id = 0;
+  int32_t output_count = 0;  // times generated so far (presence, frequency)
+  bool seen = false;         // in prompt or output (repetition)
+  float bias = 0;            // logit_bias
+};
+
+struct SampleRow {
+  float temperature = 1.0f;  // 0: greedy
+  float presence = 0, frequency = 0, repetition = 1.0f;
+  uint64_t seed = 0;
+  uint32_t choice = 0;
+  uint32_t position = 0;  // position of the token being sampled
+  int32_t top_logprobs = -1;     // raw candidates wanted; −1: no logprob either
+  int32_t shaped_candidates = 0;  // candidates wanted after penalties and temperature
+  int32_t probe_id = -1;  // a token whose raw logit is wanted, or −1
+  std::span<const TokenBias> biases;  // host memory
+};
+
+struct Candidate {
+  int32_t id = -1;  // global token id; −1 pads short lists
+  float value = 0;
+};
+
+// What one rank knows of one row after looking at its vocabulary slice [first_id, first_id + n).
+// value ties go to the lowest id. `shaped` = (logit with penalties and bias) ÷ temperature
+// (temperature 0: not divided).
+struct LocalSample {
+  Candidate best;              // argmax of shaped + Gumbel(seed, choice, position, id); greedy: of shaped
+  float raw_max = 0;           // max and Σ exp(raw − raw_max) over the slice
+  double raw_sum = 0;
+  float shaped_max = 0;
+  double shaped_sum = 0;
+  std::vector<Candidate> raw_top;     // by raw logit, descending
+  std::vector<Candidate> shaped_top;  // by shaped value, descending
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::string describe() const = 0;  // "cpu: 2 threads, AVX-512 VNNI"
+  virtual bool host_visible() const = 0;     // may the host dereference device pointers?
+  virtual uint64_t free_memory() const = 0;  // bytes available for allocate() now, estimated
+
+  // ---- memory
+  virtual Result<std::unique_ptr<Buffer>> allocate(uint64_t bytes, const std::string& what) = 0;
+  virtual void copy_to_device(void* to, const void* from, uint64_t bytes) = 0;
+  virtual void copy_to_host(void* to, const void* from, uint64_t bytes) = 0;
+  virtual Status synchronize(TimePoint deadline) = 0;
+
+  // ---- weights
+  virtual Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
+                                                        const std::string& name) = 0;
+  // `rows` holds slice_row_bytes() × n bytes for rows [first_row, first_row + n), file layout.
+  virtual Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) = 0;
+  virtual Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows,
+                                                                  int64_t cols) = 0;
+
+  // ---- ops
+  // out[r, 0..cols) = row ids[r] − first_id of the table, or zeros if not in this slice.
+  virtual void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
+                     float* out) = 0;
+  // h[r, :] += delta[r, :] + bias (either may be null); out[i, :] = RMSNorm(h[row_index[i], :]) · w.
+  // row_index (device, out_rows entries) may be null: then out_rows = rows, in order.
+  virtual void residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
+                                 int64_t cols, const float* weight, float eps,
+                                 const int32_t* row_index, int64_t out_rows, Activations& out) = 0;
+  // Makes Activations from float rows (stride x_stride).
+  virtual void load_activations(const float* x, int64_t x_stride, int64_t rows,
+                                Activations& out) = 0;
+  // All tasks read the same input; devices may fuse them.
+  virtual void matmul(std::span<const MatmulTask> tasks, const Activations& x, int64_t rows) = 0;
+  // out[r, i] = gate(x·gateᵀ + gate_bias)[i] · (x·upᵀ + up_bias)[i].
+  virtual void gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
+                            const Activations& x, int64_t rows, Activations& out) = 0;
+
+  virtual uint64_t kv_layer_bytes(const KvLayer& shape) const = 0;
+  virtual void store_kv(const AttentionInput& input, const StepView& step, const KvLayer& kv) = 0;
+  // out[r, head × head_dim + i]; q as left by store_kv.
+  virtual void attention(const float* q, int64_t q_stride, const AttentionSpec& spec,
+                         const StepView& step, const KvLayer& kv, Activations& out) = 0;
+
+  // One LocalSample per row of logits [rows, vocab] (row stride logits_stride); overwrites logits.
+  virtual void sample_local(float* logits, int64_t logits_stride, int64_t vocab, int64_t first_id,
+                            std::span<const SampleRow> rows, std::span<LocalSample> out) = 0;
+};
+
+struct CpuOptions {
+  int threads = 0;                   // 0: one per core this process may run on, minus none
+  std::vector<int> cores;            // pin thread i to cores[i]; empty: not pinned
+  bool int8_activations = true;      // false: float activations for every type (reference path)
+  std::string isa;                   // "", "generic", "avx2", "avx512vnni": force a kernel set
+};
+Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options);
+
+}  // namespace shoal
