@@ -1,0 +1,209 @@
+// What coordinator and workers say to each other, as plain structs. wire/codec.h turns them into
+// protobuf bytes and back and validates every field on the way in (one validator, every message):
+// code behind it may trust ranges, sizes and enums, never more than that.
+//
+// Delivery is FIFO per direction while a connection lives. Everything carries the plan epoch; the
+// receiver drops what belongs to an older one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace shoal::wire {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+
+// Bounds the validator enforces, each with its reason.
+inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
+inline constexpr uint32_t kMaxWorld = 64;                // more hosts than one group can profit from
+inline constexpr uint32_t kMaxSlots = 4096;              // sequences alive on a worker
+inline constexpr uint32_t kMaxRowsPerStep = 8192;        // tokens in one step
+inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
+inline constexpr uint32_t kMaxTopLogprobs = 64;
+inline constexpr uint32_t kMaxLogitBias = 1024;
+inline constexpr uint32_t kMaxString = 4096;             // names, reasons, paths
+inline constexpr uint32_t kMaxStoreValue = 1u << 20;     // rendezvous blobs
+
+// ---------------------------------------------------------------- worker → coordinator
+
+struct Hello {
+  uint32_t protocol_version = kProtocolVersion;
+  std::string build;         // "shoal 0.1.0"
+  uint64_t incarnation = 0;  // random per process start: a restarted worker is a new one
+  std::string name;          // from the worker's configuration; unique in the cluster
+  std::string host_id;       // equal on workers that share /dev/shm
+  std::string host_name;
+  std::string device_kind;   // "cpu", "cuda"
+  std::string device;        // description for people
+  uint64_t memory_bytes = 0;  // free for weights, KV and scratch
+  uint32_t threads = 0;
+  std::string data_address;  // where its data plane can be reached: an IP address, may be empty
+  std::string model_digest;  // of weights it still holds, or empty
+  int64_t pid = 0;
+};
+
+struct LoadProgress {
+  uint64_t epoch = 0;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+};
+
+struct Ready {  // weights, KV and collective are up; steps of this epoch may come
+  uint64_t epoch = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t scratch_bytes = 0;
+  double load_seconds = 0;
+};
+
+struct Failed {  // the plan of this epoch cannot go on here
+  uint64_t epoch = 0;
+  bool permanent = false;  // false: trying again (a new epoch) may help; true: bad file, no memory …
+  std::string message;
+};
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+};
+
+struct RowResult {
+  uint32_t slot = 0;
+  uint32_t generation = 0;  // NewSequence::generation: tells a slot's old user from its new one
+  int32_t token = 0;
+  float logprob = 0;              // of `token`, unmodified logits
+  std::vector<TokenLogprob> top;  // sorted, best first
+};
+
+struct StepStats {
+  double forward_seconds = 0;
+  double collective_seconds = 0;
+  double wait_seconds = 0;    // of it, waiting for peers
+  double sample_seconds = 0;
+};
+
+struct StepResult {
+  uint64_t epoch = 0;
+  uint64_t step = 0;
+  std::vector<RowResult> rows;  // rank 0 only: its tokens are authoritative; others acknowledge
+  StepStats stats;
+};
+
+struct WorkerHeartbeat {
+  uint64_t epoch = 0;
+  uint64_t last_step = 0;       // last step completed
+  uint64_t resident_bytes = 0;  // RSS
+  bool busy = false;            // a step is running or a load is in progress
+};
+
+struct Goodbye {
+  std::string reason;
+};
+
+// ---------------------------------------------------------------- coordinator → worker
+
+enum class CollectiveEngine : uint8_t { kNone, kShm, kGloo };
+enum class KvPrecision : uint8_t { kF16, kF32 };
+
+struct Assign {  // the plan: what this worker is in epoch `epoch`
+  uint64_t epoch = 0;
+  uint32_t rank = 0;
+  uint32_t world = 1;
+  std::vector<double> shares;  // [world]
+  std::string model_path;
+  std::string model_digest;  // refuse a file that differs
+  KvPrecision kv = KvPrecision::kF16;
+  uint32_t kv_blocks = 0;
+  uint32_t block_tokens = 0;
+  uint32_t max_rows = 0;        // per step
+  uint32_t max_slots = 0;
+  uint32_t max_sequence_tokens = 0;
+  CollectiveEngine engine = CollectiveEngine::kNone;
+  std::string segment;          // shm name
+  bool int8_activations = true;
+  double step_timeout_seconds = 0;  // a step's collectives give up after this
+  double form_timeout_seconds = 0;  // for the collective to connect
+};
+
+struct SamplingParams {
+  float temperature = 1.0f;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  int32_t top_k = 0;  // 0: off
+  float presence = 0, frequency = 0, repetition = 1.0f;
+  int32_t top_logprobs = -1;  // −1: no logprobs; 0: of the sampled token only
+  std::vector<std::pair<int32_t, float>> logit_bias;
+};
+
+struct NewSequence {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  std::vector<int32_t> tokens;    // prompt, then what was already emitted (after a preemption)
+  uint32_t prompt_tokens = 0;     // how many of `tokens` are prompt; penalties tell them apart
+  uint64_t seed = 0;
+  uint32_t choice = 0;
+  SamplingParams sampling;
+};
+
+struct BlockAppend {
+  uint32_t slot = 0;
+  std::vector<uint32_t> blocks;  // appended to the slot's block table
+};
+
+// `count` consecutive tokens of a slot, starting at `position`. A decode row is count = 1 with the
+// token the slot sampled last; the coordinator need not know it yet.
+struct RowGroup {
+  uint32_t slot = 0;
+  uint32_t position = 0;
+  uint32_t count = 1;
+  bool sample = false;  // sample from the last of these rows
+};
+
+// Applied in this order: ended, started, appended, rows.
+struct Step {
+  uint64_t epoch = 0;
+  uint64_t step = 0;  // 1, 2, 3 … within the epoch
+  std::vector<uint32_t> ended;
+  std::vector<NewSequence> started;
+  std::vector<BlockAppend> appended;
+  std::vector<RowGroup> rows;
+};
+
+struct CoordinatorHeartbeat {
+  uint64_t epoch = 0;
+};
+
+struct Abort {  // give up this epoch: stop steps and collectives, keep weights, wait for an Assign
+  uint64_t epoch = 0;
+  std::string reason;
+};
+
+struct Refused {  // hello not accepted (version, name clash, wrong model …); the worker exits
+  std::string reason;
+};
+
+struct Shutdown {
+  std::string reason;
+};
+
+// ---------------------------------------------------------------- both directions: rendezvous
+
+struct StoreSet {
+  uint64_t epoch = 0;
+  std::string key;
+  std::string value;
+};
+struct StoreGet {  // answered with StoreSet as soon as the key exists
+  uint64_t epoch = 0;
+  std::string key;
+};
+
+using Message =
+    std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat, Goodbye, Assign, Step,
+                 CoordinatorHeartbeat, Abort, Refused, Shutdown, StoreSet, StoreGet>;
+
+}  // namespace shoal::wire
