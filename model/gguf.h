@@ -83,13 +83,14 @@ struct GgufValue {
 };
 
 struct TensorInfo {
-  std::string name;                        // 1..63 bytes, no control characters
-  TensorType type = TensorType::kF32;      // a storable type
-  std::array<uint64_t, 4> dims{1, 1, 1, 1};  // dims[0] varies fastest (the row length); unused ones are 1
-  int n_dims = 0;                          // 1..4
-  uint64_t bytes = 0;                      // of the data: rows back to back
-  uint32_t part = 0;                       // index into parts()
-  uint64_t file_offset = 0;                // absolute in that part
+  std::string name;                    // 1..63 bytes, no control characters
+  TensorType type = TensorType::kF32;  // a storable type
+  std::array<uint64_t, 4> dims{1, 1, 1,
+                               1};  // dims[0] varies fastest (the row length); unused ones are 1
+  int n_dims = 0;                   // 1..4
+  uint64_t bytes = 0;               // of the data: rows back to back
+  uint32_t part = 0;                // index into parts()
+  uint64_t file_offset = 0;         // absolute in that part
   uint64_t elements() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
   uint64_t rows() const { return dims[1] * dims[2] * dims[3]; }
 };
@@ -109,7 +110,7 @@ struct GgufLimits {
   static constexpr uint64_t kMaxTensors = 1 << 20;
   static constexpr uint64_t kMaxKeyBytes = 65535;
   static constexpr uint64_t kMaxTensorNameBytes = 63;
-  static constexpr uint64_t kMaxStringBytes = 4 << 20;       // chat templates are the longest
+  static constexpr uint64_t kMaxStringBytes = 4 << 20;          // chat templates are the longest
   static constexpr uint64_t kMaxTokenizerJsonBytes = 64 << 20;  // tokenizer.huggingface.json
   static constexpr uint64_t kMaxArrayStringBytes = 1 << 20;
   static constexpr uint64_t kMaxArrayElements = 1 << 24;
@@ -164,7 +165,8 @@ class GgufFile {
   Result<std::optional<double>> find_float(std::string_view key) const;
   Result<std::optional<bool>> find_bool(std::string_view key) const;
   Result<std::optional<std::string_view>> find_string(std::string_view key) const;
-  Result<std::optional<std::vector<std::string_view>>> find_string_array(std::string_view key) const;
+  Result<std::optional<std::vector<std::string_view>>> find_string_array(
+      std::string_view key) const;
   Result<std::optional<std::vector<float>>> find_float_array(std::string_view key) const;
   Result<std::optional<std::vector<int64_t>>> find_int_array(std::string_view key) const;
   Result<std::optional<std::vector<uint64_t>>> find_uint_per_layer(std::string_view key, uint64_t n,

@@ -16,17 +16,17 @@ struct ForeignType {
 
 // Ids that mainline once used. 36 is also BitNet's I2_S in ik_llama.cpp.
 constexpr ForeignType kRemoved[] = {
-    {4, "Q4_2"},         {5, "Q4_3"},        {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},
-    {33, "Q4_0_8_8"},    {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
+    {4, "Q4_2"},      {5, "Q4_3"},        {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},
+    {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
 };
 
 // Private to ik_llama.cpp (shared/facts/gguf.md section 2.7).
 constexpr ForeignType kIk[] = {
-    {97, "Q8_0_X4"}, {98, "Q8_1_X4"}, {99, "Q8_2_X4"}, {133, "Q6_0"},   {134, "IQ1_BN"},
-    {135, "IQ2_BN"}, {136, "Q8_K64"}, {137, "IQ2_K"},  {138, "IQ3_K"},  {139, "IQ4_K"},
-    {140, "IQ5_K"},  {141, "IQ6_K"},  {144, "IQ4_KS"}, {145, "IQ2_KS"}, {146, "IQ4_KSS"},
+    {97, "Q8_0_X4"}, {98, "Q8_1_X4"}, {99, "Q8_2_X4"}, {133, "Q6_0"},    {134, "IQ1_BN"},
+    {135, "IQ2_BN"}, {136, "Q8_K64"}, {137, "IQ2_K"},  {138, "IQ3_K"},   {139, "IQ4_K"},
+    {140, "IQ5_K"},  {141, "IQ6_K"},  {144, "IQ4_KS"}, {145, "IQ2_KS"},  {146, "IQ4_KSS"},
     {147, "Q8_K16"}, {148, "Q8_K32"}, {149, "Q8_KR8"}, {150, "Q8_K128"}, {151, "Q8_KV"},
-    {152, "IQ5_KS"}, {153, "IQ2_KT"}, {154, "IQ3_KT"}, {155, "IQ4_KT"}, {156, "IQ3_KS"},
+    {152, "IQ5_KS"}, {153, "IQ2_KT"}, {154, "IQ3_KT"}, {155, "IQ4_KT"},  {156, "IQ3_KS"},
     {157, "IQ2_KL"}, {158, "IQ1_KT"},
 };
 
@@ -46,8 +46,9 @@ std::string_view repack_base(uint32_t id) {
 
 uint64_t row_bytes(TensorType type, uint64_t n) {
   const TensorTypeTraits& t = traits(type);
-  SHOAL_CHECK(n % t.block_elems == 0, fmt::format("a row of {} elements is not whole {} blocks of {}",
-                                                  n, t.name, t.block_elems));
+  SHOAL_CHECK(
+      n % t.block_elems == 0,
+      fmt::format("a row of {} elements is not whole {} blocks of {}", n, t.name, t.block_elems));
   uint64_t bytes = 0;
   SHOAL_CHECK(!__builtin_mul_overflow(n / t.block_elems, uint64_t{t.block_bytes}, &bytes),
               fmt::format("a row of {} elements", n));
@@ -80,9 +81,9 @@ Result<uint64_t> tensor_bytes(TensorType type, std::span<const uint64_t> dims) {
 Result<TensorType> tensor_type_from_id(uint32_t id) {
   if (id < kTensorTypeIds && kTensorTypes[id].block_elems != 0) {
     if (kTensorTypes[id].storable) return static_cast<TensorType>(id);
-    return unsupported(fmt::format(
-        "tensor type {} ({}) is an activation format and cannot be stored in a file", id,
-        kTensorTypes[id].name));
+    return unsupported(
+        fmt::format("tensor type {} ({}) is an activation format and cannot be stored in a file",
+                    id, kTensorTypes[id].name));
   }
   if (const auto* found = std::ranges::find(kRemoved, id, &ForeignType::id);
       found != std::end(kRemoved)) {
