@@ -17,8 +17,8 @@ class GgufFile;
 
 enum class RopeStyle : uint8_t { kNone, kInterleaved, kHalves };  // NORM, NEOX in llama.cpp's words
 
-// Angles are linear in the position, so scaling (linear, YaRN, per-pair factors) folds into one table
-// of inverse frequencies: rope_inverse_frequencies().
+// Angles are linear in the position, so scaling (linear, YaRN, per-pair factors) folds into one
+// table of inverse frequencies: rope_inverse_frequencies().
 struct RopeSpec {
   RopeStyle style = RopeStyle::kNone;
   int64_t dims = 0;  // features of a head that rotate; even
@@ -30,7 +30,8 @@ struct RopeSpec {
   float magnitude = 1.0f;  // multiplies cos and sin
 };
 
-// Radians per position of each pair, dims/2 of them. `factors` (rope_freqs.weight) divides, or is empty.
+// Radians per position of each pair, dims/2 of them. `factors` (rope_freqs.weight) divides, or is
+// empty.
 std::vector<float> rope_inverse_frequencies(const RopeSpec& rope, std::span<const float> factors);
 
 enum class GateFunction : uint8_t { kSilu, kGeluTanh };
@@ -59,9 +60,21 @@ struct LayerSpec {
 
 // Where a tensor goes in the forward pass.
 enum class Role : uint8_t {
-  kTokenEmbedding, kOutputNorm, kOutput, kRopeFactors,
-  kAttnNorm, kAttnQ, kAttnK, kAttnV, kAttnOut, kAttnQNorm, kAttnKNorm,
-  kFfnNorm, kFfnGate, kFfnUp, kFfnDown,
+  kTokenEmbedding,
+  kOutputNorm,
+  kOutput,
+  kRopeFactors,
+  kAttnNorm,
+  kAttnQ,
+  kAttnK,
+  kAttnV,
+  kAttnOut,
+  kAttnQNorm,
+  kAttnKNorm,
+  kFfnNorm,
+  kFfnGate,
+  kFfnUp,
+  kFfnDown,
 };
 
 // How tensor parallelism cuts it (docs/parallelism.md).
@@ -84,7 +97,8 @@ struct TensorDecl {
   std::string name;   // in the file
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t first_row = 0;  // of the file's tensor
+  int64_t first_row = 0;     // of the file's tensor
+  std::string scale_name{};  // companion tensor of one float that multiplies the product, or empty
   Split split = Split::kReplicated;
 };
 
@@ -99,8 +113,9 @@ struct ModelSpec {
   bool tied_output = false;
   float embedding_scale = 1.0f;
   float final_softcap = 0;
-  std::vector<LayerSpec> layer;      // [layers]
-  std::vector<TensorDecl> tensors;   // everything the forward pass reads; optional ones only if present
+  std::vector<LayerSpec> layer;  // [layers]
+  std::vector<TensorDecl>
+      tensors;  // everything the forward pass reads; optional ones only if present
 
   uint64_t parameters() const;  // sum over tensors
   const TensorDecl* find(Role role, int layer, bool bias = false) const;

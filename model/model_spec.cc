@@ -1,0 +1,94 @@
+#include "model/model_spec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/check.h"
+#include "model/arch/arch.h"
+#include "model/gguf.h"
+
+namespace shoal {
+namespace {
+
+struct Architecture {
+  const char* name;  // general.architecture
+  Result<ModelSpec> (*read)(const ArchMetadata&);
+};
+
+constexpr Architecture kArchitectures[] = {
+    {"llama", read_llama},
+    {"qwen2", read_qwen2},
+    {"qwen3", read_qwen3},
+};
+
+// YaRN's ramp: 1 where a pair keeps its angle (extrapolation), 0 where it is interpolated.
+// Peng et al. 2023, "YaRN", equations 22–23 with the pair index as the ramp's coordinate.
+double yarn_keep(const RopeSpec& rope, int64_t pair) {
+  const auto correction = [&](double beta) {
+    return static_cast<double>(rope.dims) *
+           std::log(static_cast<double>(rope.original_context) / (2 * std::numbers::pi * beta)) /
+           (2 * std::log(static_cast<double>(rope.base)));
+  };
+  const double low = std::max(0.0, std::floor(correction(rope.yarn_beta_fast)));
+  const double high =
+      std::min(static_cast<double>(rope.dims - 1), std::ceil(correction(rope.yarn_beta_slow)));
+  const double y = (static_cast<double>(pair) - low) / std::max(0.001, high - low);
+  return 1.0 - std::clamp(y, 0.0, 1.0);
+}
+
+}  // namespace
+
+std::vector<float> rope_inverse_frequencies(const RopeSpec& rope, std::span<const float> factors) {
+  SHOAL_CHECK(factors.empty() || static_cast<int64_t>(factors.size()) == rope.dims / 2,
+              "rope factors of another size");
+  std::vector<float> frequencies;
+  for (int64_t p = 0; p < rope.dims / 2; ++p) {
+    double theta = std::pow(static_cast<double>(rope.base),
+                            -2.0 * static_cast<double>(p) / static_cast<double>(rope.dims));
+    if (!factors.empty()) theta /= static_cast<double>(factors[static_cast<size_t>(p)]);
+    const double interpolated = theta * static_cast<double>(rope.frequency_scale);
+    const double keep = rope.yarn ? yarn_keep(rope, p) : 0.0;
+    frequencies.push_back(static_cast<float>(interpolated * (1 - keep) + theta * keep));
+  }
+  return frequencies;
+}
+
+uint64_t ModelSpec::parameters() const {
+  uint64_t total = 0;
+  for (const TensorDecl& tensor : tensors) {
+    if (tensor.role == Role::kOutput && tied_output) continue;
+    total += static_cast<uint64_t>(tensor.rows) * static_cast<uint64_t>(tensor.cols);
+  }
+  return total;
+}
+
+const TensorDecl* ModelSpec::find(Role role, int at, bool bias) const {
+  for (const TensorDecl& tensor : tensors) {
+    if (tensor.role == role && tensor.layer == at && tensor.bias == bias) return &tensor;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> supported_architectures() {
+  std::vector<std::string> names;
+  for (const Architecture& architecture : kArchitectures) names.push_back(architecture.name);
+  return names;
+}
+
+Result<ModelSpec> read_model_spec(const GgufFile& file) {
+  if (!file.has("general.architecture")) {
+    return not_found("key 'general.architecture' is missing: not a model file");
+  }
+  SHOAL_ASSIGN(const std::string_view found, file.get_string("general.architecture"));
+  const std::string name(found);
+  std::string known;
+  for (const Architecture& architecture : kArchitectures) {
+    if (name == architecture.name) return architecture.read(ArchMetadata(file, name));
+    known += (known.empty() ? "" : ", ") + std::string(architecture.name);
+  }
+  return unsupported("architecture '" + name + "' (key 'general.architecture') is not supported; " +
+                     "supported: " + known);
+}
+
+}  // namespace shoal
