@@ -1,0 +1,191 @@
+#include "worker/agent.h"
+
+#include <unistd.h>
+
+#include <thread>
+
+#include <fmt/core.h>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "worker/host_info.h"
+
+namespace shoal {
+namespace {
+
+// Steps the coordinator may have in flight (two), plans, and room for both to be late.
+constexpr size_t kQueuedJobs = 64;
+
+bool may_be_tried_again(const Status& error) {
+  return error.code() == Code::kUnavailable || error.code() == Code::kDeadlineExceeded ||
+         error.code() == Code::kCancelled;
+}
+
+}  // namespace
+
+Agent::Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device)
+    : options_(options),
+      link_(link),
+      device_(device),
+      incarnation_(random_seed()),
+      store_(link),
+      rank_(device),
+      jobs_(kQueuedJobs) {}
+
+Agent::~Agent() { jobs_.close(); }
+
+void Agent::say_hello() {
+  wire::Hello hello;
+  hello.build = options_.build;
+  hello.incarnation = incarnation_;
+  hello.name = options_.name;
+  hello.host_id = host_identity();
+  hello.host_name = host_name();
+  hello.device_kind = options_.device_kind;
+  hello.device = device_.describe();
+  hello.memory_bytes = device_.free_memory();
+  hello.threads = options_.threads;
+  hello.data_address = options_.data_address;
+  hello.model_digest = rank_.held_digest();
+  hello.pid = ::getpid();
+  if (Status status = link_.send(hello); !status) log_debug("hello not sent: " + status.message());
+}
+
+void Agent::heartbeat_if_due(TimePoint now) {
+  if (now - last_heartbeat_ < options_.heartbeat) return;
+  last_heartbeat_ = now;
+  if (!welcome_) {
+    say_hello();
+    return;
+  }
+  wire::WorkerHeartbeat beat;
+  beat.epoch = epoch_.load();
+  beat.last_step = last_step_.load();
+  beat.resident_bytes = resident_bytes();
+  beat.busy = busy_.load();
+  (void)link_.send(beat);  // a lost heartbeat is what the coordinator's deadline is for
+}
+
+void Agent::report_progress(TimePoint now) {
+  if (!loading_.load() || now - last_progress_ < std::chrono::milliseconds(200)) return;
+  last_progress_ = now;
+  (void)link_.send(wire::LoadProgress{epoch_.load(), bytes_done_.load(), bytes_total_.load()});
+}
+
+void Agent::give_up(const std::string& reason) {
+  const uint64_t epoch = epoch_.load();
+  stop_loading_.store(true);
+  store_.cancel();
+  rank_.abort(epoch, reason);
+}
+
+void Agent::handle(const wire::Assign& plan) {
+  if (plan.epoch <= epoch_.load()) return;
+  give_up(fmt::format("plan epoch {} replaces {}", plan.epoch, epoch_.load()));
+  epoch_.store(plan.epoch);
+  last_step_.store(0);
+  store_.begin_epoch(plan.epoch);
+  if (!jobs_.try_push(plan)) report_failure(plan.epoch, unavailable("the worker's job queue is full"));
+}
+
+void Agent::handle(const wire::Step& step) {
+  if (step.epoch != epoch_.load()) return;
+  if (!jobs_.try_push(step)) report_failure(step.epoch, unavailable("too many steps in flight"));
+}
+
+Status Agent::run() {
+  std::thread compute([this] { compute_loop(); });
+  Status result;
+  while (!stopping_.load()) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    if (welcome_ && now - heard_ > options_.coordinator_silence) {
+      log_warn("the coordinator is silent; keeping the weights and introducing myself again");
+      give_up("the coordinator is silent");
+      welcome_ = false;
+    }
+    heartbeat_if_due(now);
+    report_progress(now);
+    const auto message = link_.receive(std::chrono::milliseconds(50));
+    if (!message) continue;
+    heard_ = std::chrono::steady_clock::now();
+    welcome_ = true;
+    if (const auto* plan = std::get_if<wire::Assign>(&*message)) {
+      handle(*plan);
+    } else if (const auto* step = std::get_if<wire::Step>(&*message)) {
+      handle(*step);
+    } else if (const auto* value = std::get_if<wire::StoreSet>(&*message)) {
+      store_.deliver(*value);
+    } else if (const auto* abort = std::get_if<wire::Abort>(&*message)) {
+      if (abort->epoch == epoch_.load()) give_up(abort->reason);
+    } else if (const auto* refused = std::get_if<wire::Refused>(&*message)) {
+      result = failed_precondition("the coordinator refused this worker: " + refused->reason);
+      break;
+    } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&*message)) {
+      log_info("shutting down: " + shutdown->reason);
+      break;
+    }
+  }
+  stopping_.store(true);
+  (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
+  give_up("the worker stops");
+  jobs_.close();
+  compute.join();
+  return result;
+}
+
+void Agent::compute_loop() {
+  while (!stopping_.load()) {
+    auto job = jobs_.pop(std::chrono::milliseconds(100));
+    if (!job) continue;
+    busy_.store(true);
+    if (const auto* plan = std::get_if<wire::Assign>(&*job)) {
+      take_plan(*plan);
+    } else {
+      run_step(std::get<wire::Step>(*job));
+    }
+    busy_.store(false);
+  }
+  rank_.leave();
+}
+
+void Agent::take_plan(const wire::Assign& plan) {
+  if (plan.epoch != epoch_.load()) return;
+  bytes_done_.store(0);
+  bytes_total_.store(0);
+  stop_loading_.store(false);
+  // The newest plan may have arrived between the check and the reset above.
+  if (plan.epoch != epoch_.load()) return;
+  loading_.store(true);
+  Rank::FormOptions options;
+  options.load = {options_.load_threads, &bytes_done_, &bytes_total_, &stop_loading_};
+  options.store = &store_;
+  options.data_address = options_.data_address;
+  auto ready = rank_.form(plan, options);
+  loading_.store(false);
+  if (!ready) return report_failure(plan.epoch, ready.status());
+  log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s", plan.rank,
+                       plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
+                       static_cast<double>(ready->kv_bytes) / (1 << 30), ready->load_seconds));
+  (void)link_.send(*ready);
+}
+
+void Agent::run_step(const wire::Step& step) {
+  if (step.epoch != epoch_.load()) return;
+  auto result = rank_.run(step);
+  if (!result) {
+    rank_.leave();
+    return report_failure(step.epoch, result.status().annotate(fmt::format("step {}", step.step)));
+  }
+  last_step_.store(step.step);
+  if (Status sent = link_.send(*result); !sent) {
+    log_warn(fmt::format("result of step {} not sent: {}", step.step, sent.message()));
+  }
+}
+
+void Agent::report_failure(uint64_t epoch, const Status& error) {
+  if (epoch != epoch_.load()) return;  // a newer plan is on its way: nobody waits for this one
+  log_error(error.message());
+  (void)link_.send(wire::Failed{epoch, !may_be_tried_again(error), error.message()});
+}
+
+}  // namespace shoal

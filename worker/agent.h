@@ -1,0 +1,83 @@
+// The worker process: introduces itself to the coordinator, takes a plan, loads its shard, runs steps
+// until told otherwise. Two threads: control (this class's run(): messages, heartbeats, aborts) and
+// compute (loading, forming the group, steps). Heartbeats go on while the compute thread works, and an
+// abort reaches a collective that waits.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/bounded_queue.h"
+#include "base/status.h"
+#include "kernels/device.h"
+#include "parallel/collective.h"
+#include "wire/link.h"
+#include "worker/rank.h"
+#include "worker/store_client.h"
+
+namespace shoal {
+
+struct AgentOptions {
+  std::string name;          // unique in the cluster
+  std::string build;         // version string for the hello
+  std::string data_address;  // IP address of the data plane, or empty
+  std::string device_kind = "cpu";
+  uint32_t threads = 0;
+  int load_threads = 2;
+  Duration heartbeat = std::chrono::milliseconds(250);
+  // Silence of the coordinator after which the current epoch is given up and hellos start again.
+  // Longer than a coordinator takes to restart; weights stay.
+  Duration coordinator_silence = std::chrono::seconds(5);
+};
+
+class Agent {
+ public:
+  // `link` and `device` outlive the agent.
+  Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device);
+  ~Agent();
+
+  // Serves until stop() (ok), or the coordinator's Shutdown (ok) or Refused (an error).
+  Status run();
+  // Thread- and signal-handler-safe.
+  void stop() { stopping_.store(true); }
+
+ private:
+  using Job = std::variant<wire::Assign, wire::Step>;
+
+  void say_hello();
+  void heartbeat_if_due(TimePoint now);
+  void handle(const wire::Assign& plan);
+  void handle(const wire::Step& step);
+  void give_up(const std::string& reason);
+  void compute_loop();
+  void take_plan(const wire::Assign& plan);
+  void run_step(const wire::Step& step);
+  void report_failure(uint64_t epoch, const Status& error);
+  void report_progress(TimePoint now);
+
+  const AgentOptions options_;
+  wire::WorkerLink& link_;
+  Device& device_;
+  const uint64_t incarnation_;
+  StoreClient store_;
+  Rank rank_;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> epoch_{0};      // the newest plan; jobs of older ones are dropped
+  std::atomic<uint64_t> last_step_{0};  // last step computed in epoch_
+  std::atomic<bool> busy_{false};
+  std::atomic<bool> loading_{false};
+  std::atomic<uint64_t> bytes_done_{0}, bytes_total_{0};
+  std::atomic<bool> stop_loading_{false};
+  BoundedQueue<Job> jobs_;
+
+  // Control thread only.
+  bool welcome_ = false;  // the coordinator has answered since the last hello
+  TimePoint heard_{}, last_heartbeat_{}, last_progress_{};
+};
+
+}  // namespace shoal

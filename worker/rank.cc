@@ -1,0 +1,137 @@
+#include "worker/rank.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include "base/log.h"
+#include "model/gguf.h"
+
+namespace shoal {
+namespace {
+
+std::string load_key(const wire::Assign& plan) {
+  return fmt::format("{} {} {}/{} {}", plan.model_digest, plan.model_path, plan.rank, plan.world,
+                     fmt::join(plan.shares, ","));
+}
+
+KvShape kv_shape(const wire::Assign& plan) {
+  return {plan.kv == wire::KvPrecision::kF32 ? KvType::kF32 : KvType::kF16,
+          static_cast<int64_t>(plan.kv_blocks), static_cast<int64_t>(plan.block_tokens)};
+}
+
+}  // namespace
+
+Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
+  const std::string key = load_key(plan);
+  if (model_ && load_key_ == key) {
+    log_info(fmt::format("keeping the weights of rank {}/{}", plan.rank, plan.world));
+    return Status::ok();
+  }
+  // Free before allocating: two shards do not fit where one was planned.
+  runner_.reset();
+  kv_.reset();
+  model_.reset();
+  {
+    std::lock_guard lock(mutex_);
+    digest_.clear();
+  }
+  SHOAL_ASSIGN(const GgufFile file, GgufFile::open(plan.model_path));
+  if (file.digest() != plan.model_digest) {
+    return invalid_argument(fmt::format(
+        "{} differs from the coordinator's file (digest {} here, {} there); copy the same file to every host",
+        plan.model_path, file.digest(), plan.model_digest));
+  }
+  SHOAL_ASSIGN(const ModelSpec spec, read_model_spec(file));
+  const TensorParallelPlan tensor_plan{static_cast<int>(plan.world), plan.shares};
+  SHOAL_ASSIGN(const RankShard shard,
+               make_rank_shard(spec, tensor_plan, static_cast<int>(plan.rank)));
+  SHOAL_ASSIGN(model_, load_model_shard(file, spec, shard, device_, options));
+  load_key_ = key;
+  std::lock_guard lock(mutex_);
+  digest_ = plan.model_digest;
+  return Status::ok();
+}
+
+Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
+  const TimePoint deadline =
+      std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds);
+  std::unique_ptr<Collective> group;
+  if (plan.world == 1) {
+    group = make_single_collective(plan.epoch);
+  } else if (plan.engine == wire::CollectiveEngine::kShm) {
+    ShmOptions shm;
+    shm.name = plan.segment;
+    shm.rank = static_cast<int>(plan.rank);
+    shm.world = static_cast<int>(plan.world);
+    shm.epoch = plan.epoch;
+    shm.deadline = deadline;
+    SHOAL_ASSIGN(group, make_shm_collective(shm));
+  } else {
+    if (options.data_address.empty()) {
+      return invalid_argument(
+          "the plan connects workers over the network but this one has no data address; start it with "
+          "--data-address or --interface");
+    }
+    GlooOptions gloo;
+    gloo.address = options.data_address;
+    gloo.rank = static_cast<int>(plan.rank);
+    gloo.world = static_cast<int>(plan.world);
+    gloo.epoch = plan.epoch;
+    gloo.store = options.store;
+    gloo.deadline = deadline;
+    SHOAL_ASSIGN(group, make_gloo_collective(gloo));
+  }
+  std::lock_guard lock(mutex_);
+  if (aborted_epoch_ >= plan.epoch) return cancelled("the plan was withdrawn while it formed");
+  group_ = std::move(group);
+  group_epoch_ = plan.epoch;
+  return Status::ok();
+}
+
+Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  leave();
+  SHOAL_TRY(load(plan, options.load));
+  if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
+  if (!kv_) SHOAL_ASSIGN(kv_, KvStore::create(model_->spec, model_->shard, kv_shape(plan), device_));
+  SHOAL_TRY(connect(plan, options));
+  SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
+  // Everybody has weights, cache and scratch before anybody says ready.
+  const OpContext op{plan.epoch, std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};
+  SHOAL_TRY(group_->barrier(op));
+  wire::Ready ready;
+  ready.epoch = plan.epoch;
+  ready.weight_bytes = model_->weight_bytes;
+  ready.kv_bytes = kv_->bytes();
+  ready.scratch_bytes = runner_->scratch_bytes();
+  ready.load_seconds = to_seconds(std::chrono::steady_clock::now() - start);
+  return ready;
+}
+
+Result<wire::StepResult> Rank::run(const wire::Step& step) {
+  if (!runner_) return failed_precondition("a step without a formed group");
+  return runner_->run(step);
+}
+
+void Rank::leave() {
+  runner_.reset();
+  std::lock_guard lock(mutex_);
+  group_.reset();
+}
+
+void Rank::abort(uint64_t epoch, const std::string& reason) {
+  std::shared_ptr<Collective> group;
+  {
+    std::lock_guard lock(mutex_);
+    aborted_epoch_ = std::max(aborted_epoch_, epoch);
+    if (group_ && group_epoch_ <= epoch) group = group_;
+  }
+  if (group) group->abort(reason);
+}
+
+std::string Rank::held_digest() const {
+  std::lock_guard lock(mutex_);
+  return digest_;
+}
+
+}  // namespace shoal

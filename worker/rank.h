@@ -1,0 +1,57 @@
+// Everything a worker holds for its rank: file, shard, KV cache, collective, runner. Weights survive a
+// new plan epoch if the part of the model stays the same.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "kernels/device.h"
+#include "parallel/collective.h"
+#include "wire/messages.h"
+#include "worker/kv_store.h"
+#include "worker/model_shard.h"
+#include "worker/step_runner.h"
+
+namespace shoal {
+
+class Rank {
+ public:
+  explicit Rank(Device& device) : device_(device) {}
+
+  struct FormOptions {
+    LoadOptions load;
+    RendezvousStore* store = nullptr;
+    std::string data_address;
+  };
+  // Loads (if needed), allocates, connects. Compute thread only. kUnavailable, kDeadlineExceeded,
+  // kCancelled: another epoch may work; anything else is permanent.
+  Result<wire::Ready> form(const wire::Assign& plan, const FormOptions& options);
+  Result<wire::StepResult> run(const wire::Step& step);
+  // Drops the group and the KV cache's contents, keeps weights. Compute thread only.
+  void leave();
+
+  // Wakes a waiting collective of `epoch` or older. Any thread.
+  void abort(uint64_t epoch, const std::string& reason);
+  std::string held_digest() const;  // of loaded weights, or empty. Any thread.
+
+ private:
+  Status load(const wire::Assign& plan, const LoadOptions& options);
+  Status connect(const wire::Assign& plan, const FormOptions& options);
+
+  Device& device_;
+  std::string load_key_;  // what model_ was loaded for
+  std::unique_ptr<ModelShard> model_;
+  std::unique_ptr<KvStore> kv_;
+  std::unique_ptr<StepRunner> runner_;
+
+  mutable std::mutex mutex_;  // guards what other threads see
+  std::shared_ptr<Collective> group_;
+  uint64_t group_epoch_ = 0;
+  uint64_t aborted_epoch_ = 0;
+  std::string digest_;
+};
+
+}  // namespace shoal

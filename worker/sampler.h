@@ -1,0 +1,41 @@
+// Sampling over a vocabulary that is spread over the ranks: each looks at its slice, the findings
+// are gathered, every rank draws the same conclusion. Exact on any layout; the rule is in
+// kernels/body/sampling.h.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device.h"
+#include "parallel/collective.h"
+#include "parallel/shard.h"
+#include "wire/messages.h"
+#include "worker/sequences.h"
+#include "worker/transformer.h"
+
+namespace shoal {
+
+struct SampleTarget {
+  Sequence* sequence = nullptr;
+  uint32_t slot = 0;
+  uint32_t position = 0;  // of the token to be sampled
+};
+
+class Sampler {
+ public:
+  Sampler(Device& device, Collective& group, Range vocab_slice, int64_t vocab)
+      : device_(device), group_(group), slice_(vocab_slice), vocab_(vocab) {}
+
+  // One result per target, in order. The forward pass has just run with these rows as samples.
+  Result<std::vector<wire::RowResult>> sample(Transformer& transformer,
+                                              const std::vector<SampleTarget>& targets,
+                                              const OpContext& op);
+
+ private:
+  Device& device_;
+  Collective& group_;
+  Range slice_;
+  int64_t vocab_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,117 @@
+#include "worker/sequences.h"
+
+#include <fmt/core.h>
+
+namespace shoal {
+
+Sequence::Sequence(const wire::NewSequence& start, Range vocab_slice)
+    : generation_(start.generation),
+      seed_(start.seed),
+      choice_(start.choice),
+      sampling_(start.sampling),
+      vocab_slice_(vocab_slice),
+      penalised_(start.sampling.presence != 0 || start.sampling.frequency != 0 ||
+                 start.sampling.repetition != 1.0f),
+      tokens_(start.tokens) {
+  for (const auto& [token, bias] : sampling_.logit_bias) {
+    if (TokenBias* entry = bias_entry(token)) entry->bias += bias;
+  }
+  for (size_t i = 0; i < tokens_.size(); ++i) count(tokens_[i], i >= start.prompt_tokens);
+}
+
+TokenBias* Sequence::bias_entry(int32_t token) {
+  if (token < vocab_slice_.begin || token >= vocab_slice_.end) return nullptr;
+  const auto [it, is_new] = bias_index_.try_emplace(token, biases_.size());
+  if (is_new) biases_.push_back({.id = token});
+  return &biases_[it->second];
+}
+
+void Sequence::count(int32_t token, bool output) {
+  if (!penalised_) return;
+  if (TokenBias* entry = bias_entry(token)) {
+    entry->seen = true;
+    entry->output_count += output ? 1 : 0;
+  }
+}
+
+void Sequence::append_token(int32_t token) {
+  tokens_.push_back(token);
+  count(token, true);
+}
+
+SequenceTable::SequenceTable(const SequenceLimits& limits, Range vocab_slice)
+    : limits_(limits), vocab_slice_(vocab_slice), slots_(limits.max_slots) {}
+
+Status SequenceTable::start(const wire::NewSequence& sequence) {
+  if (sequence.slot >= slots_.size()) {
+    return out_of_range(fmt::format("slot {} of a new sequence; there are {}", sequence.slot, slots_.size()));
+  }
+  if (slots_[sequence.slot]) {
+    return failed_precondition(fmt::format("slot {} is in use", sequence.slot));
+  }
+  if (sequence.tokens.size() > limits_.max_tokens) {
+    return out_of_range(fmt::format("{} tokens in slot {}; at most {}", sequence.tokens.size(),
+                                    sequence.slot, limits_.max_tokens));
+  }
+  for (const int32_t token : sequence.tokens) {
+    if (token < 0 || token >= limits_.vocab) {
+      return out_of_range(fmt::format("token {} in slot {}; the vocabulary has {}", token,
+                                      sequence.slot, limits_.vocab));
+    }
+  }
+  slots_[sequence.slot].emplace(sequence, vocab_slice_);
+  ++used_;
+  return Status::ok();
+}
+
+Status SequenceTable::append(const wire::BlockAppend& append) {
+  if (append.slot >= slots_.size() || !slots_[append.slot]) {
+    return not_found(fmt::format("blocks for slot {}, which is empty", append.slot));
+  }
+  for (const uint32_t block : append.blocks) {
+    if (block >= limits_.kv_blocks) {
+      return out_of_range(fmt::format("KV block {} for slot {}; there are {}", block, append.slot,
+                                      limits_.kv_blocks));
+    }
+    slots_[append.slot]->append_block(block);
+  }
+  return Status::ok();
+}
+
+Status SequenceTable::check_rows(const wire::RowGroup& group) const {
+  if (group.slot >= slots_.size() || !slots_[group.slot]) {
+    return not_found(fmt::format("rows for slot {}, which is empty", group.slot));
+  }
+  const Sequence& sequence = *slots_[group.slot];
+  const uint64_t end = uint64_t{group.position} + group.count;
+  if (group.count == 0 || end > sequence.tokens().size()) {
+    return out_of_range(fmt::format("rows {}..{} of slot {}, which has {} tokens", group.position, end,
+                                    group.slot, sequence.tokens().size()));
+  }
+  if (end > uint64_t{sequence.blocks().size()} * limits_.block_tokens) {
+    return out_of_range(fmt::format("rows {}..{} of slot {}, whose {} KV blocks hold {} tokens",
+                                    group.position, end, group.slot, sequence.blocks().size(),
+                                    sequence.blocks().size() * limits_.block_tokens));
+  }
+  if (group.sample && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {
+    return out_of_range(fmt::format("a sample after row {} of slot {}, which has {} of at most {} tokens",
+                                    end - 1, group.slot, sequence.tokens().size(), limits_.max_tokens));
+  }
+  return Status::ok();
+}
+
+Status SequenceTable::apply(const wire::Step& step) {
+  for (const uint32_t slot : step.ended) {
+    if (slot >= slots_.size() || !slots_[slot]) {
+      return not_found(fmt::format("end of slot {}, which is empty", slot));
+    }
+    slots_[slot].reset();
+    --used_;
+  }
+  for (const auto& sequence : step.started) SHOAL_TRY(start(sequence));
+  for (const auto& blocks : step.appended) SHOAL_TRY(append(blocks));
+  for (const auto& group : step.rows) SHOAL_TRY(check_rows(group));
+  return Status::ok();
+}
+
+}  // namespace shoal

@@ -1,0 +1,60 @@
+// Runs steps: applies a Step to the sequences, lays its rows out for the device, runs the forward
+// pass, samples, and reports. One thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/device.h"
+#include "parallel/collective.h"
+#include "wire/messages.h"
+#include "worker/kv_store.h"
+#include "worker/model_shard.h"
+#include "worker/sampler.h"
+#include "worker/sequences.h"
+#include "worker/transformer.h"
+
+namespace shoal {
+
+class StepRunner {
+ public:
+  // `model`, `kv`, `device` and `group` outlive the runner.
+  static Result<std::unique_ptr<StepRunner>> create(const wire::Assign& plan, const ModelShard& model,
+                                                    const KvStore& kv, Device& device,
+                                                    Collective& group);
+  // An error means the group's state is lost: the epoch is over for this rank.
+  Result<wire::StepResult> run(const wire::Step& step);
+  uint64_t scratch_bytes() const { return scratch_bytes_; }
+
+ private:
+  // Host copies of the arrays of StepView and ForwardInput; capacity for max_rows.
+  struct HostRows {
+    std::vector<int32_t> ids, positions, sequences, sample_rows, tables;
+    std::vector<int64_t> kv_slots;
+    void clear();
+  };
+
+  StepRunner(const wire::Assign& plan, const ModelShard& model, const KvStore& kv, Device& device,
+             Collective& group);
+  Status allocate();
+  Status lay_out(const wire::Step& step);
+  void add_group(const wire::RowGroup& group, int32_t sequence_index);
+  Result<ForwardInput> upload();
+
+  wire::Assign plan_;
+  const ModelShard& model_;
+  const KvStore& kv_;
+  Device& device_;
+  Collective& group_;
+  SequenceTable sequences_;
+  std::unique_ptr<Transformer> transformer_;
+  Sampler sampler_;
+  HostRows host_;
+  int64_t table_stride_ = 0;
+  std::vector<SampleTarget> targets_;
+  std::unique_ptr<Buffer> ids_, positions_, row_sequences_, sample_rows_, tables_, kv_slots_;
+  uint64_t scratch_bytes_ = 0;
+  uint64_t last_step_ = 0;
+};
+
+}  // namespace shoal
