@@ -85,7 +85,8 @@ void Agent::handle(const wire::Assign& plan) {
   epoch_.store(plan.epoch);
   last_step_.store(0);
   store_.begin_epoch(plan.epoch);
-  if (!jobs_.try_push(plan)) report_failure(plan.epoch, unavailable("the worker's job queue is full"));
+  if (!jobs_.try_push(plan))
+    report_failure(plan.epoch, unavailable("the worker's job queue is full"));
 }
 
 void Agent::handle(const wire::Step& step) {
@@ -163,8 +164,8 @@ void Agent::take_plan(const wire::Assign& plan) {
   auto ready = rank_.form(plan, options);
   loading_.store(false);
   if (!ready) return report_failure(plan.epoch, ready.status());
-  log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s", plan.rank,
-                       plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
+  log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s",
+                       plan.rank, plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
                        static_cast<double>(ready->kv_bytes) / (1 << 30), ready->load_seconds));
   (void)link_.send(*ready);
 }

@@ -1,7 +1,7 @@
-// The worker process: introduces itself to the coordinator, takes a plan, loads its shard, runs steps
-// until told otherwise. Two threads: control (this class's run(): messages, heartbeats, aborts) and
-// compute (loading, forming the group, steps). Heartbeats go on while the compute thread works, and an
-// abort reaches a collective that waits.
+// The worker process: introduces itself to the coordinator, takes a plan, loads its shard, runs
+// steps until told otherwise. Two threads: control (this class's run(): messages, heartbeats,
+// aborts) and compute (loading, forming the group, steps). Heartbeats go on while the compute
+// thread works, and an abort reaches a collective that waits.
 #pragma once
 
 #include <atomic>

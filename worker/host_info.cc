@@ -18,14 +18,16 @@ uint64_t status_field_bytes(const char* field) {
   std::ifstream in("/proc/self/status");
   std::string line;
   while (std::getline(in, line)) {
-    if (line.rfind(field, 0) == 0) return std::strtoull(line.c_str() + std::strlen(field), nullptr, 10) * 1024;
+    if (line.rfind(field, 0) == 0)
+      return std::strtoull(line.c_str() + std::strlen(field), nullptr, 10) * 1024;
   }
   return 0;
 }
 
 std::string numeric_address(const sockaddr* address, socklen_t length) {
   std::array<char, NI_MAXHOST> text{};
-  if (::getnameinfo(address, length, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) return "";
+  if (::getnameinfo(address, length, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0)
+    return "";
   return text.data();
 }
 
@@ -60,7 +62,8 @@ Result<std::string> interface_address(const std::string& interface) {
   }
   ::freeifaddrs(list);
   if (found.empty()) {
-    return not_found("no IPv4 address on network interface '" + interface + "'; there are: " + known);
+    return not_found("no IPv4 address on network interface '" + interface +
+                     "'; there are: " + known);
   }
   return found;
 }

@@ -14,8 +14,7 @@ Result<std::unique_ptr<KvStore>> KvStore::create(const ModelSpec& spec, const Ra
     layer.kv_heads = shard.layers[i].kv_heads.size();
     layer.head_dim = spec.layer[i].attention.head_dim;
     const uint64_t bytes = device.kv_layer_bytes(layer);
-    SHOAL_ASSIGN(auto buffer,
-                 device.allocate(bytes, "KV cache of layer " + std::to_string(i)));
+    SHOAL_ASSIGN(auto buffer, device.allocate(bytes, "KV cache of layer " + std::to_string(i)));
     layer.data = buffer->data();
     store->bytes_ += bytes;
     store->buffers_.push_back(std::move(buffer));

@@ -28,26 +28,43 @@ Destination destination_of(const TensorDecl& decl, ModelShard& model) {
   };
   const auto vector = [](std::unique_ptr<Buffer>& target) { return Destination{nullptr, &target}; };
   switch (decl.role) {
-    case Role::kTokenEmbedding: return linear(model.embedding);
-    case Role::kOutput: return linear(model.output);
-    case Role::kOutputNorm: return vector(model.output_norm);
-    case Role::kRopeFactors: return {};
-    default: break;
+    case Role::kTokenEmbedding:
+      return linear(model.embedding);
+    case Role::kOutput:
+      return linear(model.output);
+    case Role::kOutputNorm:
+      return vector(model.output_norm);
+    case Role::kRopeFactors:
+      return {};
+    default:
+      break;
   }
   ShardLayer& layer = model.layers[static_cast<size_t>(decl.layer)];
   switch (decl.role) {
-    case Role::kAttnNorm: return vector(layer.attn_norm);
-    case Role::kAttnQ: return linear(layer.q);
-    case Role::kAttnK: return linear(layer.k);
-    case Role::kAttnV: return linear(layer.v);
-    case Role::kAttnOut: return linear(layer.attn_out);
-    case Role::kAttnQNorm: return vector(layer.q_norm);
-    case Role::kAttnKNorm: return vector(layer.k_norm);
-    case Role::kFfnNorm: return vector(layer.ffn_norm);
-    case Role::kFfnGate: return linear(layer.gate);
-    case Role::kFfnUp: return linear(layer.up);
-    case Role::kFfnDown: return linear(layer.down);
-    default: break;
+    case Role::kAttnNorm:
+      return vector(layer.attn_norm);
+    case Role::kAttnQ:
+      return linear(layer.q);
+    case Role::kAttnK:
+      return linear(layer.k);
+    case Role::kAttnV:
+      return linear(layer.v);
+    case Role::kAttnOut:
+      return linear(layer.attn_out);
+    case Role::kAttnQNorm:
+      return vector(layer.q_norm);
+    case Role::kAttnKNorm:
+      return vector(layer.k_norm);
+    case Role::kFfnNorm:
+      return vector(layer.ffn_norm);
+    case Role::kFfnGate:
+      return linear(layer.gate);
+    case Role::kFfnUp:
+      return linear(layer.up);
+    case Role::kFfnDown:
+      return linear(layer.down);
+    default:
+      break;
   }
   SHOAL_CHECK(false, "role without a place: " + decl.name);
   return {};
@@ -57,8 +74,8 @@ Destination destination_of(const TensorDecl& decl, ModelShard& model) {
 struct ReadTask {
   const TensorInfo* tensor;
   Weight* weight;
-  int64_t first_row;   // of the weight
-  int64_t file_row;    // of the tensor
+  int64_t first_row;  // of the weight
+  int64_t file_row;   // of the tensor
   int64_t rows;
 };
 
@@ -122,7 +139,8 @@ class Loader {
     SHOAL_ASSIGN(linear.weight, device_.create_weight(shape, decl.name));
     model_.weight_bytes += linear.weight->device_bytes();
     if (!decl.scale_name.empty()) {
-      SHOAL_ASSIGN(const std::vector<float> scale, read_vector(*file_.find_tensor(decl.scale_name)));
+      SHOAL_ASSIGN(const std::vector<float> scale,
+                   read_vector(*file_.find_tensor(decl.scale_name)));
       linear.scale = scale[0];
     }
     const uint64_t row = std::max<uint64_t>(1, read_span_bytes(shape));
@@ -138,8 +156,9 @@ class Loader {
   // Bytes read per row: the slice, or the whole row when its pieces would be too small to seek for.
   static uint64_t read_span_bytes(const WeightSlice& shape) {
     const uint64_t segment = shape.slice_row_bytes();
-    return segment >= kMinSegmentBytes ? segment
-                                       : row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
+    return segment >= kMinSegmentBytes
+               ? segment
+               : row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
   }
 
   Status make_rope_tables() {
@@ -178,8 +197,9 @@ class Loader {
     for (;;) {
       const size_t index = next_.fetch_add(1);
       if (index >= tasks_.size() || failed_.load()) return;
-      Status status = options_.stop && options_.stop->load() ? cancelled("loading was stopped")
-                                                             : read_task(tasks_[index], raw, packed);
+      Status status = options_.stop && options_.stop->load()
+                          ? cancelled("loading was stopped")
+                          : read_task(tasks_[index], raw, packed);
       if (status) continue;
       failed_.store(true);
       std::lock_guard lock(mutex_);
@@ -191,7 +211,8 @@ class Loader {
     const WeightSlice& shape = task.weight->slice();
     const uint64_t file_row = row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
     const uint64_t segment = shape.slice_row_bytes();
-    const uint64_t skip = static_cast<uint64_t>(shape.first_block()) * traits(shape.type).block_bytes;
+    const uint64_t skip =
+        static_cast<uint64_t>(shape.first_block()) * traits(shape.type).block_bytes;
     const uint64_t first = static_cast<uint64_t>(task.file_row) * file_row;
     const auto rows = static_cast<uint64_t>(task.rows);
     packed.resize(rows * segment);

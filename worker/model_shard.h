@@ -28,22 +28,22 @@ struct Linear {
 };
 
 struct ShardLayer {
-  LayerShard range;                  // heads, KV heads and FFN features held here
+  LayerShard range;                   // heads, KV heads and FFN features held here
   std::unique_ptr<Buffer> attn_norm;  // [width]
-  Linear q, k, v;                    // [heads × head_dim, width], [kv_heads × head_dim, width]
+  Linear q, k, v;                     // [heads × head_dim, width], [kv_heads × head_dim, width]
   std::unique_ptr<Buffer> q_norm, k_norm;  // [head_dim] or null
-  Linear attn_out;                   // [width, heads × head_dim]: a partial sum
-  std::unique_ptr<Buffer> ffn_norm;  // [width]
-  Linear gate, up;                   // [ffn, width]
-  Linear down;                       // [width, ffn]: a partial sum
-  std::unique_ptr<Buffer> inv_freq;  // [rope.dims / 2]
+  Linear attn_out;                         // [width, heads × head_dim]: a partial sum
+  std::unique_ptr<Buffer> ffn_norm;        // [width]
+  Linear gate, up;                         // [ffn, width]
+  Linear down;                             // [width, ffn]: a partial sum
+  std::unique_ptr<Buffer> inv_freq;        // [rope.dims / 2]
 };
 
 struct ModelShard {
   ModelSpec spec;
   RankShard shard;
-  Linear embedding;  // [vocab of this rank, width]
-  Linear output;     // the same; empty when tied to the embedding
+  Linear embedding;                     // [vocab of this rank, width]
+  Linear output;                        // the same; empty when tied to the embedding
   std::unique_ptr<Buffer> output_norm;  // [width]
   std::vector<ShardLayer> layers;
   uint64_t weight_bytes = 0;  // on the device

@@ -37,9 +37,10 @@ Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
   }
   SHOAL_ASSIGN(const GgufFile file, GgufFile::open(plan.model_path));
   if (file.digest() != plan.model_digest) {
-    return invalid_argument(fmt::format(
-        "{} differs from the coordinator's file (digest {} here, {} there); copy the same file to every host",
-        plan.model_path, file.digest(), plan.model_digest));
+    return invalid_argument(
+        fmt::format("{} differs from the coordinator's file (digest {} here, {} there); copy the "
+                    "same file to every host",
+                    plan.model_path, file.digest(), plan.model_digest));
   }
   SHOAL_ASSIGN(const ModelSpec spec, read_model_spec(file));
   const TensorParallelPlan tensor_plan{static_cast<int>(plan.world), plan.shares};
@@ -69,7 +70,8 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
   } else {
     if (options.data_address.empty()) {
       return invalid_argument(
-          "the plan connects workers over the network but this one has no data address; start it with "
+          "the plan connects workers over the network but this one has no data address; start it "
+          "with "
           "--data-address or --interface");
     }
     GlooOptions gloo;
@@ -93,11 +95,13 @@ Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& opti
   leave();
   SHOAL_TRY(load(plan, options.load));
   if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
-  if (!kv_) SHOAL_ASSIGN(kv_, KvStore::create(model_->spec, model_->shard, kv_shape(plan), device_));
+  if (!kv_)
+    SHOAL_ASSIGN(kv_, KvStore::create(model_->spec, model_->shard, kv_shape(plan), device_));
   SHOAL_TRY(connect(plan, options));
   SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
   // Everybody has weights, cache and scratch before anybody says ready.
-  const OpContext op{plan.epoch, std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};
+  const OpContext op{plan.epoch,
+                     std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};
   SHOAL_TRY(group_->barrier(op));
   wire::Ready ready;
   ready.epoch = plan.epoch;

@@ -1,5 +1,5 @@
-// Everything a worker holds for its rank: file, shard, KV cache, collective, runner. Weights survive a
-// new plan epoch if the part of the model stays the same.
+// Everything a worker holds for its rank: file, shard, KV cache, collective, runner. Weights
+// survive a new plan epoch if the part of the model stays the same.
 #pragma once
 
 #include <atomic>

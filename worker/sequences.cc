@@ -44,7 +44,8 @@ SequenceTable::SequenceTable(const SequenceLimits& limits, Range vocab_slice)
 
 Status SequenceTable::start(const wire::NewSequence& sequence) {
   if (sequence.slot >= slots_.size()) {
-    return out_of_range(fmt::format("slot {} of a new sequence; there are {}", sequence.slot, slots_.size()));
+    return out_of_range(
+        fmt::format("slot {} of a new sequence; there are {}", sequence.slot, slots_.size()));
   }
   if (slots_[sequence.slot]) {
     return failed_precondition(fmt::format("slot {} is in use", sequence.slot));
@@ -85,8 +86,8 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
   const Sequence& sequence = *slots_[group.slot];
   const uint64_t end = uint64_t{group.position} + group.count;
   if (group.count == 0 || end > sequence.tokens().size()) {
-    return out_of_range(fmt::format("rows {}..{} of slot {}, which has {} tokens", group.position, end,
-                                    group.slot, sequence.tokens().size()));
+    return out_of_range(fmt::format("rows {}..{} of slot {}, which has {} tokens", group.position,
+                                    end, group.slot, sequence.tokens().size()));
   }
   if (end > uint64_t{sequence.blocks().size()} * limits_.block_tokens) {
     return out_of_range(fmt::format("rows {}..{} of slot {}, whose {} KV blocks hold {} tokens",
@@ -94,8 +95,9 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
                                     sequence.blocks().size() * limits_.block_tokens));
   }
   if (group.sample && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {
-    return out_of_range(fmt::format("a sample after row {} of slot {}, which has {} of at most {} tokens",
-                                    end - 1, group.slot, sequence.tokens().size(), limits_.max_tokens));
+    return out_of_range(
+        fmt::format("a sample after row {} of slot {}, which has {} of at most {} tokens", end - 1,
+                    group.slot, sequence.tokens().size(), limits_.max_tokens));
   }
   return Status::ok();
 }

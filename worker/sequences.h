@@ -16,8 +16,8 @@ namespace shoal {
 
 struct SequenceLimits {
   uint32_t max_slots = 0;
-  uint32_t max_tokens = 0;    // per sequence
-  uint32_t kv_blocks = 0;     // physical ids are below this
+  uint32_t max_tokens = 0;  // per sequence
+  uint32_t kv_blocks = 0;   // physical ids are below this
   uint32_t block_tokens = 0;
   int32_t vocab = 0;
 };

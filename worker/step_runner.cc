@@ -41,7 +41,8 @@ Result<std::unique_ptr<StepRunner>> StepRunner::create(const wire::Assign& plan,
 Status StepRunner::allocate() {
   SHOAL_ASSIGN(transformer_, Transformer::create(model_, device_, plan_.max_rows));
   scratch_bytes_ = transformer_->scratch_bytes();
-  const auto buffer = [&](std::unique_ptr<Buffer>& out, uint64_t bytes, const char* what) -> Status {
+  const auto buffer = [&](std::unique_ptr<Buffer>& out, uint64_t bytes,
+                          const char* what) -> Status {
     SHOAL_ASSIGN(out, device_.allocate(bytes, what));
     scratch_bytes_ += bytes;
     return Status::ok();
@@ -85,8 +86,8 @@ Status StepRunner::lay_out(const wire::Step& step) {
     longest = std::max(longest, sequences_.at(group.slot).blocks().size());
   }
   if (rows > plan_.max_rows) {
-    return out_of_range(fmt::format("step {} has {} rows; the plan allows {}", step.step, rows,
-                                    plan_.max_rows));
+    return out_of_range(
+        fmt::format("step {} has {} rows; the plan allows {}", step.step, rows, plan_.max_rows));
   }
   table_stride_ = static_cast<int64_t>(longest);
   if (step.rows.size() * longest * 4 > tables_->bytes()) {
@@ -129,8 +130,8 @@ Result<ForwardInput> StepRunner::upload() {
 
 Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   if (step.step != last_step_ + 1) {
-    return failed_precondition(fmt::format("step {} after step {}: a step was lost", step.step,
-                                           last_step_));
+    return failed_precondition(
+        fmt::format("step {} after step {}: a step was lost", step.step, last_step_));
   }
   last_step_ = step.step;
   SHOAL_TRY(sequences_.apply(step));

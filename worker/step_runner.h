@@ -19,9 +19,9 @@ namespace shoal {
 class StepRunner {
  public:
   // `model`, `kv`, `device` and `group` outlive the runner.
-  static Result<std::unique_ptr<StepRunner>> create(const wire::Assign& plan, const ModelShard& model,
-                                                    const KvStore& kv, Device& device,
-                                                    Collective& group);
+  static Result<std::unique_ptr<StepRunner>> create(const wire::Assign& plan,
+                                                    const ModelShard& model, const KvStore& kv,
+                                                    Device& device, Collective& group);
   // An error means the group's state is lost: the epoch is over for this rank.
   Result<wire::StepResult> run(const wire::Step& step);
   uint64_t scratch_bytes() const { return scratch_bytes_; }

@@ -7,9 +7,12 @@ namespace {
 
 RopePairing pairing(RopeStyle style) {
   switch (style) {
-    case RopeStyle::kNone: return RopePairing::kNone;
-    case RopeStyle::kInterleaved: return RopePairing::kInterleaved;
-    case RopeStyle::kHalves: return RopePairing::kHalves;
+    case RopeStyle::kNone:
+      return RopePairing::kNone;
+    case RopeStyle::kInterleaved:
+      return RopePairing::kInterleaved;
+    case RopeStyle::kHalves:
+      return RopePairing::kHalves;
   }
   return RopePairing::kNone;
 }
@@ -75,9 +78,9 @@ Status Transformer::attention_block(size_t index, const ForwardInput& input, con
   const int64_t q_stride = layer.range.heads.size() * spec.head_dim;
   const int64_t kv_stride = layer.range.kv_heads.size() * spec.head_dim;
 
-  device_.residual_rms_norm(hidden_->f32(), index == 0 ? nullptr : delta_->f32(), pending_bias, rows,
-                            width, layer.attn_norm->f32(), model_.spec.norm_eps, nullptr, rows,
-                            *normed_);
+  device_.residual_rms_norm(hidden_->f32(), index == 0 ? nullptr : delta_->f32(), pending_bias,
+                            rows, width, layer.attn_norm->f32(), model_.spec.norm_eps, nullptr,
+                            rows, *normed_);
   const MatmulTask qkv[] = {layer.q.task(q_->f32(), q_stride), layer.k.task(k_->f32(), kv_stride),
                             layer.v.task(v_->f32(), kv_stride)};
   device_.matmul(qkv, *normed_, rows);
@@ -122,7 +125,8 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
   const int64_t count = rows * width;
   input_ = input;
 
-  device_.embed(*model_.embedding.weight, input.ids, rows, model_.shard.vocab.begin, hidden_->f32());
+  device_.embed(*model_.embedding.weight, input.ids, rows, model_.shard.vocab.begin,
+                hidden_->f32());
   SHOAL_TRY(reduce(hidden_->f32(), count, group, op));
 
   const float* pending_bias = nullptr;  // of the block whose output is in delta_
@@ -131,12 +135,13 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
     SHOAL_TRY(attention_block(i, input, kv, pending_bias));
     SHOAL_TRY(reduce(delta_->f32(), count, group, op));
 
-    device_.residual_rms_norm(hidden_->f32(), delta_->f32(), layer.attn_out.bias_data(), rows, width,
-                              layer.ffn_norm->f32(), model_.spec.norm_eps, nullptr, rows, *normed_);
+    device_.residual_rms_norm(hidden_->f32(), delta_->f32(), layer.attn_out.bias_data(), rows,
+                              width, layer.ffn_norm->f32(), model_.spec.norm_eps, nullptr, rows,
+                              *normed_);
     const FfnLayer& ffn = model_.spec.layer[i].ffn;
     const GateKind kind = ffn.gate == GateFunction::kSilu ? GateKind::kSilu : GateKind::kGeluTanh;
-    device_.gated_matmul(layer.gate.task(nullptr, 0), layer.up.task(nullptr, 0), kind, *normed_, rows,
-                         *gated_);
+    device_.gated_matmul(layer.gate.task(nullptr, 0), layer.up.task(nullptr, 0), kind, *normed_,
+                         rows, *gated_);
     MatmulTask down = layer.down.task(delta_->f32(), width);
     down.bias = nullptr;  // once, after the reduce
     device_.matmul({&down, 1}, *gated_, rows);
@@ -150,7 +155,8 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
 }
 
 float* Transformer::logits(int64_t first, int64_t count) {
-  SHOAL_CHECK(count <= kLogitRows && first + count <= input_.sample_count, "logit rows out of range");
+  SHOAL_CHECK(count <= kLogitRows && first + count <= input_.sample_count,
+              "logit rows out of range");
   device_.residual_rms_norm(hidden_->f32(), nullptr, nullptr, input_.step.rows, model_.spec.width,
                             model_.output_norm->f32(), model_.spec.norm_eps,
                             input_.sample_rows + first, count, *last_);

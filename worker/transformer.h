@@ -15,8 +15,8 @@ namespace shoal {
 // One step's rows on the device; StepView plus what the ends of the model need.
 struct ForwardInput {
   StepView step;
-  const int32_t* ids = nullptr;           // [rows] token ids (device)
-  const int32_t* sample_rows = nullptr;   // [sample_count] rows whose logits are wanted (device)
+  const int32_t* ids = nullptr;          // [rows] token ids (device)
+  const int32_t* sample_rows = nullptr;  // [sample_count] rows whose logits are wanted (device)
   int64_t sample_count = 0;
 };
 
@@ -30,8 +30,8 @@ class Transformer {
   Status forward(const ForwardInput& input, const KvStore& kv, Collective& group,
                  const OpContext& op);
 
-  // This rank's logits of sampled rows [first, first + count): [count, vocab slice], count ≤ kLogitRows.
-  // Valid until the next call. REQUIRES a forward() with sample_count ≥ first + count.
+  // This rank's logits of sampled rows [first, first + count): [count, vocab slice], count ≤
+  // kLogitRows. Valid until the next call. REQUIRES a forward() with sample_count ≥ first + count.
   float* logits(int64_t first, int64_t count);
   int64_t logits_stride() const { return vocab_; }
   uint64_t scratch_bytes() const { return scratch_bytes_; }
@@ -53,7 +53,7 @@ class Transformer {
   std::unique_ptr<Buffer> hidden_;  // [rows, width] residual stream
   std::unique_ptr<Buffer> delta_;   // [rows, width] output of the last block, reduced
   std::unique_ptr<Buffer> q_, k_, v_;
-  std::unique_ptr<Buffer> logits_;  // [kLogitRows, vocab]
+  std::unique_ptr<Buffer> logits_;         // [kLogitRows, vocab]
   std::unique_ptr<Activations> normed_;    // [rows, width]
   std::unique_ptr<Activations> attended_;  // [rows, heads × head_dim]
   std::unique_ptr<Activations> gated_;     // [rows, ffn]
