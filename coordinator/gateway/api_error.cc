@@ -1,0 +1,65 @@
+#include "coordinator/gateway/api_error.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace shoal::gateway {
+namespace {
+
+nlohmann::ordered_json string_or_null(const std::string& text) {
+  return text.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(text);
+}
+
+}  // namespace
+
+std::string error_body(const ApiError& error) {
+  nlohmann::ordered_json inner;
+  inner["message"] = error.message;
+  inner["type"] = error.type;
+  inner["param"] = string_or_null(error.param);
+  inner["code"] = string_or_null(error.code);
+  nlohmann::ordered_json body;
+  body["error"] = std::move(inner);
+  return body.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+ApiError invalid_field(std::string param, std::string message, std::string code) {
+  ApiError error;
+  error.message = std::move(message);
+  error.param = std::move(param);
+  error.code = std::move(code);
+  return error;
+}
+
+ApiError from_status(const Status& status) {
+  ApiError error;
+  error.message = status.message();
+  switch (status.code()) {
+    case Code::kInvalidArgument:
+    case Code::kOutOfRange:
+    case Code::kUnsupported:
+      error.status = 400;
+      error.code = "invalid_value";
+      break;
+    case Code::kResourceExhausted:
+      error.status = 429;
+      error.type = "rate_limit_error";
+      error.code = "queue_full";
+      error.retry_after_seconds = 1;
+      break;
+    case Code::kUnavailable:
+      error.status = 503;
+      error.type = "unavailable_error";
+      error.code = "unavailable";
+      error.retry_after_seconds = 2;
+      break;
+    default:
+      error.status = 500;
+      error.type = "server_error";
+      error.code = "internal_error";
+      break;
+  }
+  return error;
+}
+
+}  // namespace shoal::gateway

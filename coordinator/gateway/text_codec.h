@@ -1,0 +1,54 @@
+// TextCodec: what the gateway needs of a model's tokenizer and chat template. model_codec.h
+// implements it over model/; tests bring a small one of their own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "coordinator/gateway/json_reader.h"
+
+namespace shoal::gateway {
+
+// Turns ids into text as they come; text never ends inside a character. Single-threaded.
+class TextStream {
+ public:
+  virtual ~TextStream() = default;
+  virtual std::string push(int32_t id) = 0;
+  virtual std::string
+  flush() = 0;  // what is left when no token follows (U+FFFD for half characters)
+};
+
+struct EncodeOptions {
+  bool add_special = false;    // BOS (and EOS) where the model's tokenizer adds them
+  bool parse_special = false;  // control-token texts become their tokens
+  // Sorted byte offsets into the text. A control text that spans one (starts before, ends after) is
+  // not a control token but plain characters.
+  std::span<const size_t> breaks = {};
+};
+
+// Immutable and thread-safe.
+class TextCodec {
+ public:
+  virtual ~TextCodec() = default;
+  virtual int32_t vocab_size() const = 0;
+  virtual Result<std::vector<int32_t>> encode(std::string_view text,
+                                              const EncodeOptions& options) const = 0;
+  virtual std::string token_bytes(int32_t id) const = 0;  // REQUIRES 0 ≤ id < vocab_size
+  virtual std::unique_ptr<TextStream> new_stream() const = 0;
+
+  // The texts that parse_special recognises and plain encoding does not: "<|im_end|>" …
+  virtual const std::vector<std::string>& control_texts() const = 0;
+  virtual std::string bos_text() const = 0;  // "" when the model has none
+  virtual std::string eos_text() const = 0;
+
+  virtual bool has_chat_template() const = 0;
+  // kInvalidArgument: the template refused the conversation (raise_exception) or does not suit it.
+  virtual Result<std::string> render_chat(const Json& context) const = 0;
+};
+
+}  // namespace shoal::gateway

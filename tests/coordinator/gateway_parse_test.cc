@@ -1,0 +1,158 @@
+// The request parsers: every bad request names its field, good ones arrive complete.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "coordinator/gateway/api_request.h"
+#include "tests/coordinator/bad_requests.h"
+#include "tests/coordinator/gateway_fakes.h"
+
+namespace shoal::gateway {
+namespace {
+
+RequestLimits limits() {
+  RequestLimits out;
+  out.vocab_size = testing::kVocab;
+  out.served_model = "served";
+  return out;
+}
+
+std::optional<ApiError> parse_any(const std::string& path, const std::string& body) {
+  auto json = parse_json(body);
+  if (!json) return invalid_field("", json.status().message());
+  const auto error_of = [](auto parsed) -> std::optional<ApiError> {
+    if (auto* error = std::get_if<ApiError>(&parsed)) return *error;
+    return std::nullopt;
+  };
+  if (path == "/v1/chat/completions") return error_of(parse_chat_request(*json, limits()));
+  if (path == "/v1/completions") return error_of(parse_completion_request(*json, limits()));
+  if (path == "/tokenize") return error_of(parse_tokenize_request(*json));
+  return error_of(parse_detokenize_request(*json, limits()));
+}
+
+TEST(GatewayParse, BadRequestsNameTheirField) {
+  const auto table = testing::bad_requests();
+  EXPECT_GE(table.size(), 150u);
+  for (const auto& bad : table) {
+    const std::string shown = bad.body.substr(0, 200);
+    const auto error = parse_any(bad.path, bad.body);
+    ASSERT_TRUE(error.has_value()) << bad.path << " accepted " << shown;
+    EXPECT_EQ(error->status, 400) << shown;
+    EXPECT_EQ(error->param, bad.param) << shown << "\n" << error->message;
+    EXPECT_FALSE(error->message.empty()) << shown;
+    EXPECT_LE(error->message.size(), 600u) << shown;
+    if (!bad.param.empty()) {
+      EXPECT_NE(error->message.find(bad.param.substr(0, bad.param.find('.'))), std::string::npos)
+          << error->message;
+    }
+  }
+}
+
+ChatRequest chat(const std::string& body) {
+  auto parsed = parse_chat_request(parse_json(body).value(), limits());
+  if (auto* error = std::get_if<ApiError>(&parsed)) {
+    ADD_FAILURE() << error->param << ": " << error->message;
+    return {};
+  }
+  return std::get<ChatRequest>(std::move(parsed));
+}
+
+CompletionRequest completion(const std::string& body) {
+  auto parsed = parse_completion_request(parse_json(body).value(), limits());
+  if (auto* error = std::get_if<ApiError>(&parsed)) {
+    ADD_FAILURE() << error->param << ": " << error->message;
+    return {};
+  }
+  return std::get<CompletionRequest>(std::move(parsed));
+}
+
+TEST(GatewayParse, EveryFieldArrives) {
+  const ChatRequest got = chat(R"({"model":"any/name","messages":[
+      {"role":"developer","content":"be brief"},
+      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"N"},
+      {"role":"assistant","content":"ok","refusal":null,"tool_calls":[]},
+      {"role":"tool","content":"r","tool_call_id":"id1"}],
+      "max_completion_tokens":7,"temperature":0.5,"top_p":0.9,"top_k":-1,"min_p":0.05,"n":3,
+      "stop":["x","yy"],"stop_token_ids":[3,4],"seed":-5,"presence_penalty":1,"frequency_penalty":-1,
+      "repetition_penalty":1.1,"logit_bias":{"5":-100,"6":1.5},"logprobs":true,"top_logprobs":20,
+      "stream":true,"stream_options":{"include_usage":true},"ignore_eos":true,
+      "return_token_ids":true,"add_generation_prompt":false,"reasoning_effort":"low",
+      "chat_template_kwargs":{"enable_thinking":false},"user":"u","metadata":{"a":"b"},"zzz":[1]})");
+  const GenerationOptions& options = got.options;
+  EXPECT_EQ(options.model, "any/name");
+  EXPECT_EQ(
+      got.messages->dump(),
+      R"([{"role":"system","content":"be brief"},{"role":"user","content":"a\nb","name":"N"},)"
+      R"({"role":"assistant","content":"ok"},)"
+      R"({"role":"tool","content":"r","tool_call_id":"id1"}])");
+  EXPECT_EQ(options.max_tokens, 7u);
+  EXPECT_FLOAT_EQ(options.sampling.temperature, 0.5f);
+  EXPECT_FLOAT_EQ(options.sampling.top_p, 0.9f);
+  EXPECT_EQ(options.sampling.top_k, 0);
+  EXPECT_FLOAT_EQ(options.sampling.min_p, 0.05f);
+  EXPECT_EQ(options.n, 3u);
+  EXPECT_EQ(options.stop, (std::vector<std::string>{"x", "yy"}));
+  EXPECT_EQ(options.stop_token_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(options.seed, static_cast<uint64_t>(-5));
+  EXPECT_FLOAT_EQ(options.sampling.presence, 1);
+  EXPECT_FLOAT_EQ(options.sampling.frequency, -1);
+  EXPECT_FLOAT_EQ(options.sampling.repetition, 1.1f);
+  EXPECT_EQ(options.sampling.logit_bias,
+            (std::vector<std::pair<int32_t, float>>{{5, -100.f}, {6, 1.5f}}));
+  EXPECT_EQ(options.sampling.top_logprobs, 20);
+  EXPECT_TRUE(options.stream && options.include_usage);
+  EXPECT_TRUE(options.ignore_eos && options.return_token_ids);
+  EXPECT_FALSE(got.add_generation_prompt);
+  EXPECT_EQ(got.template_arguments->dump(),
+            R"({"enable_thinking":false,"reasoning_effort":"low"})");
+}
+
+TEST(GatewayParse, DefaultsAndHarmlessValues) {
+  const ChatRequest got = chat(R"({"messages":[{"role":"user","content":""}],"max_tokens":null,
+      "temperature":null,"stop":null,"n":null,"seed":null,"tools":[],"tool_choice":"none",
+      "functions":null,"response_format":{"type":"text"},"modalities":["text"],"store":false,
+      "service_tier":"auto","logprobs":false,"top_logprobs":0,"min_tokens":0,"echo":false,
+      "best_of":1,"logit_bias":{},"parallel_tool_calls":true,"stream_options":null,"length_penalty":1})");
+  EXPECT_EQ(got.options.model, "served");
+  EXPECT_FALSE(got.options.max_tokens.has_value());
+  EXPECT_FALSE(got.options.seed.has_value());
+  EXPECT_EQ(got.options.n, 1u);
+  EXPECT_FLOAT_EQ(got.options.sampling.temperature, 1);
+  EXPECT_FALSE(got.options.logprobs());
+  EXPECT_TRUE(got.add_generation_prompt);
+  EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":"a"}],"logprobs":true})")
+                .options.sampling.top_logprobs,
+            0);
+}
+
+TEST(GatewayParse, PromptForms) {
+  EXPECT_EQ(std::get<std::string>(completion(R"({"prompt":"a b"})").prompts.at(0)), "a b");
+  const auto tokens = completion(R"({"prompt":[1,2,259],"best_of":2,"n":2,"logprobs":0})");
+  EXPECT_EQ(std::get<std::vector<int32_t>>(tokens.prompts.at(0)),
+            (std::vector<int32_t>{1, 2, 259}));
+  EXPECT_EQ(tokens.options.sampling.top_logprobs, 0);
+  EXPECT_EQ(completion(R"({"prompt":["a","b"]})").prompts.size(), 2u);
+  EXPECT_EQ(completion(R"({"prompt":[[1],[2,3]]})").prompts.size(), 2u);
+  EXPECT_FALSE(completion(R"({"prompt":"a","add_special_tokens":false})").add_special);
+}
+
+TEST(GatewayParse, ManyKeysStayFastAndDuplicatesAreSeen) {
+  std::string body = "{";
+  for (int i = 0; i < 200000; ++i) body += "\"k" + std::to_string(i) + "\":1,";
+  EXPECT_TRUE(parse_json(body + "\"last\":1}"));
+  const auto twice = parse_json(body + "\"k77\":1}");
+  ASSERT_FALSE(twice);
+  EXPECT_NE(twice.status().message().find("\"k77\""), std::string::npos);
+}
+
+TEST(GatewayParse, ErrorsStayShortAndValid) {
+  const auto broken = parse_json("\"" + std::string(1 << 20, 'a'));
+  ASSERT_FALSE(broken);
+  EXPECT_LE(broken.status().message().size(), 300u);
+  const Json body = Json::parse(error_body(invalid_field("p\xff", "m\xff\"")));
+  EXPECT_EQ(body["error"]["code"], "invalid_value");
+  EXPECT_EQ(body["error"]["type"], "invalid_request_error");
+}
+
+}  // namespace
+}  // namespace shoal::gateway
