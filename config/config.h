@@ -1,0 +1,141 @@
+// The cluster's configuration as plain structs: what the YAML file, SHOAL_* variables and flags end
+// up in. Defaults here are the documented ones (a test compares them with config/samples/). Sizes
+// are bytes, durations steady-clock durations; ranges are those of config/schema.cc, which is what
+// parse() and apply_overrides() enforce: code behind them may trust every range stated here.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace shoal::config {
+
+enum class KvType : uint8_t { kF16, kF32 };
+enum class Engine : uint8_t { kAuto, kShm, kGloo };
+
+struct HostPort {
+  std::string
+      host;  // IPv4, IPv6 without brackets, or a name; "0.0.0.0" and "::" mean every interface
+  uint16_t port = 0;  // 0: any free port
+  friend bool operator==(const HostPort&, const HostPort&) = default;
+};
+
+struct Model {
+  std::string path;  // a GGUF file, or the first part of a split one; required
+  std::string name;  // the id clients see in /v1/models; empty: from the file's metadata or name
+  friend bool operator==(const Model&, const Model&) = default;
+};
+
+// What one HTTP client can make the coordinator hold or wait for.
+struct Limits {
+  uint64_t max_body_bytes = 16u << 20;    // 1 KiB … 1 GiB
+  uint64_t max_header_bytes = 16u << 10;  // 1 KiB … 1 MiB
+  uint32_t max_json_depth = 32;           // 4 … 256
+  uint32_t max_connections = 4096;        // 1 … 65536
+  uint32_t queue_requests = 512;          // waiting for their first step; 1 … 1,000,000
+  uint64_t queue_tokens = 1u << 20;       // prompt tokens of the waiting; 1 … 2^32
+  uint32_t max_n = 16;                    // choices per request; 1 … 128
+  uint32_t max_stop_sequences = 16;       // 0 … 256
+  uint32_t max_logit_bias = 1024;         // 0 … 1024 (wire::kMaxLogitBias)
+  uint32_t max_top_logprobs = 20;         // 0 … 64 (wire::kMaxTopLogprobs)
+  Duration header_timeout = std::chrono::seconds(10);  // request line and headers; 100 ms … 10 min
+  Duration body_timeout = std::chrono::seconds(60);    // 100 ms … 1 h
+  Duration write_timeout = std::chrono::seconds(30);  // a reader that takes nothing; 100 ms … 1 h
+  Duration keep_alive = std::chrono::seconds(75);     // idle connection; 1 s … 1 h
+  friend bool operator==(const Limits&, const Limits&) = default;
+};
+
+struct Coordinator {
+  HostPort listen{"127.0.0.1", 8080};   // HTTP
+  HostPort control{"127.0.0.1", 7070};  // ZeroMQ with CURVE: where workers connect
+  std::string keys;  // folder with coordinator.key and the workers' public keys; see `shoal keygen`
+  std::string api_keys;                // file with one API key a line; empty: none asked for
+  bool allow_unauthenticated = false;  // HTTP off loopback without api_keys
+  Limits limits;
+  friend bool operator==(const Coordinator&, const Coordinator&) = default;
+};
+
+struct Worker {
+  std::string name;             // [A-Za-z0-9._-]{1,64}, unique
+  std::string host;             // empty: the coordinator's own host, started by `shoal serve`
+  std::string device = "cpu";   // "cpu" or "cuda:N"
+  uint32_t threads = 0;         // compute threads; 0: one per core it may use; ≤ 1024
+  std::vector<uint32_t> cores;  // cores to pin to, ascending; empty: no pinning
+  double share = 1.0;           // relative part of the model; > 0, ≤ 1e6
+  std::string public_key;       // Z85, 40 characters; empty: <coordinator.keys>/<name>.pub
+  friend bool operator==(const Worker&, const Worker&) = default;
+};
+
+struct Parallel {
+  uint32_t tensor = 0;            // ranks of the tensor-parallel group; 0: auto; ≤ 64
+  std::vector<double> shares;     // [tensor] relative parts when `workers` gives none; empty: equal
+  Engine engine = Engine::kAuto;  // auto: shm on one host, gloo across hosts
+  std::string
+      interface;  // network interface of the data plane; empty: the route to the coordinator
+  bool int8_activations = true;  // quantise activations to 8 bits for quantised weights
+  friend bool operator==(const Parallel&, const Parallel&) = default;
+};
+
+struct Kv {
+  KvType type = KvType::kF16;
+  uint32_t context = 0;  // tokens of one sequence; 0: auto (the model's, if it fits); ≤ 4 Mi
+  uint32_t blocks = 0;   // 0: auto (what memory allows); ≤ 2^24
+  uint32_t block_tokens = 32;  // a multiple of 8 in 8 … 1024
+  friend bool operator==(const Kv&, const Kv&) = default;
+};
+
+struct Scheduler {
+  uint32_t max_batch_rows = 512;  // tokens in one step; 1 … 8192 (wire::kMaxRowsPerStep)
+  uint32_t max_sequences = 64;    // running at once; 1 … 4096 (wire::kMaxSlots)
+  uint32_t prefill_chunk = 256;   // prompt tokens of one sequence in one step; 1 … 8192
+  uint32_t steps_in_flight = 2;   // 1 … 4
+  bool prefix_cache = true;       // reuse KV blocks of equal prefixes
+  uint32_t max_worker_deaths =
+      2;  // a request in flight at this many is failed, not replayed; 1 … 100
+  friend bool operator==(const Scheduler&, const Scheduler&) = default;
+};
+
+struct Security {
+  // The data plane (activations) is neither encrypted nor authenticated: it refuses to bind an
+  // address that is not private (RFC 1918, RFC 4193, link-local, loopback) unless this is set.
+  bool allow_public_data_plane = false;
+  // Key files that group or others can read are refused unless this is set.
+  bool allow_open_key_files = false;
+  friend bool operator==(const Security&, const Security&) = default;
+};
+
+struct Metrics {
+  bool enabled = true;       // /metrics
+  bool require_key = false;  // /metrics asks for an API key too
+  bool vllm_names = false;   // also emit the vllm:* names
+  friend bool operator==(const Metrics&, const Metrics&) = default;
+};
+
+struct Timeouts {
+  Duration heartbeat = std::chrono::milliseconds(250);    // workers' heartbeats; 10 ms … 10 s
+  Duration worker_lost = std::chrono::milliseconds(900);  // silence; ≥ 2 heartbeats, ≤ 10 min
+  Duration step = std::chrono::seconds(20);               // collectives of one step; 100 ms … 1 h
+  Duration form = std::chrono::seconds(30);    // the collective to connect; 100 ms … 1 h
+  Duration load = std::chrono::minutes(30);    // weights without any progress; 1 s … 24 h
+  Duration rejoin = std::chrono::seconds(10);  // wait for a lost worker before re-planning; 0 … 1 h
+  Duration drain = std::chrono::seconds(30);  // after SIGTERM; 0 … 24 h
+  friend bool operator==(const Timeouts&, const Timeouts&) = default;
+};
+
+struct Config {
+  Model model;
+  Coordinator coordinator;
+  std::vector<Worker> workers;  // ≤ 64; empty: `shoal serve` starts local ones
+  Parallel parallel;
+  Kv kv;
+  Scheduler scheduler;
+  Security security;
+  Metrics metrics;
+  Timeouts timeouts;
+  friend bool operator==(const Config&, const Config&) = default;
+};
+
+}  // namespace shoal::config
