@@ -5,8 +5,8 @@
 // the collective is dead: every later operation fails with kUnavailable and the results of the
 // failed one mean nothing. A new plan epoch makes a new collective.
 //
-// All ranks call the same operations in the same order, from one thread each. abort() and world/rank
-// accessors are thread-safe.
+// All ranks call the same operations in the same order, from one thread each. abort() and
+// world/rank accessors are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ struct OpContext {
 
 struct CollectiveStats {  // since the collective was made
   uint64_t operations = 0;
-  uint64_t bytes = 0;         // of this rank's contributions
-  double total_seconds = 0;   // inside operations
-  double wait_seconds = 0;    // of those, waiting for peers
+  uint64_t bytes = 0;        // of this rank's contributions
+  double total_seconds = 0;  // inside operations
+  double wait_seconds = 0;   // of those, waiting for peers
 };
 
 class Collective {
@@ -43,7 +43,8 @@ class Collective {
   // data[i] = Σ over ranks r = 0, 1, …, world−1, in that order, of rank r's data[i]; bit-identical
   // on every rank. Float32, in place, host memory, any count ≥ 0.
   virtual Status all_reduce_sum(float* data, int64_t count, const OpContext& op) = 0;
-  // out[r · bytes, (r+1) · bytes) = rank r's `in`. `out` holds world × bytes; same bytes everywhere.
+  // out[r · bytes, (r+1) · bytes) = rank r's `in`. `out` holds world × bytes; same bytes
+  // everywhere.
   virtual Status all_gather(const void* in, uint64_t bytes, void* out, const OpContext& op) = 0;
   virtual Status broadcast(void* data, uint64_t bytes, int root, const OpContext& op) = 0;
   virtual Status send(const void* data, uint64_t bytes, int to, const OpContext& op) = 0;
@@ -62,7 +63,8 @@ std::unique_ptr<Collective> make_single_collective(uint64_t epoch);
 std::vector<std::unique_ptr<Collective>> make_local_collectives(int world, uint64_t epoch);
 
 struct ShmOptions {
-  std::string name;  // shm_open name, the same on every rank, unique per cluster and epoch: "/shoal.x.7"
+  std::string
+      name;  // shm_open name, the same on every rank, unique per cluster and epoch: "/shoal.x.7"
   int rank = 0;
   int world = 1;
   uint64_t epoch = 0;

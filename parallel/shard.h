@@ -1,9 +1,23 @@
-// Shard arithmetic: which part of every tensor a rank holds. Pure.
+// Shard arithmetic: which part of every tensor a rank holds. Pure, deterministic, thread-safe.
 //
-// Units of 32 features (the granularity every block type can be cut or masked at); heads and
-// vocabulary are cut by whole heads and by 32 token ids. Shares may be uneven. Parts are contiguous,
-// in rank order, and cover everything exactly once — except KV heads, which are replicated on every
-// rank that holds one of their query heads.
+// Every rank computes every rank's part from (spec, plan) alone, so nothing is exchanged and
+// nothing can disagree. Parts are contiguous, in rank order, and cover everything exactly once —
+// except KV heads, which are replicated on every rank that holds one of their query heads. A rank
+// may hold nothing of a layer (more ranks than units): it adds zero to that layer's sum.
+//
+// Where cuts may lie
+//  * Vocabulary: multiples of 32 token ids.
+//  * FFN features: multiples of 32, the granularity at which every block type can be cut or masked.
+//    Multiples of 256 instead where features ≥ 1024 × world and that makes the largest part,
+//    relative to its share, at most 2 % larger: then no super-block of a K-quant is held and masked
+//    twice.
+//  * Heads: whole heads, and only where the cut in attn_output's columns is a multiple of 32 (any
+//    head if 32 divides head_dim; every second one for head_dim 80). If a layer has at least as
+//    many KV heads as ranks: whole GQA groups, so that no KV head is stored twice. Otherwise query
+//    heads are spread and KV heads replicated; a rank's heads stay inside one group unless that
+//    would give some rank more than the even spread does (40 heads, 8 KV heads, 16 ranks: 3, 2, 3,
+//    2, …).
+//  * Rows and columns that end a tensor may end anywhere.
 #pragma once
 
 #include <cstdint>
@@ -17,23 +31,29 @@
 namespace shoal {
 
 inline constexpr int64_t kShardGranularity = 32;
+inline constexpr int kMaxWorld = 64;
 
 struct Range {
   int64_t begin = 0;
   int64_t end = 0;
   int64_t size() const { return end - begin; }
+  bool empty() const { return begin == end; }
   friend bool operator==(const Range&, const Range&) = default;
 };
 
 // Cuts [0, total) into shares.size() contiguous ranges proportional to `shares`, cut points on
-// multiples of `unit` (the last range takes the remainder), by largest remainder: deterministic.
-// Ranges may be empty when there are fewer units than ranks.
+// multiples of `unit` (the last non-empty range takes the remainder), by largest remainder, ties to
+// the lower rank. Ranges may be empty when there are fewer units than ranks.
+// REQUIRES: total ≥ 0, unit ≥ 1, at least one share, shares finite and > 0.
 std::vector<Range> split_range(int64_t total, int64_t unit, const std::vector<double>& shares);
 
 struct TensorParallelPlan {
   int world = 1;
-  std::vector<double> shares;  // [world], > 0, relative weight of each rank
+  std::vector<double> shares;  // [world], > 0, relative weight of each rank; empty: equal
 };
+
+// Equal shares.
+TensorParallelPlan even_plan(int world);
 
 struct LayerShard {
   Range heads;     // query heads, global indices
@@ -48,7 +68,12 @@ struct RankShard {
   std::vector<LayerShard> layers;
 };
 
-// Checks the plan (world ≥ 1, shares finite and > 0, world ≤ 64) and computes one rank's part.
+// Refuses world outside 1..kMaxWorld, a number of shares other than world, shares that are not
+// finite and > 0 or differ by more than 10⁶ times.
+Status check_plan(const TensorParallelPlan& plan);
+
+// Checks the plan and computes one rank's part. Refuses a rank outside the plan and a spec whose
+// layers are inconsistent (heads not a multiple of kv_heads, …).
 Result<RankShard> make_rank_shard(const ModelSpec& spec, const TensorParallelPlan& plan, int rank);
 
 // The part of one declared tensor a rank holds, in the coordinates of the file's tensor.
@@ -57,9 +82,11 @@ struct TensorSlice {
   Range rows;  // of the file's tensor (decl->first_row already added)
   Range cols;  // logical columns; cut inside a block → the whole block is read and masked
 };
+// Vectors are declared as rows = n, cols = 1 and are cut like the rows of their matrix.
 TensorSlice slice_tensor(const TensorDecl& decl, const ModelSpec& spec, const RankShard& shard);
 
-// Bytes a rank holds of a tensor of this type.
+// Bytes a rank holds of a tensor of this type: per row, every block that its columns touch, whole.
+// Of a vector, every block that its elements touch. 0 if the slice is empty.
 uint64_t slice_bytes(const TensorSlice& slice, TensorType type);
 
 }  // namespace shoal
