@@ -18,6 +18,9 @@ using PeerId = std::string;  // opaque; stable while a worker process lives
 struct Incoming {
   PeerId peer;
   Message message;
+  // The sender's authenticated identity (its CURVE public key, Z85), empty without authentication.
+  // A worker name belongs to the key that brought it: another key cannot take it over.
+  std::string key = {};
 };
 
 // The coordinator's end. send/receive from one thread; wake() from any.
