@@ -74,7 +74,9 @@ Status check_parts(const std::vector<GgufHeader>& headers) {
   SHOAL_ASSIGN(const uint64_t count, part_count(first.metadata));
   if (count != headers.size()) {
     return first.metadata.key_error(
-        kCount, fmt::format("the model has {} parts, {} were given", count, headers.size()));
+        kCount, fmt::format("{}the model has {} parts, {} were given",
+                            first.metadata.has(kCount) ? "" : "the key is missing: ", count,
+                            headers.size()));
   }
   if (count == 1) return Status::ok();
   SHOAL_ASSIGN(const std::string prefix, split_prefix(first, count));
