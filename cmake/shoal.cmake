@@ -44,3 +44,15 @@ function(shoal_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
 endfunction()
+
+# shoal_fuzz(NAME SOURCES a.cc … LINK libs…): one libFuzzer program (preset fuzz). Its seeds are in
+# tests/fuzz/corpus/: fuzz_gguf -max_total_time=60 NEW_FOLDER tests/fuzz/corpus/gguf
+if(SHOAL_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+function(shoal_fuzz name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE shoal_flags ${ARG_LINK})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()

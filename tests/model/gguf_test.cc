@@ -200,6 +200,29 @@ TEST(GgufRead, GapsAreToleratedAndOrderIsFree) {
   EXPECT_EQ(result->find_tensor("other"), nullptr);
 }
 
+TEST(GgufRead, FuzzSeedsLoad) {
+  int loaded = 0;
+  for (const auto& entry : fs::directory_iterator(source_dir() + "/tests/fuzz/corpus/gguf")) {
+    const std::string name = entry.path().filename();
+    const std::string seed = read_file(entry.path());
+    // Behind the mode: one file, or two with the first one's length in the mode.
+    const size_t cut =
+        name == "split" ? 3 + static_cast<uint8_t>(seed[1]) + 256u * static_cast<uint8_t>(seed[2])
+                        : seed.size();
+    std::vector<std::shared_ptr<const ByteSource>> sources;
+    sources.push_back(make_memory_source(
+        "s-00001-of-00002.gguf", {seed.begin() + 3, seed.begin() + static_cast<long>(cut)}));
+    if (name == "split") {
+      sources.push_back(make_memory_source("s-00002-of-00002.gguf",
+                                           {seed.begin() + static_cast<long>(cut), seed.end()}));
+    }
+    const auto file = GgufFile::parse(std::move(sources));
+    if (file.is_ok()) ++loaded;
+    EXPECT_EQ(file.is_ok(), name != "version0") << name << ": " << file.status().message();
+  }
+  EXPECT_EQ(loaded, 8);
+}
+
 TEST(GgufRead, Version2AndOwnAlignment) {
   RawGguf file;
   file.version = 2;
