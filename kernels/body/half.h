@@ -16,6 +16,13 @@
 #define SHOAL_BODY inline __attribute__((always_inline))
 #endif
 
+// Constant tables they read: in device memory in the device pass.
+#if defined(__CUDA_ARCH__)
+#define SHOAL_TABLE static __device__ const
+#else
+#define SHOAL_TABLE inline constexpr
+#endif
+
 namespace shoal::body {
 
 SHOAL_BODY float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }

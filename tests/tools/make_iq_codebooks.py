@@ -67,11 +67,12 @@ def main():
             assert len(levels) == elements
             values.append(sum(alphabet.index(v) << (bits * j) for j, v in enumerate(levels)))
         out.append(f"// Entry i of {len(values)}: {elements} elements of {bits} bits.")
-        out.append(f"SHOAL_BODY uint16_t {function}(uint32_t i) {{")
-        out.append(f"  static constexpr uint16_t kEntries[{len(values)}] = {{")
+        table = "k" + "".join(word.capitalize() for word in key.split("_")) + "Entries"
+        out.append(f"SHOAL_TABLE uint16_t {table}[{len(values)}] = {{")
         for i in range(0, len(values), 12):
             out.append("    " + " ".join(f"{v:#x}," for v in values[i : i + 12]))
-        out.append("  };\n  return kEntries[i];\n}\n")
+        out.append("};")
+        out.append(f"SHOAL_BODY uint16_t {function}(uint32_t i) {{ return {table}[i]; }}\n")
     out.append("}  // namespace shoal::body\n// clang-format on")
     print("\n".join(out))
 
