@@ -1,0 +1,94 @@
+// One valid instance of every message, all fields away from their defaults, and random ones.
+#pragma once
+
+#include <vector>
+
+#include "base/rng.h"
+#include "wire/messages.h"
+
+namespace shoal::wire::testing {
+
+inline Assign sample_assign() {
+  Assign m;
+  m.epoch = 9;
+  m.rank = 1;
+  m.world = 3;
+  m.shares = {1.0, 2.5, 0.125};
+  m.model_path = "/models/größe.gguf";
+  m.model_digest = "xxh3:0123456789abcdef";
+  m.kv = KvPrecision::kF32;
+  m.kv_blocks = 4096;
+  m.block_tokens = 32;
+  m.max_rows = 512;
+  m.max_slots = 64;
+  m.max_sequence_tokens = 131072;
+  m.engine = CollectiveEngine::kShm;
+  m.segment = "/shoal.7.9";
+  m.int8_activations = false;
+  m.step_timeout_seconds = 20.5;
+  m.form_timeout_seconds = 30.25;
+  return m;
+}
+
+inline Step sample_step() {
+  NewSequence started;
+  started.slot = 5;
+  started.generation = 77;
+  started.tokens = {1, 128000, 0, 2147483647};
+  started.prompt_tokens = 3;
+  started.seed = 0xfedcba9876543210ull;
+  started.choice = 2;
+  started.sampling = {0.7f, 0.9f, 0.05f, 40, 0.5f, -0.25f, 1.1f, 5, {{17, -100.0f}, {99, 2.5f}}};
+  return {
+      9, 1234567, {3, 4095}, {started}, {{5, {0, 12, 13}}}, {{5, 0, 3, true}, {6, 99, 1, true}}};
+}
+
+inline StepResult sample_step_result() {
+  StepResult m{9, 1234567, {}, {0.010, 0.002, 0.0005, 0.0001}};
+  m.rows.push_back({5, 77, 4711, -0.25f, {{4711, -0.25f}, {12, -1.5f}}});
+  m.rows.push_back({6, 78, 0, -3.5f, {}});
+  return m;
+}
+
+inline std::vector<Message> sample_messages() {
+  Hello hello;
+  hello.build = "shoal 0.1.0";
+  hello.incarnation = 0x123456789abcdef0ull;
+  hello.name = "worker-0";
+  hello.host_id = "boot-id";
+  hello.host_name = "rack1";
+  hello.device_kind = "cpu";
+  hello.device = "8 cores, AVX2";
+  hello.memory_bytes = 24ull << 30;
+  hello.threads = 8;
+  hello.data_address = "10.0.0.2";
+  hello.model_digest = "xxh3:0123456789abcdef";
+  hello.pid = 4242;
+  return {hello,
+          LoadProgress{9, 5ull << 32, 6ull << 32},
+          Ready{9, 20ull << 30, 3ull << 30, 1ull << 20, 12.5},
+          Failed{9, true, "model.gguf: no such file"},
+          sample_step_result(),
+          WorkerHeartbeat{9, 1234567, 21ull << 30, true},
+          Goodbye{"stopped"},
+          sample_assign(),
+          sample_step(),
+          CoordinatorHeartbeat{9},
+          Abort{9, "rank 2 is silent"},
+          Refused{"protocol version 2; this coordinator speaks 1"},
+          Shutdown{"drained"},
+          StoreSet{9, "rank0/address", std::string("\0\xff raw", 6)},
+          StoreGet{9, "rank0/address"}};
+}
+
+// A step of `rows` decode rows in steady state: nothing new, nothing ended.
+inline Step decode_step(uint32_t rows) {
+  Step step;
+  step.epoch = 1u << 20;
+  step.step = 1ull << 40;
+  for (uint32_t i = 0; i < rows; ++i)
+    step.rows.push_back({kMaxSlots - 1 - i, 1000000 + i, 1, true});
+  return step;
+}
+
+}  // namespace shoal::wire::testing

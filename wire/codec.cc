@@ -1,0 +1,481 @@
+#include "wire/codec.h"
+
+#include <initializer_list>
+
+#include <fmt/core.h>
+#include <google/protobuf/arena.h>
+
+#include "base/utf8.h"
+#include "shoal.pb.h"
+#include "wire/validate.h"
+
+namespace shoal::wire {
+namespace {
+
+// Repeated messages a frame may hold: results or new sequences of every slot, and as many appends.
+// Bounds what parsing can allocate to a small multiple of the frame.
+constexpr int kMaxNestedMessages = 4 * kMaxSlots;
+// Cluster id and message, and room for what later versions may add to the envelope.
+constexpr int kMaxEnvelopeParts = 8;
+constexpr uint64_t kFirstBodyField = 16;  // of Envelope; smaller numbers are scalars and text
+
+// ------------------------------------------------------------------------------------- encoding
+
+void put(const Hello& m, pb::Envelope& e) {
+  auto& p = *e.mutable_hello();
+  p.set_protocol_version(m.protocol_version);
+  p.set_build(m.build);
+  p.set_incarnation(m.incarnation);
+  p.set_name(m.name);
+  p.set_host_id(m.host_id);
+  p.set_host_name(m.host_name);
+  p.set_device_kind(m.device_kind);
+  p.set_device(m.device);
+  p.set_memory_bytes(m.memory_bytes);
+  p.set_threads(m.threads);
+  p.set_data_address(m.data_address);
+  p.set_model_digest(m.model_digest);
+  p.set_pid(m.pid);
+}
+
+void put(const LoadProgress& m, pb::Envelope& e) {
+  auto& p = *e.mutable_load_progress();
+  p.set_epoch(m.epoch);
+  p.set_bytes_done(m.bytes_done);
+  p.set_bytes_total(m.bytes_total);
+}
+
+void put(const Ready& m, pb::Envelope& e) {
+  auto& p = *e.mutable_ready();
+  p.set_epoch(m.epoch);
+  p.set_weight_bytes(m.weight_bytes);
+  p.set_kv_bytes(m.kv_bytes);
+  p.set_scratch_bytes(m.scratch_bytes);
+  p.set_load_seconds(m.load_seconds);
+}
+
+void put(const Failed& m, pb::Envelope& e) {
+  auto& p = *e.mutable_failed();
+  p.set_epoch(m.epoch);
+  p.set_permanent(m.permanent);
+  p.set_message(m.message);
+}
+
+void put(const StepResult& m, pb::Envelope& e) {
+  auto& p = *e.mutable_step_result();
+  p.set_epoch(m.epoch);
+  p.set_step(m.step);
+  for (const RowResult& row : m.rows) {
+    auto& r = *p.add_rows();
+    r.set_slot(row.slot);
+    r.set_generation(row.generation);
+    r.set_token(row.token);
+    r.set_logprob(row.logprob);
+    for (const TokenLogprob& top : row.top) {
+      r.add_top_id(top.id);
+      r.add_top_logprob(top.logprob);
+    }
+  }
+  p.set_forward_seconds(m.stats.forward_seconds);
+  p.set_collective_seconds(m.stats.collective_seconds);
+  p.set_wait_seconds(m.stats.wait_seconds);
+  p.set_sample_seconds(m.stats.sample_seconds);
+}
+
+void put(const WorkerHeartbeat& m, pb::Envelope& e) {
+  auto& p = *e.mutable_worker_heartbeat();
+  p.set_epoch(m.epoch);
+  p.set_last_step(m.last_step);
+  p.set_resident_bytes(m.resident_bytes);
+  p.set_busy(m.busy);
+}
+
+void put(const Goodbye& m, pb::Envelope& e) { e.mutable_goodbye()->set_reason(m.reason); }
+
+void put(const Assign& m, pb::Envelope& e) {
+  auto& p = *e.mutable_assign();
+  p.set_epoch(m.epoch);
+  p.set_rank(m.rank);
+  p.set_world(m.world);
+  p.mutable_shares()->Add(m.shares.begin(), m.shares.end());
+  p.set_model_path(m.model_path);
+  p.set_model_digest(m.model_digest);
+  p.set_kv(static_cast<pb::KvPrecision>(m.kv));
+  p.set_kv_blocks(m.kv_blocks);
+  p.set_block_tokens(m.block_tokens);
+  p.set_max_rows(m.max_rows);
+  p.set_max_slots(m.max_slots);
+  p.set_max_sequence_tokens(m.max_sequence_tokens);
+  p.set_engine(static_cast<pb::CollectiveEngine>(m.engine));
+  p.set_segment(m.segment);
+  p.set_int8_activations(m.int8_activations);
+  p.set_step_timeout_seconds(m.step_timeout_seconds);
+  p.set_form_timeout_seconds(m.form_timeout_seconds);
+}
+
+void put(const SamplingParams& m, pb::SamplingParams& p) {
+  p.set_temperature(m.temperature);
+  p.set_top_p(m.top_p);
+  p.set_min_p(m.min_p);
+  p.set_top_k(m.top_k);
+  p.set_presence(m.presence);
+  p.set_frequency(m.frequency);
+  p.set_repetition(m.repetition);
+  p.set_top_logprobs(m.top_logprobs);
+  for (const auto& [id, bias] : m.logit_bias) {
+    p.add_bias_id(id);
+    p.add_bias(bias);
+  }
+}
+
+void put(const Step& m, pb::Envelope& e) {
+  auto& p = *e.mutable_step();
+  p.set_epoch(m.epoch);
+  p.set_step(m.step);
+  p.mutable_ended()->Add(m.ended.begin(), m.ended.end());
+  for (const NewSequence& started : m.started) {
+    auto& s = *p.add_started();
+    s.set_slot(started.slot);
+    s.set_generation(started.generation);
+    s.mutable_tokens()->Add(started.tokens.begin(), started.tokens.end());
+    s.set_prompt_tokens(started.prompt_tokens);
+    s.set_seed(started.seed);
+    s.set_choice(started.choice);
+    put(started.sampling, *s.mutable_sampling());
+  }
+  for (const BlockAppend& append : m.appended) {
+    auto& a = *p.add_appended();
+    a.set_slot(append.slot);
+    a.mutable_blocks()->Add(append.blocks.begin(), append.blocks.end());
+  }
+  for (const RowGroup& row : m.rows) {
+    p.add_row_slot(row.slot);
+    p.add_row_position(row.position);
+    p.add_row_count(row.count);
+    p.add_row_sample(row.sample);
+  }
+}
+
+void put(const CoordinatorHeartbeat& m, pb::Envelope& e) {
+  e.mutable_coordinator_heartbeat()->set_epoch(m.epoch);
+}
+
+void put(const Abort& m, pb::Envelope& e) {
+  e.mutable_abort()->set_epoch(m.epoch);
+  e.mutable_abort()->set_reason(m.reason);
+}
+
+void put(const Refused& m, pb::Envelope& e) { e.mutable_refused()->set_reason(m.reason); }
+void put(const Shutdown& m, pb::Envelope& e) { e.mutable_shutdown()->set_reason(m.reason); }
+
+void put(const StoreSet& m, pb::Envelope& e) {
+  auto& p = *e.mutable_store_set();
+  p.set_epoch(m.epoch);
+  p.set_key(m.key);
+  p.set_value(m.value);
+}
+
+void put(const StoreGet& m, pb::Envelope& e) {
+  e.mutable_store_get()->set_epoch(m.epoch);
+  e.mutable_store_get()->set_key(m.key);
+}
+
+// ------------------------------------------------------------------------------------- decoding
+
+// Enums are open on the wire; anything a uint8_t cannot hold must not wrap into a known value.
+template <class E>
+E narrow(int value) {
+  return static_cast<E>(static_cast<uint8_t>(value < 0 || value > 255 ? 255 : value));
+}
+
+Status columns(std::string_view list, std::initializer_list<int> sizes) {
+  for (const int size : sizes) {
+    if (size == *sizes.begin()) continue;
+    return invalid_argument(
+        fmt::format("{}: columns of {} and {} entries; must be equal", list, *sizes.begin(), size));
+  }
+  return Status::ok();
+}
+
+Hello get(const pb::Hello& p) {
+  Hello m;
+  m.protocol_version = p.protocol_version();
+  m.build = p.build();
+  m.incarnation = p.incarnation();
+  m.name = p.name();
+  m.host_id = p.host_id();
+  m.host_name = p.host_name();
+  m.device_kind = p.device_kind();
+  m.device = p.device();
+  m.memory_bytes = p.memory_bytes();
+  m.threads = p.threads();
+  m.data_address = p.data_address();
+  m.model_digest = p.model_digest();
+  m.pid = p.pid();
+  return m;
+}
+
+Result<Message> get(const pb::StepResult& p) {
+  StepResult m;
+  m.epoch = p.epoch();
+  m.step = p.step();
+  m.rows.reserve(static_cast<size_t>(p.rows_size()));
+  for (int i = 0; i < p.rows_size(); ++i) {
+    const auto& r = p.rows(i);
+    SHOAL_TRY(columns(fmt::format("StepResult.rows[{}].top", i),
+                      {r.top_id_size(), r.top_logprob_size()}));
+    RowResult& row =
+        m.rows.emplace_back(RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}});
+    for (int j = 0; j < r.top_id_size(); ++j) row.top.push_back({r.top_id(j), r.top_logprob(j)});
+  }
+  m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(), p.sample_seconds()};
+  return Message(std::move(m));
+}
+
+Assign get(const pb::Assign& p) {
+  Assign m;
+  m.epoch = p.epoch();
+  m.rank = p.rank();
+  m.world = p.world();
+  m.shares.assign(p.shares().begin(), p.shares().end());
+  m.model_path = p.model_path();
+  m.model_digest = p.model_digest();
+  m.kv = narrow<KvPrecision>(p.kv());
+  m.kv_blocks = p.kv_blocks();
+  m.block_tokens = p.block_tokens();
+  m.max_rows = p.max_rows();
+  m.max_slots = p.max_slots();
+  m.max_sequence_tokens = p.max_sequence_tokens();
+  m.engine = narrow<CollectiveEngine>(p.engine());
+  m.segment = p.segment();
+  m.int8_activations = p.int8_activations();
+  m.step_timeout_seconds = p.step_timeout_seconds();
+  m.form_timeout_seconds = p.form_timeout_seconds();
+  return m;
+}
+
+SamplingParams get(const pb::SamplingParams& p) {
+  SamplingParams m;
+  m.temperature = p.temperature();
+  m.top_p = p.top_p();
+  m.min_p = p.min_p();
+  m.top_k = p.top_k();
+  m.presence = p.presence();
+  m.frequency = p.frequency();
+  m.repetition = p.repetition();
+  m.top_logprobs = p.top_logprobs();
+  m.logit_bias.reserve(static_cast<size_t>(p.bias_size()));
+  for (int i = 0; i < p.bias_size(); ++i) m.logit_bias.emplace_back(p.bias_id(i), p.bias(i));
+  return m;
+}
+
+Result<Message> get(const pb::Step& p) {
+  Step m;
+  m.epoch = p.epoch();
+  m.step = p.step();
+  m.ended.assign(p.ended().begin(), p.ended().end());
+  m.started.reserve(static_cast<size_t>(p.started_size()));
+  for (int i = 0; i < p.started_size(); ++i) {
+    const auto& s = p.started(i);
+    SHOAL_TRY(columns(fmt::format("Step.started[{}].sampling.logit_bias", i),
+                      {s.sampling().bias_id_size(), s.sampling().bias_size()}));
+    NewSequence& started = m.started.emplace_back();
+    started.slot = s.slot();
+    started.generation = s.generation();
+    started.tokens.assign(s.tokens().begin(), s.tokens().end());
+    started.prompt_tokens = s.prompt_tokens();
+    started.seed = s.seed();
+    started.choice = s.choice();
+    started.sampling = get(s.sampling());
+  }
+  m.appended.reserve(static_cast<size_t>(p.appended_size()));
+  for (const auto& a : p.appended()) {
+    m.appended.push_back({a.slot(), {a.blocks().begin(), a.blocks().end()}});
+  }
+  SHOAL_TRY(columns("Step.rows", {p.row_slot_size(), p.row_position_size(), p.row_count_size(),
+                                  p.row_sample_size()}));
+  m.rows.reserve(static_cast<size_t>(p.row_slot_size()));
+  for (int i = 0; i < p.row_slot_size(); ++i) {
+    m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), p.row_sample(i)});
+  }
+  return Message(std::move(m));
+}
+
+Result<Message> get_body(const pb::Envelope& e) {
+  switch (e.body_case()) {
+    case pb::Envelope::kHello:
+      return Message(get(e.hello()));
+    case pb::Envelope::kLoadProgress: {
+      const auto& p = e.load_progress();
+      return Message(LoadProgress{p.epoch(), p.bytes_done(), p.bytes_total()});
+    }
+    case pb::Envelope::kReady: {
+      const auto& p = e.ready();
+      return Message(
+          Ready{p.epoch(), p.weight_bytes(), p.kv_bytes(), p.scratch_bytes(), p.load_seconds()});
+    }
+    case pb::Envelope::kFailed: {
+      const auto& p = e.failed();
+      return Message(Failed{p.epoch(), p.permanent(), p.message()});
+    }
+    case pb::Envelope::kStepResult:
+      return get(e.step_result());
+    case pb::Envelope::kWorkerHeartbeat: {
+      const auto& p = e.worker_heartbeat();
+      return Message(WorkerHeartbeat{p.epoch(), p.last_step(), p.resident_bytes(), p.busy()});
+    }
+    case pb::Envelope::kGoodbye:
+      return Message(Goodbye{e.goodbye().reason()});
+    case pb::Envelope::kAssign:
+      return Message(get(e.assign()));
+    case pb::Envelope::kStep:
+      return get(e.step());
+    case pb::Envelope::kCoordinatorHeartbeat:
+      return Message(CoordinatorHeartbeat{e.coordinator_heartbeat().epoch()});
+    case pb::Envelope::kAbort:
+      return Message(Abort{e.abort().epoch(), e.abort().reason()});
+    case pb::Envelope::kRefused:
+      return Message(Refused{e.refused().reason()});
+    case pb::Envelope::kShutdown:
+      return Message(Shutdown{e.shutdown().reason()});
+    case pb::Envelope::kStoreSet: {
+      const auto& p = e.store_set();
+      return Message(StoreSet{p.epoch(), p.key(), p.value()});
+    }
+    case pb::Envelope::kStoreGet:
+      return Message(StoreGet{e.store_get().epoch(), e.store_get().key()});
+    case pb::Envelope::BODY_NOT_SET:
+      break;
+  }
+  return data_loss("a frame without a known message");
+}
+
+Status check_envelope(const pb::Envelope& e) {
+  const auto body = e.body_case();
+  const bool for_ever = body == pb::Envelope::kHello || body == pb::Envelope::kRefused;
+  if (e.protocol_version() != kProtocolVersion && !for_ever) {
+    return unsupported(fmt::format("Envelope.protocol_version: {}; this build speaks {}",
+                                   e.protocol_version(), kProtocolVersion));
+  }
+  if (e.cluster().empty() || e.cluster().size() > kMaxClusterId || !is_valid_utf8(e.cluster())) {
+    return invalid_argument(
+        fmt::format("Envelope.cluster: must be 1 … {} bytes of UTF-8", kMaxClusterId));
+  }
+  if (e.incarnation() == 0) {
+    return invalid_argument("Envelope.incarnation: 0; must be a random number");
+  }
+  if (e.sequence() == 0) return invalid_argument("Envelope.sequence: 0; must be at least 1");
+  return Status::ok();
+}
+
+// ------------------------------------------------------------------- before anything is allocated
+
+// A cursor over protobuf's wire format, just enough to count elements.
+class Scanner {
+ public:
+  explicit Scanner(std::string_view bytes) : bytes_(bytes) {}
+  bool done() const { return bytes_.empty(); }
+
+  // The next field; `payload` is what a length-delimited one contains. False: malformed.
+  bool next(uint64_t* number, bool* is_bytes, std::string_view* payload) {
+    uint64_t tag = 0, length = 0;
+    if (!varint(&tag)) return false;
+    *number = tag >> 3;
+    *is_bytes = (tag & 7) == 2;
+    *payload = {};
+    switch (tag & 7) {
+      case 0:
+        return varint(&length);
+      case 1:
+        return skip(8);
+      case 5:
+        return skip(4);
+      case 2:
+        if (!varint(&length) || length > bytes_.size()) return false;
+        *payload = bytes_.substr(0, length);
+        return skip(length);
+      default:
+        return false;  // groups are not used
+    }
+  }
+
+ private:
+  bool varint(uint64_t* value) {
+    *value = 0;
+    for (int shift = 0; shift < 64 && !bytes_.empty(); shift += 7) {
+      const auto byte = static_cast<uint8_t>(bytes_.front());
+      bytes_.remove_prefix(1);
+      *value |= uint64_t{byte & 0x7fu} << shift;
+      if (byte < 0x80) return true;
+    }
+    return false;
+  }
+  bool skip(uint64_t count) {
+    if (count > bytes_.size()) return false;
+    bytes_.remove_prefix(count);
+    return true;
+  }
+
+  std::string_view bytes_;
+};
+
+// Elements of messages (length-delimited fields two levels down) are what costs many times its
+// bytes once parsed; everything else is at most 4 bytes of memory a byte.
+Status check_nested_count(std::string_view frame) {
+  int nested = 0;
+  int parts = 0;
+  uint64_t number = 0;
+  bool is_bytes = false;
+  Scanner envelope(frame);
+  while (!envelope.done()) {
+    std::string_view body;
+    if (!envelope.next(&number, &is_bytes, &body)) return data_loss("a malformed frame");
+    // A second body replaces the first, but the arena keeps both.
+    if (is_bytes && ++parts > kMaxEnvelopeParts) {
+      return data_loss("a frame of more than one message");
+    }
+    if (!is_bytes || number < kFirstBodyField) continue;
+    Scanner message(body);
+    while (!message.done()) {
+      std::string_view element;
+      if (!message.next(&number, &is_bytes, &element)) return data_loss("a malformed frame");
+      if (is_bytes && ++nested > kMaxNestedMessages) {
+        return data_loss(fmt::format("a frame of more than {} elements", kMaxNestedMessages));
+      }
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+std::string encode(const Message& message, const EnvelopeInfo& envelope) {
+  google::protobuf::Arena arena;
+  auto& e = *google::protobuf::Arena::CreateMessage<pb::Envelope>(&arena);
+  e.set_protocol_version(envelope.protocol_version);
+  e.set_cluster(envelope.cluster);
+  e.set_incarnation(envelope.incarnation);
+  e.set_sequence(envelope.sequence);
+  std::visit([&e](const auto& m) { put(m, e); }, message);
+  return e.SerializeAsString();
+}
+
+Result<Decoded> decode(std::string_view frame) {
+  if (frame.size() > kMaxMessageBytes) {
+    return data_loss(
+        fmt::format("a frame of {} bytes; at most {}", frame.size(), kMaxMessageBytes));
+  }
+  SHOAL_TRY(check_nested_count(frame));
+  google::protobuf::Arena arena;
+  auto& e = *google::protobuf::Arena::CreateMessage<pb::Envelope>(&arena);
+  if (!e.ParseFromArray(frame.data(), static_cast<int>(frame.size()))) {
+    return data_loss("a malformed frame");
+  }
+  SHOAL_TRY(check_envelope(e));
+  SHOAL_ASSIGN(Message message, get_body(e));
+  SHOAL_TRY(validate(message));
+  return Decoded{{e.protocol_version(), e.cluster(), e.incarnation(), e.sequence()},
+                 std::move(message)};
+}
+
+}  // namespace shoal::wire

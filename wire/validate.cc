@@ -1,0 +1,349 @@
+#include "wire/validate.h"
+
+#include <bitset>
+#include <cmath>
+#include <concepts>
+#include <string>
+
+#include <fmt/core.h>
+
+#include "base/utf8.h"
+
+namespace shoal::wire {
+namespace {
+
+constexpr double kMaxSeconds = 86400.0 * 365;  // a finite bound; nothing real comes near it
+constexpr float kMaxTemperature = 100.0f;
+constexpr float kMaxPenalty = 100.0f;
+constexpr float kMaxBias = 1e6f;
+constexpr uint32_t kMaxBlockTokens = 4096;
+constexpr uint32_t kMaxKvBlocks = 1u << 30;
+constexpr uint32_t kMaxThreads = 1u << 16;
+constexpr uint32_t kMaxChoices = 1u << 16;
+constexpr double kMaxShare = 1e9;
+
+// Which field, spelled out only when it is wrong: "Step.started[2].sampling.logit_bias[0].bias".
+struct Field {
+  const char* name;
+  int64_t index = -1;
+  const char* leaf = "";
+  int64_t leaf_index = -1;
+  const char* leaf_of_leaf = "";
+
+  std::string spell() const {
+    std::string path = name;
+    if (index >= 0) path += fmt::format("[{}]", index);
+    if (*leaf) path += fmt::format(".{}", leaf);
+    if (leaf_index >= 0) path += fmt::format("[{}]", leaf_index);
+    if (*leaf_of_leaf) path += fmt::format(".{}", leaf_of_leaf);
+    return path;
+  }
+};
+
+Status bad(const Field& field, std::string_view what) {
+  return invalid_argument(fmt::format("{}: {}", field.spell(), what));
+}
+
+// low ≤ value ≤ high; NaN and infinities fail for floating types because every bound is finite.
+template <class T>
+Status within(const Field& field, T value, std::type_identity_t<T> low,
+              std::type_identity_t<T> high) {
+  if (value >= low && value <= high) return Status::ok();
+  if constexpr (std::floating_point<T>) {
+    if (!std::isfinite(value)) return bad(field, fmt::format("{}; must be finite", value));
+  }
+  if (value < low) return bad(field, fmt::format("{}; must be at least {}", value, low));
+  return bad(field, fmt::format("{}; must be at most {}", value, high));
+}
+
+Status positive(const Field& field, double value, double high) {
+  if (value == 0) return bad(field, "0; must be above 0");
+  return within(field, value, 0.0, high);
+}
+
+Status text(const Field& field, const std::string& value, size_t min_bytes = 0,
+            size_t max_bytes = kMaxString) {
+  if (value.size() < min_bytes) return bad(field, "is empty");
+  if (value.size() > max_bytes) {
+    return bad(field, fmt::format("{} bytes; must be at most {}", value.size(), max_bytes));
+  }
+  if (!is_valid_utf8(value)) return bad(field, "is not valid UTF-8");
+  if (value.find('\0') != std::string::npos) return bad(field, "contains a NUL byte");
+  return Status::ok();
+}
+
+Status size_within(const Field& field, size_t size, size_t low, size_t high) {
+  if (size < low) return bad(field, fmt::format("{} entries; must be at least {}", size, low));
+  if (size > high) return bad(field, fmt::format("{} entries; must be at most {}", size, high));
+  return Status::ok();
+}
+
+// Slots below kMaxSlots, each at most once in a list.
+class SlotSet {
+ public:
+  Status add(const Field& field, uint32_t slot) {
+    SHOAL_TRY(within(field, slot, 0, kMaxSlots - 1));
+    if (seen_[slot]) return bad(field, fmt::format("slot {} appears twice", slot));
+    seen_[slot] = true;
+    return Status::ok();
+  }
+
+ private:
+  std::bitset<kMaxSlots> seen_;
+};
+
+Status check(const Hello& m) {
+  // protocol_version may be any: the coordinator refuses others with a reason.
+  SHOAL_TRY(text({"Hello.build"}, m.build));
+  if (m.incarnation == 0) return bad({"Hello.incarnation"}, "0; must be a random number");
+  SHOAL_TRY(text({"Hello.name"}, m.name, 1));
+  SHOAL_TRY(text({"Hello.host_id"}, m.host_id));
+  SHOAL_TRY(text({"Hello.host_name"}, m.host_name));
+  SHOAL_TRY(text({"Hello.device_kind"}, m.device_kind, 1));
+  SHOAL_TRY(text({"Hello.device"}, m.device));
+  SHOAL_TRY(within({"Hello.threads"}, m.threads, 0, kMaxThreads));
+  SHOAL_TRY(text({"Hello.data_address"}, m.data_address));
+  SHOAL_TRY(text({"Hello.model_digest"}, m.model_digest));
+  return within({"Hello.pid"}, m.pid, 0, int64_t{1} << 32);
+}
+
+Status check(const LoadProgress& m) {
+  SHOAL_TRY(within({"LoadProgress.epoch"}, m.epoch, 1, UINT64_MAX));
+  // 0 of 0 before the total is known; then never more than all.
+  if (m.bytes_total != 0) {
+    SHOAL_TRY(within({"LoadProgress.bytes_done"}, m.bytes_done, 0, m.bytes_total));
+  }
+  return Status::ok();
+}
+
+Status check(const Ready& m) {
+  SHOAL_TRY(within({"Ready.epoch"}, m.epoch, 1, UINT64_MAX));
+  return within({"Ready.load_seconds"}, m.load_seconds, 0, kMaxSeconds);
+}
+
+Status check(const Failed& m) { return text({"Failed.message"}, m.message); }
+
+Status check_row(const RowResult& row, int64_t i) {
+  SHOAL_TRY(within({"StepResult.rows", i, "token"}, row.token, 0, INT32_MAX));
+  // A log-probability is at most 0; rounding of the sum of exponentials may exceed it slightly.
+  SHOAL_TRY(within({"StepResult.rows", i, "logprob"}, row.logprob, -1e30f, 1.0f));
+  SHOAL_TRY(size_within({"StepResult.rows", i, "top"}, row.top.size(), 0, kMaxTopLogprobs));
+  for (size_t j = 0; j < row.top.size(); ++j) {
+    const auto at = static_cast<int64_t>(j);
+    SHOAL_TRY(within({"StepResult.rows", i, "top", at, "id"}, row.top[j].id, 0, INT32_MAX));
+    SHOAL_TRY(
+        within({"StepResult.rows", i, "top", at, "logprob"}, row.top[j].logprob, -1e30f, 1.0f));
+    if (j > 0 && row.top[j].logprob > row.top[j - 1].logprob) {
+      return bad({"StepResult.rows", i, "top", at, "logprob"}, "must not exceed the one before it");
+    }
+  }
+  return Status::ok();
+}
+
+Status check(const StepResult& m) {
+  SHOAL_TRY(within({"StepResult.epoch"}, m.epoch, 1, UINT64_MAX));
+  SHOAL_TRY(within({"StepResult.step"}, m.step, 1, UINT64_MAX));
+  SHOAL_TRY(size_within({"StepResult.rows"}, m.rows.size(), 0, kMaxSlots));
+  SlotSet slots;
+  for (size_t i = 0; i < m.rows.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    SHOAL_TRY(slots.add({"StepResult.rows", at, "slot"}, m.rows[i].slot));
+    SHOAL_TRY(check_row(m.rows[i], at));
+  }
+  const StepStats& s = m.stats;
+  SHOAL_TRY(within({"StepResult.stats.forward_seconds"}, s.forward_seconds, 0, kMaxSeconds));
+  SHOAL_TRY(within({"StepResult.stats.collective_seconds"}, s.collective_seconds, 0, kMaxSeconds));
+  SHOAL_TRY(within({"StepResult.stats.wait_seconds"}, s.wait_seconds, 0, kMaxSeconds));
+  return within({"StepResult.stats.sample_seconds"}, s.sample_seconds, 0, kMaxSeconds);
+}
+
+Status check(const WorkerHeartbeat&) { return Status::ok(); }  // counters: any value
+Status check(const Goodbye& m) { return text({"Goodbye.reason"}, m.reason); }
+
+Status check(const Assign& m) {
+  SHOAL_TRY(within({"Assign.epoch"}, m.epoch, 1, UINT64_MAX));
+  SHOAL_TRY(within({"Assign.world"}, m.world, 1, kMaxWorld));
+  if (m.rank >= m.world) {
+    return bad({"Assign.rank"}, fmt::format("{}; must be below world = {}", m.rank, m.world));
+  }
+  if (m.shares.size() != m.world) {
+    return bad({"Assign.shares"},
+               fmt::format("{} entries; must be world = {}", m.shares.size(), m.world));
+  }
+  for (size_t i = 0; i < m.shares.size(); ++i) {
+    SHOAL_TRY(positive({"Assign.shares", static_cast<int64_t>(i)}, m.shares[i], kMaxShare));
+  }
+  SHOAL_TRY(text({"Assign.model_path"}, m.model_path, 1));
+  SHOAL_TRY(text({"Assign.model_digest"}, m.model_digest));
+  SHOAL_TRY(within<unsigned>({"Assign.kv"}, static_cast<unsigned>(m.kv), 0, 1));
+  SHOAL_TRY(within({"Assign.kv_blocks"}, m.kv_blocks, 1, kMaxKvBlocks));
+  SHOAL_TRY(within({"Assign.block_tokens"}, m.block_tokens, 1, kMaxBlockTokens));
+  SHOAL_TRY(within({"Assign.max_rows"}, m.max_rows, 1, kMaxRowsPerStep));
+  SHOAL_TRY(within({"Assign.max_slots"}, m.max_slots, 1, kMaxSlots));
+  SHOAL_TRY(within({"Assign.max_sequence_tokens"}, m.max_sequence_tokens, 1, kMaxSequenceTokens));
+  SHOAL_TRY(within<unsigned>({"Assign.engine"}, static_cast<unsigned>(m.engine), 0, 2));
+  if (m.world > 1 && m.engine == CollectiveEngine::kNone) {
+    return bad({"Assign.engine"}, fmt::format("none; {} ranks need one", m.world));
+  }
+  SHOAL_TRY(text({"Assign.segment"}, m.segment,
+                 m.world > 1 && m.engine == CollectiveEngine::kShm ? 1 : 0));
+  SHOAL_TRY(positive({"Assign.step_timeout_seconds"}, m.step_timeout_seconds, kMaxSeconds));
+  return positive({"Assign.form_timeout_seconds"}, m.form_timeout_seconds, kMaxSeconds);
+}
+
+Status check_sampling(const SamplingParams& p, int64_t i) {
+  constexpr const char* kStarted = "Step.started";
+  SHOAL_TRY(within({kStarted, i, "sampling.temperature"}, p.temperature, 0, kMaxTemperature));
+  SHOAL_TRY(within({kStarted, i, "sampling.top_p"}, p.top_p, 0, 1));
+  SHOAL_TRY(within({kStarted, i, "sampling.min_p"}, p.min_p, 0, 1));
+  SHOAL_TRY(within({kStarted, i, "sampling.top_k"}, p.top_k, 0, INT32_MAX));
+  SHOAL_TRY(within({kStarted, i, "sampling.presence"}, p.presence, -kMaxPenalty, kMaxPenalty));
+  SHOAL_TRY(within({kStarted, i, "sampling.frequency"}, p.frequency, -kMaxPenalty, kMaxPenalty));
+  SHOAL_TRY(positive({kStarted, i, "sampling.repetition"}, p.repetition, kMaxPenalty));
+  SHOAL_TRY(within({kStarted, i, "sampling.top_logprobs"}, p.top_logprobs, -1,
+                   static_cast<int32_t>(kMaxTopLogprobs)));
+  SHOAL_TRY(
+      size_within({kStarted, i, "sampling.logit_bias"}, p.logit_bias.size(), 0, kMaxLogitBias));
+  for (size_t j = 0; j < p.logit_bias.size(); ++j) {
+    const auto at = static_cast<int64_t>(j);
+    const auto& [id, bias] = p.logit_bias[j];
+    SHOAL_TRY(within({kStarted, i, "sampling.logit_bias", at, "id"}, id, 0, INT32_MAX));
+    SHOAL_TRY(within({kStarted, i, "sampling.logit_bias", at, "bias"}, bias, -kMaxBias, kMaxBias));
+  }
+  return Status::ok();
+}
+
+Status check_started(const NewSequence& s, int64_t i) {
+  SHOAL_TRY(size_within({"Step.started", i, "tokens"}, s.tokens.size(), 1, kMaxSequenceTokens));
+  for (size_t j = 0; j < s.tokens.size(); ++j) {
+    if (s.tokens[j] < 0) {
+      return bad({"Step.started", i, "tokens", static_cast<int64_t>(j)},
+                 fmt::format("{}; must be at least 0", s.tokens[j]));
+    }
+  }
+  SHOAL_TRY(within({"Step.started", i, "prompt_tokens"}, s.prompt_tokens, 1,
+                   static_cast<uint32_t>(s.tokens.size())));
+  SHOAL_TRY(within({"Step.started", i, "choice"}, s.choice, 0, kMaxChoices));
+  return check_sampling(s.sampling, i);
+}
+
+Status check_rows(const std::vector<RowGroup>& rows) {
+  SHOAL_TRY(size_within({"Step.rows"}, rows.size(), 0, kMaxSlots));
+  SlotSet slots;
+  uint64_t total = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const RowGroup& row = rows[i];
+    const auto at = static_cast<int64_t>(i);
+    SHOAL_TRY(slots.add({"Step.rows", at, "slot"}, row.slot));
+    SHOAL_TRY(within({"Step.rows", at, "position"}, row.position, 0, kMaxSequenceTokens - 1));
+    SHOAL_TRY(within({"Step.rows", at, "count"}, row.count, 1, kMaxRowsPerStep));
+    if (uint64_t{row.position} + row.count > kMaxSequenceTokens) {
+      return bad({"Step.rows", at},
+                 fmt::format("ends at token {}; must be at most {}",
+                             uint64_t{row.position} + row.count, kMaxSequenceTokens));
+    }
+    total += row.count;
+  }
+  if (total > kMaxRowsPerStep) {
+    return bad({"Step.rows"},
+               fmt::format("{} tokens in all; must be at most {}", total, kMaxRowsPerStep));
+  }
+  return Status::ok();
+}
+
+Status check(const Step& m) {
+  SHOAL_TRY(within({"Step.epoch"}, m.epoch, 1, UINT64_MAX));
+  SHOAL_TRY(within({"Step.step"}, m.step, 1, UINT64_MAX));
+  SHOAL_TRY(size_within({"Step.ended"}, m.ended.size(), 0, kMaxSlots));
+  SlotSet ended;
+  for (size_t i = 0; i < m.ended.size(); ++i) {
+    SHOAL_TRY(ended.add({"Step.ended", static_cast<int64_t>(i)}, m.ended[i]));
+  }
+  SHOAL_TRY(size_within({"Step.started"}, m.started.size(), 0, kMaxSlots));
+  SlotSet started;
+  for (size_t i = 0; i < m.started.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    SHOAL_TRY(started.add({"Step.started", at, "slot"}, m.started[i].slot));
+    SHOAL_TRY(check_started(m.started[i], at));
+  }
+  SHOAL_TRY(size_within({"Step.appended"}, m.appended.size(), 0, kMaxSlots));
+  SlotSet appended;
+  for (size_t i = 0; i < m.appended.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    const BlockAppend& append = m.appended[i];
+    SHOAL_TRY(appended.add({"Step.appended", at, "slot"}, append.slot));
+    SHOAL_TRY(
+        size_within({"Step.appended", at, "blocks"}, append.blocks.size(), 1, kMaxSequenceTokens));
+    for (size_t j = 0; j < append.blocks.size(); ++j) {
+      SHOAL_TRY(within({"Step.appended", at, "blocks", static_cast<int64_t>(j)}, append.blocks[j],
+                       0, kMaxKvBlocks - 1));
+    }
+  }
+  return check_rows(m.rows);
+}
+
+Status check(const CoordinatorHeartbeat&) { return Status::ok(); }
+Status check(const Abort& m) { return text({"Abort.reason"}, m.reason); }
+Status check(const Refused& m) { return text({"Refused.reason"}, m.reason); }
+Status check(const Shutdown& m) { return text({"Shutdown.reason"}, m.reason); }
+
+Status check(const StoreSet& m) {
+  SHOAL_TRY(within({"StoreSet.epoch"}, m.epoch, 1, UINT64_MAX));
+  SHOAL_TRY(text({"StoreSet.key"}, m.key, 1));
+  if (m.value.size() > kMaxStoreValue) {
+    return bad({"StoreSet.value"},
+               fmt::format("{} bytes; must be at most {}", m.value.size(), kMaxStoreValue));
+  }
+  return Status::ok();  // the value is the collective engine's bytes, not text
+}
+
+Status check(const StoreGet& m) {
+  SHOAL_TRY(within({"StoreGet.epoch"}, m.epoch, 1, UINT64_MAX));
+  return text({"StoreGet.key"}, m.key, 1);
+}
+
+struct Kind {
+  std::string_view name;
+  bool from_worker;
+  bool from_coordinator;
+};
+
+Kind kind_of(const Message& message) {
+  struct Visitor {
+    Kind operator()(const Hello&) const { return {"Hello", true, false}; }
+    Kind operator()(const LoadProgress&) const { return {"LoadProgress", true, false}; }
+    Kind operator()(const Ready&) const { return {"Ready", true, false}; }
+    Kind operator()(const Failed&) const { return {"Failed", true, false}; }
+    Kind operator()(const StepResult&) const { return {"StepResult", true, false}; }
+    Kind operator()(const WorkerHeartbeat&) const { return {"WorkerHeartbeat", true, false}; }
+    Kind operator()(const Goodbye&) const { return {"Goodbye", true, false}; }
+    Kind operator()(const Assign&) const { return {"Assign", false, true}; }
+    Kind operator()(const Step&) const { return {"Step", false, true}; }
+    Kind operator()(const CoordinatorHeartbeat&) const {
+      return {"CoordinatorHeartbeat", false, true};
+    }
+    Kind operator()(const Abort&) const { return {"Abort", false, true}; }
+    Kind operator()(const Refused&) const { return {"Refused", false, true}; }
+    Kind operator()(const Shutdown&) const { return {"Shutdown", false, true}; }
+    Kind operator()(const StoreSet&) const { return {"StoreSet", true, true}; }
+    Kind operator()(const StoreGet&) const { return {"StoreGet", true, false}; }
+  };
+  return std::visit(Visitor{}, message);
+}
+
+}  // namespace
+
+std::string_view message_name(const Message& message) { return kind_of(message).name; }
+
+Status validate(const Message& message) {
+  return std::visit([](const auto& m) { return check(m); }, message);
+}
+
+Status check_direction(const Message& message, Sender sender) {
+  const Kind kind = kind_of(message);
+  if (sender == Sender::kWorker ? kind.from_worker : kind.from_coordinator) return Status::ok();
+  return invalid_argument(fmt::format("{}: not a message a {} sends", kind.name,
+                                      sender == Sender::kWorker ? "worker" : "coordinator"));
+}
+
+}  // namespace shoal::wire

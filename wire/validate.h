@@ -1,0 +1,24 @@
+// The one validator every incoming message passes, and every outgoing one too, so that a mistake
+// shows at its origin. Pure and thread-safe. Errors are kInvalidArgument and name the field:
+// "Step.rows[3].count: 0; must be at least 1".
+#pragma once
+
+#include <string_view>
+
+#include "base/status.h"
+#include "wire/messages.h"
+
+namespace shoal::wire {
+
+enum class Sender : uint8_t { kCoordinator, kWorker };
+
+// "Step", "Hello" …: for logs and errors.
+std::string_view message_name(const Message& message);
+
+// Every bound of wire/messages.h and those between fields.
+Status validate(const Message& message);
+
+// Whether `sender` may send this kind of message at all.
+Status check_direction(const Message& message, Sender sender);
+
+}  // namespace shoal::wire
