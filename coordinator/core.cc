@@ -1,0 +1,254 @@
+#include "coordinator/core.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+namespace shoal {
+namespace {
+
+CoreOptions complete(CoreOptions options) {
+  SHOAL_CHECK(options.context_tokens >= 2 && options.vocab > 0, "context and vocabulary");
+  SHOAL_CHECK(options.context_tokens <= wire::kMaxSequenceTokens, "context");
+  wire::Assign& plan = options.membership.plan;
+  plan.block_tokens = options.scheduler.block_tokens;
+  plan.max_rows = options.scheduler.max_rows;
+  plan.max_slots = options.scheduler.max_slots;
+  plan.max_sequence_tokens = options.context_tokens;
+  std::sort(options.end_tokens.begin(), options.end_tokens.end());
+  return options;
+}
+
+}  // namespace
+
+Core::Core(CoreOptions options, CoreObserver& observer)
+    : options_(complete(std::move(options))),
+      observer_(observer),
+      membership_(options_.membership),
+      scheduler_(options_.scheduler, table_, observer) {}
+
+Actions Core::handle(std::span<const Event> events, TimePoint now) {
+  Actions actions;
+  for (const Event& event : events) {
+    std::visit([&](const auto& e) { on(e, now, actions); }, event);
+    follow_membership(now, actions);
+  }
+  schedule(now, actions);
+#ifndef NDEBUG
+  check_invariants();
+#endif
+  return actions;
+}
+
+void Core::on(const SubmitEvent& event, TimePoint now, Actions& actions) {
+  if (Status status = check_admission(admission(), event.request); !status) {
+    // The caller has asked before; the group may have gone in between.
+    observer_.request_rejected(status.code() == Code::kResourceExhausted ? "queue_full"
+                                                                         : "not_ready");
+    FinishEvent finished;
+    finished.reason = FinishReason::kError;
+    finished.error = std::move(status);
+    actions.emplace_back(FinishAction{event.id, std::move(finished)});
+    return;
+  }
+  table_.add(event.id, event.request, now);
+}
+
+void Core::on(const CancelEvent& event, TimePoint now, Actions& actions) {
+  Request* request = table_.find(event.id);
+  if (request == nullptr) return;
+  FinishEvent finished;
+  finished.reason = FinishReason::kCancelled;
+  finish(*request, std::move(finished), now, actions);
+}
+
+void Core::on(const wire::Incoming& incoming, TimePoint now, Actions& actions) {
+  membership_.on_message(incoming, now, actions);
+  if (const auto* result = std::get_if<wire::StepResult>(&incoming.message)) {
+    take_result(incoming.peer, *result, now, actions);
+  }
+}
+
+void Core::on(const PeerGoneEvent& event, TimePoint now, Actions& actions) {
+  membership_.on_peer_gone(event.peer, event.reason, now, actions);
+}
+
+void Core::on(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
+  membership_.on_worker_died(event, now, actions);
+}
+
+void Core::on(const DrainEvent&, TimePoint, Actions& actions) {
+  if (draining_) return;
+  draining_ = true;
+  actions.emplace_back(LogAction{
+      LogLevel::kInfo, fmt::format("draining: {} request(s) are still at work", table_.size())});
+}
+
+void Core::on(const StopEvent& event, TimePoint now, Actions& actions) {
+  draining_ = true;
+  fail_all(unavailable(event.reason), now, actions);
+  membership_.stop(event.reason, actions);
+}
+
+void Core::on(const TickEvent&, TimePoint now, Actions& actions) {
+  membership_.tick(now, actions);
+  follow_membership(now, actions);
+  watch_steps(now, actions);
+}
+
+void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result, TimePoint now,
+                       Actions& actions) {
+  // Late results of an older epoch, or of a worker that is no longer part of it, are dropped.
+  if (serving_epoch_ == 0 || result.epoch != serving_epoch_) return;
+  const auto rank = membership_.rank_of(peer);
+  if (!rank) return;
+  auto sampled = scheduler_.returned(*rank, result, now);
+  if (!sampled) {
+    membership_.fail_group(
+        fmt::format("rank {} broke the protocol: {}", *rank, sampled.status().message()), now,
+        actions);
+    return;
+  }
+  for (const auto& [request, row] : *sampled) {
+    if (row->token < 0 || row->token >= options_.vocab) {
+      membership_.fail_group(fmt::format("rank {} sampled token {}, outside the vocabulary of {}",
+                                         *rank, row->token, options_.vocab),
+                             now, actions);
+      return;
+    }
+    take_token(*request, *row, now, actions);
+  }
+}
+
+void Core::take_token(Request& request, const wire::RowResult& row, TimePoint now,
+                      Actions& actions) {
+  const bool first = request.emitted() == 0;
+  request.tokens.push_back(row.token);
+  if (first) request.first_token = now;
+  observer_.token(request, first, to_seconds(now - (first ? request.arrived : request.last_token)));
+  request.last_token = now;
+
+  const auto& stops = request.stop_tokens;
+  const bool is_stop = (!request.ignore_eos && is_end_token(row.token)) ||
+                       std::find(stops.begin(), stops.end(), row.token) != stops.end();
+  TokenEvent token;
+  token.token = row.token;
+  token.is_stop = is_stop;
+  token.logprob = row.logprob;
+  token.top = row.top;
+  actions.emplace_back(TokenAction{request.id, std::move(token)});
+
+  if (!is_stop && request.emitted() < request.max_tokens) return;
+  FinishEvent finished;
+  finished.reason = is_stop ? FinishReason::kStop : FinishReason::kLength;
+  finished.stop_token = is_stop ? row.token : -1;
+  finish(request, std::move(finished), now, actions);
+}
+
+void Core::finish(Request& request, FinishEvent event, TimePoint now, Actions& actions) {
+  observer_.request_finished(request, event.reason, now);
+  actions.emplace_back(FinishAction{request.id, std::move(event)});
+  scheduler_.release(request);
+  table_.erase(request);
+}
+
+void Core::fail_all(const Status& error, TimePoint now, Actions& actions) {
+  for (Request* request : table_.all()) {
+    FinishEvent finished;
+    finished.reason = FinishReason::kError;
+    finished.error = error;
+    finish(*request, std::move(finished), now, actions);
+  }
+}
+
+void Core::follow_membership(TimePoint now, Actions& actions) {
+  const uint64_t epoch = membership_.serving_epoch();
+  if (epoch == serving_epoch_) return;
+  if (serving_epoch_ != 0) on_group_lost(now, actions);
+  serving_epoch_ = epoch;
+  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
+}
+
+// The one place that decides what becomes of the requests a group leaves behind. The table still
+// has every token, and after end() those that ran are queued to start again from them: replaying
+// them on the next group means not failing them here.
+void Core::on_group_lost(TimePoint now, Actions& actions) {
+  scheduler_.end();
+  observer_.worker_failed(membership_.last_loss().reason);
+  fail_all(unavailable(membership_.last_loss().reason), now, actions);
+}
+
+void Core::watch_steps(TimePoint now, Actions& actions) {
+  const SentStep* oldest = scheduler_.active() ? scheduler_.window().oldest() : nullptr;
+  if (oldest == nullptr) return;
+  const Duration allowed =
+      from_seconds(options_.membership.plan.step_timeout_seconds) + options_.step_grace;
+  const Duration waited = now - scheduler_.window().oldest_began();
+  if (waited <= allowed) return;
+  const std::vector<uint32_t> late = scheduler_.window().late_ranks();
+  const std::string reason =
+      fmt::format("step {} did not return within {:.1f} s", oldest->step, to_seconds(waited));
+  if (late.size() < membership_.world()) {
+    membership_.lose_rank(late.front(), "it hangs: " + reason, now, actions);
+  } else {
+    // One that hangs makes the others wait: whoever stays busy after the abort is the one.
+    membership_.fail_group(fmt::format("{} on any rank", reason), now, actions);
+  }
+  follow_membership(now, actions);
+}
+
+void Core::schedule(TimePoint now, Actions& actions) {
+  while (auto step = scheduler_.next(now)) {
+    for (uint32_t rank = 0; rank < membership_.world(); ++rank) {
+      actions.emplace_back(SendAction{membership_.peer_of_rank(rank), *step});
+    }
+  }
+}
+
+bool Core::is_end_token(int32_t token) const {
+  return std::binary_search(options_.end_tokens.begin(), options_.end_tokens.end(), token);
+}
+
+AdmissionView Core::admission() const {
+  AdmissionView view;
+  view.ready = serving_epoch_ != 0 && membership_.ready();
+  view.draining = draining_;
+  if (!view.ready) view.not_ready_reason = membership_.not_ready_reason();
+  view.limits = options_.queue;
+  view.waiting = table_.waiting();
+  view.waiting_tokens = table_.waiting_tokens();
+  view.context_tokens = options_.context_tokens;
+  view.kv_tokens = scheduler_.kv_tokens();
+  view.vocab = options_.vocab;
+  return view;
+}
+
+EngineState Core::state(TimePoint now) const {
+  EngineState state;
+  state.ready = serving_epoch_ != 0 && membership_.ready();
+  state.draining = draining_;
+  if (!state.ready) state.not_ready_reason = membership_.not_ready_reason();
+  state.epoch = membership_.epoch();
+  state.running = table_.running().size();
+  state.waiting = table_.waiting() + table_.preempted();
+  state.kv_blocks_total = scheduler_.pool().total();
+  state.kv_blocks_used = scheduler_.pool().used();
+  state.workers = membership_.worker_states(now);
+  return state;
+}
+
+bool Core::idle() const {
+  return table_.empty() && scheduler_.idle() && scheduler_.pool().used() == 0;
+}
+
+void Core::check_invariants() const {
+  membership_.check_invariants();
+  scheduler_.check_invariants();
+  SHOAL_CHECK(serving_epoch_ == membership_.serving_epoch(), "core and membership disagree");
+  if (serving_epoch_ != 0 && !table_.running().empty()) {
+    SHOAL_CHECK(scheduler_.window().in_flight() > 0, "sequences run but no step is on its way");
+  }
+}
+
+}  // namespace shoal

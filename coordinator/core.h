@@ -1,0 +1,85 @@
+// The coordinator without clocks, threads or sockets: events in, actions out, deterministic. It
+// composes membership (who computes), the request table (what is to be computed) and the scheduler
+// (when). engine_loop.h drives it; tests drive it with fake workers and a fake clock.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "coordinator/actions.h"
+#include "coordinator/admission.h"
+#include "coordinator/engine.h"
+#include "coordinator/membership.h"
+#include "coordinator/observer.h"
+#include "coordinator/request_table.h"
+#include "coordinator/scheduler.h"
+
+namespace shoal {
+
+struct CoreOptions {
+  // Of membership.plan only model_path, model_digest, kv, kv_blocks, int8_activations and the two
+  // timeouts need to be set; what the fields below decide is filled in.
+  MembershipOptions membership;
+  SchedulerOptions scheduler;
+  QueueLimits queue;
+  uint32_t context_tokens = 0;      // prompt + output of one request; ≥ 2
+  int32_t vocab = 0;                // ids are below
+  std::vector<int32_t> end_tokens;  // the model's end-of-generation set
+  // A step that every rank still owes this long after the ranks' own step timeout: they hang.
+  Duration step_grace = std::chrono::seconds(2);
+};
+
+class Core {
+ public:
+  // `observer` outlives the core.
+  Core(CoreOptions options, CoreObserver& observer);
+
+  // Takes events in order, then schedules once: what arrived together shares a step.
+  Actions handle(std::span<const Event> events, TimePoint now);
+  Actions handle(const Event& event, TimePoint now) { return handle({&event, 1}, now); }
+
+  AdmissionView admission() const;
+  EngineState state(TimePoint now) const;
+  uint32_t context_tokens() const { return options_.context_tokens; }
+  uint64_t free_kv_blocks() const { return scheduler_.pool().free(); }
+
+  // No request, no step in flight, every block and slot free.
+  bool idle() const;
+  // Aborts if anything does not add up. Debug builds run it after every handle().
+  void check_invariants() const;
+
+ private:
+  void on(const SubmitEvent& event, TimePoint now, Actions& actions);
+  void on(const CancelEvent& event, TimePoint now, Actions& actions);
+  void on(const wire::Incoming& incoming, TimePoint now, Actions& actions);
+  void on(const PeerGoneEvent& event, TimePoint now, Actions& actions);
+  void on(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
+  void on(const DrainEvent& event, TimePoint now, Actions& actions);
+  void on(const StopEvent& event, TimePoint now, Actions& actions);
+  void on(const TickEvent& event, TimePoint now, Actions& actions);
+
+  void take_result(const wire::PeerId& peer, const wire::StepResult& result, TimePoint now,
+                   Actions& actions);
+  void take_token(Request& request, const wire::RowResult& row, TimePoint now, Actions& actions);
+  void finish(Request& request, FinishEvent event, TimePoint now, Actions& actions);
+  void fail_all(const Status& error, TimePoint now, Actions& actions);
+  // Follows membership: a group that ended takes its requests with it, a new one starts empty.
+  void follow_membership(TimePoint now, Actions& actions);
+  void on_group_lost(TimePoint now, Actions& actions);
+  void watch_steps(TimePoint now, Actions& actions);
+  void schedule(TimePoint now, Actions& actions);
+  bool is_end_token(int32_t token) const;
+
+  const CoreOptions options_;
+  CoreObserver& observer_;
+  Membership membership_;
+  RequestTable table_;
+  Scheduler scheduler_;
+  uint64_t serving_epoch_ = 0;  // the scheduler's; 0: none
+  bool draining_ = false;
+};
+
+}  // namespace shoal

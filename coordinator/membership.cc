@@ -1,0 +1,343 @@
+#include "coordinator/membership.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+namespace shoal {
+namespace {
+
+// Names seen, lost ones included: bounds what a flood of hellos can make the coordinator hold.
+constexpr size_t kMaxWorkers = 256;
+// A larger epoch in a heartbeat is garbage, not an earlier coordinator's.
+constexpr uint64_t kMaxEpoch = uint64_t{1} << 62;
+// A worker that insists must not fill the log.
+constexpr Duration kRefusalLogInterval = std::chrono::seconds(1);
+
+bool is_good_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  });
+}
+
+}  // namespace
+
+Membership::Membership(MembershipOptions options)
+    : options_(std::move(options)), epoch_(options_.first_epoch - 1) {
+  SHOAL_CHECK(options_.world >= 1 && options_.world <= wire::kMaxWorld, "world");
+  SHOAL_CHECK(options_.first_epoch >= 1, "epochs start at 1");
+  SHOAL_CHECK(options_.shares.empty() || options_.shares.size() == options_.world, "shares");
+  SHOAL_CHECK(options_.names.empty() || options_.names.size() >= options_.world, "worker names");
+}
+
+const Membership::Worker& Membership::member(uint32_t rank) const {
+  SHOAL_CHECK(rank < members_.size(), "no such rank in this epoch");
+  return workers_.at(members_[rank]);
+}
+
+Membership::Worker* Membership::find_peer(const wire::PeerId& peer) {
+  const auto it = by_peer_.find(peer);
+  return it == by_peer_.end() ? nullptr : &workers_.at(it->second);
+}
+
+std::optional<uint32_t> Membership::rank_of(const wire::PeerId& peer) const {
+  const auto it = by_peer_.find(peer);
+  if (it == by_peer_.end()) return std::nullopt;
+  const int rank = workers_.at(it->second).rank;
+  return rank < 0 ? std::nullopt : std::optional<uint32_t>(rank);
+}
+
+std::string Membership::describe(const Worker& worker) const {
+  return worker.rank < 0 ? fmt::format("worker '{}'", worker.hello.name)
+                         : fmt::format("worker '{}' (rank {})", worker.hello.name, worker.rank);
+}
+
+void Membership::on_message(const wire::Incoming& incoming, TimePoint now, Actions& actions) {
+  if (phase_ == Phase::kStopped) return;
+  if (const auto* hello = std::get_if<wire::Hello>(&incoming.message)) {
+    on_hello(incoming, *hello, now, actions);
+  } else if (Worker* worker = find_peer(incoming.peer)) {
+    // Anybody else is lost or unknown. It gets no answer: silence makes it say hello again.
+    worker->heard = now;
+    worker->spoke = true;
+    on_member_message(*worker, incoming.message, now, actions);
+  }
+  form_if_possible(now, actions);
+}
+
+Status Membership::check_hello(const wire::Hello& hello, const std::string& key,
+                               TimePoint now) const {
+  if (hello.protocol_version != wire::kProtocolVersion) {
+    return failed_precondition(
+        fmt::format("protocol version {} here and {} there ({}); run the same build everywhere",
+                    wire::kProtocolVersion, hello.protocol_version, hello.build));
+  }
+  if (!is_good_name(hello.name)) {
+    return invalid_argument("the worker's name must be 1 to 64 of A-Z a-z 0-9 . _ -");
+  }
+  const auto& names = options_.names;
+  if (!names.empty() && std::find(names.begin(), names.end(), hello.name) == names.end()) {
+    return not_found(fmt::format("worker '{}' is not in the configuration", hello.name));
+  }
+  if (const auto it = options_.keys.find(hello.name);
+      it != options_.keys.end() && it->second != key) {
+    return failed_precondition(fmt::format(
+        "the name '{}' belongs to another key; check the worker's key pair", hello.name));
+  }
+  const auto known = workers_.find(hello.name);
+  if (known == workers_.end() || !known->second.connected) return Status::ok();
+  const Worker& holder = known->second;
+  if (holder.key != key) {
+    return failed_precondition(
+        fmt::format("the name '{}' is in use by a worker with another key", hello.name));
+  }
+  // On the same host the newest process wins: the old one has died, or should have. From another
+  // host a name is taken over only once its holder is silent.
+  if (holder.hello.incarnation != hello.incarnation && holder.hello.host_id != hello.host_id &&
+      now - holder.heard <= options_.lost_after) {
+    return failed_precondition(
+        fmt::format("the name '{}' is in use by a live worker on {}; worker "
+                    "names must be unique",
+                    hello.name, holder.hello.host_name));
+  }
+  return Status::ok();
+}
+
+void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
+                          Actions& actions) {
+  const auto refuse = [&](const std::string& reason) {
+    actions.emplace_back(SendAction{incoming.peer, wire::Refused{reason}});
+    if (now - last_refusal_logged_ < kRefusalLogInterval) return;
+    last_refusal_logged_ = now;
+    actions.emplace_back(
+        LogAction{LogLevel::kWarn, fmt::format("refused a worker that calls itself '{}' on {}: {}",
+                                               hello.name, hello.host_name, reason)});
+  };
+  if (Status status = check_hello(hello, incoming.key, now); !status) {
+    return refuse(status.message());
+  }
+  // One process, one name.
+  if (Worker* other = find_peer(incoming.peer); other && other->hello.name != hello.name) {
+    lose(*other, fmt::format("it now calls itself '{}'", hello.name), now, actions);
+  }
+  auto known = workers_.find(hello.name);
+  if (known == workers_.end() && !make_room()) return refuse("too many workers");
+  Worker& worker = workers_[hello.name];
+  if (worker.connected && worker.hello.incarnation == hello.incarnation &&
+      worker.peer == incoming.peer) {
+    worker.heard = now;
+    // Several hellos may be under way before the first answer arrives; only one that follows other
+    // messages means that the worker has not heard from us and has given up what it did.
+    if (worker.spoke) {
+      if (worker.rank >= 0) {
+        end_epoch(describe(worker) + " lost its connection and started over", false, now, actions);
+      }
+      worker.spoke = false;
+    }
+    worker.hello = hello;
+    actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
+    return;
+  }
+  if (worker.connected && worker.hello.incarnation == hello.incarnation) {
+    by_peer_.erase(worker.peer);  // the same process over another connection
+    worker.connected = false;
+    if (worker.rank >= 0) end_epoch(describe(worker) + " reconnected", false, now, actions);
+  } else if (worker.connected) {
+    const wire::PeerId old_peer = worker.peer;
+    lose(worker, fmt::format("replaced by a newer process (pid {})", hello.pid), now, actions);
+    if (old_peer != incoming.peer) {
+      actions.emplace_back(
+          SendAction{old_peer, wire::Refused{"another process has taken over this name"}});
+    }
+  }
+  admit(incoming, hello, now, actions);
+}
+
+void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
+                       Actions& actions) {
+  Worker& worker = workers_[hello.name];
+  const bool same_process = worker.hello.incarnation == hello.incarnation;
+  const int last_rank = worker.last_rank;
+  const bool loaded = same_process && worker.loaded && !hello.model_digest.empty();
+  worker = Worker{};
+  worker.hello = hello;
+  worker.peer = incoming.peer;
+  worker.key = incoming.key;
+  worker.connected = true;
+  worker.heard = now;
+  worker.last_rank = last_rank;
+  worker.loaded = loaded;
+  by_peer_[incoming.peer] = hello.name;
+  actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
+  actions.emplace_back(
+      LogAction{LogLevel::kInfo, fmt::format("worker '{}' joined: {} on {}, pid {}", hello.name,
+                                             hello.device, hello.host_name, hello.pid)});
+}
+
+bool Membership::make_room() {
+  if (workers_.size() < kMaxWorkers) return true;
+  const auto lost = std::find_if(workers_.begin(), workers_.end(),
+                                 [](const auto& entry) { return !entry.second.connected; });
+  if (lost == workers_.end()) return false;
+  workers_.erase(lost);
+  return true;
+}
+
+void Membership::on_member_message(Worker& worker, const wire::Message& message, TimePoint now,
+                                   Actions& actions) {
+  if (const auto* beat = std::get_if<wire::WorkerHeartbeat>(&message)) {
+    on_heartbeat(worker, *beat);
+  } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
+    lose(worker, "it said goodbye: " + goodbye->reason, now, actions);
+  } else if (worker.rank < 0) {
+    return;  // the rest is about an epoch this worker is no part of
+  } else if (const auto* progress = std::get_if<wire::LoadProgress>(&message)) {
+    if (progress->epoch != epoch_ || phase_ != Phase::kForming) return;
+    if (progress->bytes_done > worker.bytes_done) formed_progress_ = now;
+    worker.bytes_done = progress->bytes_done;
+    worker.bytes_total = progress->bytes_total;
+  } else if (const auto* ready = std::get_if<wire::Ready>(&message)) {
+    on_ready(worker, *ready, now, actions);
+  } else if (const auto* failed = std::get_if<wire::Failed>(&message)) {
+    on_failed(worker, *failed, now, actions);
+  } else if (const auto* set = std::get_if<wire::StoreSet>(&message)) {
+    check_store(rendezvous_.set(*set, actions), now, actions);
+  } else if (const auto* get = std::get_if<wire::StoreGet>(&message)) {
+    check_store(rendezvous_.get(worker.peer, *get, actions), now, actions);
+  }
+}
+
+void Membership::check_store(const Status& status, TimePoint now, Actions& actions) {
+  if (!status.is_ok()) end_epoch(status.message(), false, now, actions);
+}
+
+void Membership::on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat) {
+  if (!beat.busy) worker.must_show_idle = false;
+  // A worker that outlived an earlier coordinator ignores plans with smaller epochs.
+  if (beat.epoch < kMaxEpoch) newest_seen_ = std::max(newest_seen_, beat.epoch);
+}
+
+void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint now,
+                          Actions& actions) {
+  if (ready.epoch != epoch_ || phase_ != Phase::kForming) return;
+  worker.is_ready = true;
+  worker.loaded = true;
+  worker.weight_bytes = ready.weight_bytes;
+  worker.kv_bytes = ready.kv_bytes;
+  worker.bytes_done = worker.bytes_total;
+  formed_progress_ = now;
+  for (uint32_t rank = 0; rank < options_.world; ++rank) {
+    if (!member(rank).is_ready) return;
+  }
+  phase_ = Phase::kServing;
+  serving_since_ = now;
+  last_failure_.clear();
+  actions.emplace_back(
+      LogAction{LogLevel::kInfo, fmt::format("plan epoch {} serves: {} rank(s), {} KV blocks",
+                                             epoch_, options_.world, kv_blocks_)});
+}
+
+void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint now,
+                           Actions& actions) {
+  if (failed.epoch != epoch_) return;
+  // A group that has served once can be formed: whatever went wrong is worth another try.
+  const bool permanent = failed.permanent && phase_ == Phase::kForming;
+  end_epoch(describe(worker) + " failed: " + failed.message, permanent, now, actions);
+}
+
+void Membership::on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
+                              Actions& actions) {
+  if (Worker* worker = find_peer(peer)) lose(*worker, reason, now, actions);
+  form_if_possible(now, actions);
+}
+
+void Membership::on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
+  for (auto& [name, worker] : workers_) {
+    const bool is_it = name == event.name && (event.pid == 0 || worker.hello.pid == event.pid);
+    if (worker.connected && is_it) lose(worker, event.reason, now, actions);
+  }
+  form_if_possible(now, actions);
+}
+
+void Membership::lose(Worker& worker, const std::string& reason, TimePoint now, Actions& actions) {
+  const std::string text = fmt::format("{} was lost: {}", describe(worker), reason);
+  by_peer_.erase(worker.peer);
+  worker.connected = false;
+  actions.emplace_back(
+      WorkerLostAction{worker.hello.name, worker.hello.host_id, worker.hello.pid, reason});
+  if (worker.rank >= 0) {
+    end_epoch(text, false, now, actions);
+  } else {
+    actions.emplace_back(LogAction{LogLevel::kWarn, text});
+  }
+}
+
+void Membership::fail_group(const std::string& reason, TimePoint now, Actions& actions) {
+  if (phase_ == Phase::kServing) end_epoch(reason, false, now, actions);
+}
+
+void Membership::lose_rank(uint32_t rank, const std::string& reason, TimePoint now,
+                           Actions& actions) {
+  if (phase_ != Phase::kServing) return;
+  Worker& worker = workers_.at(members_[rank]);
+  // Its control thread may still listen.
+  actions.emplace_back(SendAction{worker.peer, wire::Shutdown{reason}});
+  lose(worker, reason, now, actions);
+}
+
+void Membership::tick(TimePoint now, Actions& actions) {
+  if (phase_ == Phase::kStopped) return;
+  for (auto& [name, worker] : workers_) {
+    if (!worker.connected) continue;
+    if (now - worker.heard > options_.lost_after) {
+      lose(worker, fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,
+           actions);
+    } else if (worker.must_show_idle && now - worker.aborted_at > options_.abort_timeout) {
+      actions.emplace_back(SendAction{worker.peer, wire::Shutdown{"still busy after an abort"}});
+      lose(worker,
+           fmt::format("it hangs: still busy {:.1f} s after its plan was withdrawn",
+                       to_seconds(now - worker.aborted_at)),
+           now, actions);
+    }
+  }
+  check_formation(now, actions);
+  if (phase_ == Phase::kServing && now - serving_since_ > options_.stable_after) failures_ = 0;
+  if (now - last_heartbeat_ >= options_.heartbeat) {
+    last_heartbeat_ = now;
+    for (const auto& [peer, name] : by_peer_) {
+      actions.emplace_back(SendAction{peer, wire::CoordinatorHeartbeat{epoch_}});
+    }
+  }
+  form_if_possible(now, actions);
+}
+
+void Membership::stop(const std::string& reason, Actions& actions) {
+  for (const auto& [peer, name] : by_peer_) {
+    actions.emplace_back(SendAction{peer, wire::Shutdown{reason}});
+  }
+  last_loss_.reason = reason;
+  last_failure_ = reason;
+  phase_ = Phase::kStopped;
+}
+
+void Membership::check_invariants() const {
+  for (const auto& [peer, name] : by_peer_) {
+    const Worker& worker = workers_.at(name);
+    SHOAL_CHECK(worker.connected && worker.peer == peer, "a peer without a connected worker");
+  }
+  const bool has_group = phase_ == Phase::kForming || phase_ == Phase::kServing;
+  uint32_t ranked = 0;
+  for (const auto& [name, worker] : workers_) {
+    SHOAL_CHECK(
+        worker.connected == (by_peer_.count(worker.peer) == 1 && by_peer_.at(worker.peer) == name),
+        "a connected worker without a peer");
+    ranked += worker.rank >= 0 ? 1 : 0;
+    SHOAL_CHECK(worker.rank < 0 || worker.connected, "a lost worker has a rank");
+    SHOAL_CHECK(worker.rank < 0 || (has_group && members_[worker.rank] == name),
+                "two workers with one rank");
+  }
+  if (has_group) SHOAL_CHECK(ranked == options_.world, "a group with a hole");
+}
+
+}  // namespace shoal

@@ -1,0 +1,165 @@
+// Who belongs to the cluster, and which plan epoch is in force. Pure: events and the time come in,
+// actions go out.
+//
+// A worker says hello, is checked and then watched: any message is a sign of life, silence beyond
+// `lost_after` is a loss. When enough workers are there an epoch forms: ranks are placed, each gets
+// an Assign; when all are Ready the group serves. Any loss, failure or time-out ends the epoch:
+// Abort to the survivors, whose weights stay, and a new epoch forms from workers that have shown
+// that they are idle since — one that stays busy after an Abort hangs and is lost. Messages of
+// older epochs, and of processes that are lost, are dropped.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "coordinator/actions.h"
+#include "coordinator/rendezvous.h"
+#include "wire/link.h"
+
+namespace shoal {
+
+struct MembershipOptions {
+  uint32_t world = 1;
+  // Worker names in rank order; more than `world` names are spares. Empty: any name may join.
+  std::vector<std::string> names;
+  std::map<std::string, std::string> keys;  // name → the only key it may come with; may be empty
+  std::vector<double> shares;               // [world] by rank; empty: equal
+  std::optional<wire::CollectiveEngine> engine;  // empty: chosen from the hosts
+  std::string segment_prefix;  // of shm names, unique per coordinator process: "/shoal.4711"
+  uint64_t first_epoch = 1;    // larger than any epoch of an earlier coordinator of this cluster
+
+  // Model, KV shape and limits of every plan; epoch, rank, world, shares, engine, segment and, with
+  // `kv_blocks`, the blocks are filled in.
+  wire::Assign plan;
+  // KV blocks for these workers (by rank), or why the plan does not fit, with the numbers. Pure.
+  // Empty: plan.kv_blocks.
+  std::function<Result<uint32_t>(const std::vector<wire::Hello>&)> kv_blocks;
+
+  Duration heartbeat = std::chrono::milliseconds(250);
+  Duration lost_after = std::chrono::seconds(2);
+  // Without any progress of any rank's load; the plan's own form_timeout_seconds comes on top.
+  Duration load_timeout = std::chrono::minutes(30);
+  Duration abort_timeout = std::chrono::seconds(10);        // to become idle after an Abort
+  Duration first_backoff = std::chrono::milliseconds(250);  // doubles with every failure in a row
+  Duration max_backoff = std::chrono::seconds(30);
+  Duration permanent_retry = std::chrono::seconds(60);  // unless workers come or go before
+  Duration stable_after = std::chrono::seconds(5);      // of serving: failures are forgotten
+};
+
+// Why a group ended, as clients and metrics are told.
+struct GroupLoss {
+  std::string reason;  // "worker 'w1' (rank 1) was lost: no sign of life for 2.0 s"
+};
+
+class Membership {
+ public:
+  explicit Membership(MembershipOptions options);
+
+  void on_message(const wire::Incoming& incoming, TimePoint now, Actions& actions);
+  void on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
+                    Actions& actions);
+  void on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
+  void tick(TimePoint now, Actions& actions);
+  void stop(const std::string& reason, Actions& actions);
+
+  // The serving group: 0 if there is none.
+  uint64_t serving_epoch() const { return phase_ == Phase::kServing ? epoch_ : 0; }
+  uint32_t world() const { return options_.world; }
+  uint32_t kv_blocks() const { return kv_blocks_; }  // of the epoch
+  const wire::PeerId& peer_of_rank(uint32_t rank) const { return member(rank).peer; }
+  // The rank of a member of the current epoch.
+  std::optional<uint32_t> rank_of(const wire::PeerId& peer) const;
+  // Why the last group ended. REQUIRES: one has.
+  const GroupLoss& last_loss() const { return last_loss_; }
+
+  // The serving group cannot go on, nobody in particular is to blame.
+  void fail_group(const std::string& reason, TimePoint now, Actions& actions);
+  // This rank is to blame: it is lost, and the group with it.
+  void lose_rank(uint32_t rank, const std::string& reason, TimePoint now, Actions& actions);
+
+  // Every member has been heard within lost_after.
+  bool ready() const { return phase_ == Phase::kServing; }
+  std::string not_ready_reason() const;
+  std::vector<WorkerState> worker_states(TimePoint now) const;
+  uint64_t epoch() const { return epoch_; }
+
+  void check_invariants() const;
+
+ private:
+  enum class Phase : uint8_t { kIdle, kForming, kServing, kStopped };
+
+  struct Worker {
+    wire::Hello hello;
+    wire::PeerId peer;
+    std::string key;
+    bool connected = false;
+    TimePoint heard{};
+    bool spoke = false;  // something besides hellos: a later hello means it has given up the epoch
+    bool must_show_idle = false;  // since an Abort
+    TimePoint aborted_at{};
+    int rank = -1;        // in the current epoch
+    int last_rank = -1;   // in the last epoch it took part in
+    bool loaded = false;  // its weights of last_rank were up once in this process
+    bool is_ready = false;
+    uint64_t bytes_done = 0, bytes_total = 0;
+    uint64_t weight_bytes = 0, kv_bytes = 0;
+  };
+  using WorkerMap = std::map<std::string, Worker>;  // by name; lost ones stay, for their rank
+
+  void on_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
+                Actions& actions);
+  // An error is the reason to refuse.
+  Status check_hello(const wire::Hello& hello, const std::string& key, TimePoint now) const;
+  void admit(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
+             Actions& actions);
+  bool make_room();
+  void on_member_message(Worker& worker, const wire::Message& message, TimePoint now,
+                         Actions& actions);
+  void on_ready(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions);
+  void on_failed(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions);
+  void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat);
+  void check_store(const Status& status, TimePoint now, Actions& actions);
+
+  void lose(Worker& worker, const std::string& reason, TimePoint now, Actions& actions);
+  void end_epoch(const std::string& reason, bool permanent, TimePoint now, Actions& actions);
+  void form_if_possible(TimePoint now, Actions& actions);
+  std::vector<Worker*> candidates();
+  void form(const std::vector<Worker*>& by_rank, TimePoint now, Actions& actions);
+  Result<wire::Assign> make_plan(const std::vector<Worker*>& by_rank) const;
+  Duration backoff() const;
+  std::string identity_of_connected() const;
+  void check_formation(TimePoint now, Actions& actions);
+
+  const Worker& member(uint32_t rank) const;
+  Worker* find_peer(const wire::PeerId& peer);
+  uint32_t connected() const;
+  std::string describe(const Worker& worker) const;
+
+  const MembershipOptions options_;
+  WorkerMap workers_;
+  std::map<wire::PeerId, std::string> by_peer_;
+  Rendezvous rendezvous_;
+
+  Phase phase_ = Phase::kIdle;
+  uint64_t epoch_ = 0;                // of the last plan sent
+  uint64_t newest_seen_ = 0;          // any epoch a worker has mentioned
+  std::vector<std::string> members_;  // [world] names by rank while forming or serving
+  uint32_t kv_blocks_ = 0;
+  TimePoint formed_progress_{};  // while forming: last sign of progress
+  TimePoint serving_since_{};
+  TimePoint last_heartbeat_{};
+  TimePoint last_refusal_logged_{};
+
+  GroupLoss last_loss_;
+  std::string last_failure_;  // of forming or serving, for people; empty once serving
+  uint32_t failures_ = 0;     // in a row
+  TimePoint form_not_before_{};
+  std::string held_for_;  // after a permanent failure: who was connected then
+};
+
+}  // namespace shoal

@@ -1,0 +1,32 @@
+// What the pure core reports about itself. The metrics registry implements it; the core neither
+// knows nor waits for whoever listens.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "coordinator/engine.h"
+#include "coordinator/request_table.h"
+#include "wire/messages.h"
+
+namespace shoal {
+
+// Called on the engine's thread; must not block. Times are seconds.
+class CoreObserver {
+ public:
+  virtual ~CoreObserver() = default;
+  virtual void request_started(const Request& /*request*/, double /*queued*/) {}
+  // `since_last`: since the request's previous token; for the first one, since its arrival.
+  virtual void token(const Request& /*request*/, bool /*first*/, double /*since_last*/) {}
+  virtual void request_finished(const Request& /*request*/, FinishReason /*reason*/,
+                                TimePoint /*now*/) {}
+  virtual void request_rejected(std::string_view /*reason*/) {}
+  virtual void preempted() {}
+  virtual void surplus_result() {}  // a sample computed for a request that had ended meanwhile
+  virtual void step_returned(uint32_t /*rank*/, const wire::StepStats& /*stats*/,
+                             double /*round_trip*/) {}
+  virtual void step_sent(uint32_t /*decode_rows*/, uint32_t /*prefill_rows*/) {}
+  virtual void worker_failed(std::string_view /*reason*/) {}
+};
+
+}  // namespace shoal

@@ -1,0 +1,290 @@
+#include "coordinator/scheduler.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+namespace shoal {
+namespace {
+
+// Tokens of new sequences in one Step message, so that it stays far below wire::kMaxMessageBytes
+// (5 bytes a token at most). One longer sequence alone is allowed.
+constexpr uint64_t kMaxStartedTokens = 1u << 20;
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options, RequestTable& table, CoreObserver& observer)
+    : options_([&] {
+        SchedulerOptions o = options;
+        SHOAL_CHECK(o.max_rows >= 1 && o.max_rows <= wire::kMaxRowsPerStep, "max_rows");
+        SHOAL_CHECK(o.prefill_chunk >= 1 && o.depth >= 1 && o.block_tokens >= 1,
+                    "scheduler limits");
+        SHOAL_CHECK(o.max_slots >= 1 && o.max_slots <= wire::kMaxSlots, "max_slots");
+        o.max_sequences = std::min({o.max_sequences, o.max_slots, std::max(o.max_rows - 1, 1u)});
+        SHOAL_CHECK(o.max_sequences >= 1, "max_sequences");
+        return o;
+      }()),
+      table_(table),
+      observer_(observer) {}
+
+void Scheduler::begin(uint64_t epoch, uint32_t world, uint32_t kv_blocks) {
+  SHOAL_CHECK(world_ == 0 && world >= 1 && table_.running().empty(), "a group is already active");
+  epoch_ = epoch;
+  world_ = world;
+  pool_ = BlockPool(kv_blocks);
+  window_.begin(world);
+  for (uint32_t slot = 0; slot < options_.max_slots; ++slot) free_slots_.insert(slot);
+}
+
+void Scheduler::end() {
+  world_ = 0;
+  for (Request* request : table_.all()) {
+    request->samples_in_flight = 0;
+    if (request->state == RequestState::kRunning) table_.preempt(*request);
+  }
+  pool_ = BlockPool();
+  window_.begin(0);
+  free_slots_.clear();
+  ending_slots_.clear();
+  retired_.clear();
+}
+
+std::optional<wire::Step> Scheduler::next(TimePoint now) {
+  if (world_ == 0 || window_.in_flight() >= options_.depth) return std::nullopt;
+  Draft draft;
+  draft.rows_left = options_.max_rows;
+  draft.record.step = window_.next_step();
+  plan_running(draft);
+  if (!draft.short_of_blocks) plan_starts(draft, now);
+  // Ends ride on the next step with rows; alone they go only when nothing else is on its way.
+  if (draft.step.rows.empty() && (ending_slots_.empty() || window_.in_flight() > 0)) {
+    return std::nullopt;
+  }
+  draft.step.epoch = epoch_;
+  draft.step.step = draft.record.step;
+  draft.step.ended = std::exchange(ending_slots_, {});
+  draft.record.ended = draft.step.ended;
+  draft.record.sent = now;
+  window_.sent(std::move(draft.record));
+  const uint32_t rows = options_.max_rows - draft.rows_left;
+  observer_.step_sent(draft.decode_rows, rows - draft.decode_rows);
+  return std::move(draft.step);
+}
+
+void Scheduler::plan_running(Draft& draft) {
+  uint32_t decoding = 0;
+  for (const auto& [admission, request] : table_.running()) decoding += request->is_decoding();
+  uint32_t prefill_left = options_.max_rows - decoding;  // decode rows always fit: max_sequences
+  // In order of admission, whatever the kind of row: a sequence that needs a block can only take it
+  // from one admitted later, which has no rows in this step yet. place() may preempt, which erases
+  // later elements only.
+  for (auto it = table_.running().begin(); it != table_.running().end(); ++it) {
+    Request& request = *it->second;
+    if (request.is_decoding()) {
+      draft.decode_rows += place(request, 1, draft);
+      continue;
+    }
+    const uint32_t rows = std::min({request.pending_rows(), options_.prefill_chunk, prefill_left});
+    if (rows > 0) prefill_left -= place(request, rows, draft);
+  }
+}
+
+uint64_t Scheduler::reserved_blocks() const {
+  // What the prompts that run already will still need, and one block for each sequence to grow
+  // into: starting more than that would only be undone by a preemption.
+  uint64_t reserved = 0;
+  for (const auto& [admission, request] : table_.running()) {
+    const uint64_t needed = blocks_for(request->tokens.size());
+    reserved += 1 + (needed > request->blocks.size() ? needed - request->blocks.size() : 0);
+  }
+  return reserved;
+}
+
+bool Scheduler::can_start(const Request& request, uint64_t reserved_blocks) const {
+  // Tokens still on their way to a preempted request belong to what it starts again from.
+  if (request.samples_in_flight > 0) return false;
+  return blocks_for(request.tokens.size()) + reserved_blocks <= pool_.free();
+}
+
+void Scheduler::plan_starts(Draft& draft, TimePoint now) {
+  uint64_t reserved = reserved_blocks();
+  while (draft.rows_left > 0 && !free_slots_.empty() &&
+         table_.running().size() < options_.max_sequences) {
+    Request* request = table_.next_to_start();
+    if (request == nullptr || !can_start(*request, reserved)) return;
+    const uint64_t tokens = request->tokens.size();
+    if (draft.started_tokens > 0 && draft.started_tokens + tokens > kMaxStartedTokens) return;
+    draft.started_tokens += tokens;
+    start(*request, draft, now);
+    place(*request, std::min({request->pending_rows(), options_.prefill_chunk, draft.rows_left}),
+          draft);
+    reserved += 1 + blocks_for(tokens) - request->blocks.size();
+  }
+}
+
+void Scheduler::start(Request& request, Draft& draft, TimePoint now) {
+  if (request.state == RequestState::kWaiting) {
+    request.started = now;
+    observer_.request_started(request, to_seconds(now - request.arrived));
+  }
+  table_.start(request);
+  request.slot = *free_slots_.begin();
+  free_slots_.erase(free_slots_.begin());
+  request.generation = ++last_generation_;
+  wire::NewSequence sequence;
+  sequence.slot = request.slot;
+  sequence.generation = request.generation;
+  sequence.tokens = request.tokens;
+  sequence.prompt_tokens = request.prompt_tokens;
+  sequence.seed = request.seed;
+  sequence.choice = request.choice;
+  sequence.sampling = request.sampling;
+  draft.step.started.push_back(std::move(sequence));
+}
+
+uint32_t Scheduler::place(Request& request, uint32_t rows, Draft& draft) {
+  const auto room = [&] {
+    return (request.blocks.size() + pool_.free()) * uint64_t{options_.block_tokens} -
+           request.scheduled;
+  };
+  while (room() == 0) {
+    if (reclaim_for(request)) continue;
+    draft.short_of_blocks = true;
+    return 0;
+  }
+  if (room() < rows) draft.short_of_blocks = true;
+  rows = static_cast<uint32_t>(std::min<uint64_t>(rows, room()));
+
+  wire::BlockAppend append;
+  append.slot = request.slot;
+  while (request.blocks.size() < blocks_for(request.scheduled + rows)) {
+    const uint32_t block = pool_.allocate().value();
+    request.blocks.push_back(block);
+    append.blocks.push_back(block);
+  }
+  if (!append.blocks.empty()) draft.step.appended.push_back(std::move(append));
+
+  wire::RowGroup group;
+  group.slot = request.slot;
+  group.position = request.scheduled;
+  group.count = rows;
+  group.sample = rows == request.pending_rows();
+  draft.step.rows.push_back(group);
+  draft.rows_left -= rows;
+  request.scheduled += rows;
+  request.last_step = draft.record.step;
+  if (group.sample) {
+    ++request.samples_in_flight;
+    draft.record.samples.push_back({request.id, request.slot, request.generation});
+  }
+  return rows;
+}
+
+bool Scheduler::reclaim_for(const Request& request) {
+  if (!retired_.empty()) return false;  // blocks are coming back with the steps in flight
+  Request& victim = *table_.running().rbegin()->second;
+  if (&victim == &request) return false;  // everybody else is older
+  preempt(victim);
+  return true;
+}
+
+void Scheduler::preempt(Request& request) {
+  give_back(request);
+  table_.preempt(request);
+  observer_.preempted();
+}
+
+void Scheduler::release(Request& request) {
+  if (request.state == RequestState::kRunning) give_back(request);
+}
+
+void Scheduler::give_back(Request& request) {
+  ending_slots_.push_back(request.slot);
+  if (request.last_step <= window_.completed()) {
+    for (const uint32_t block : request.blocks) pool_.release(block);
+  } else if (!request.blocks.empty()) {
+    retired_.push_back({std::move(request.blocks), request.last_step});
+  }
+  request.blocks.clear();
+}
+
+Status Scheduler::check_rows(const SentStep& sent, const wire::StepResult& result) const {
+  if (result.rows.size() != sent.samples.size()) {
+    return failed_precondition(fmt::format("step {} returned {} samples; {} were asked for",
+                                           result.step, result.rows.size(), sent.samples.size()));
+  }
+  for (size_t i = 0; i < result.rows.size(); ++i) {
+    const wire::RowResult& row = result.rows[i];
+    const ExpectedSample& expected = sent.samples[i];
+    if (row.slot != expected.slot || row.generation != expected.generation) {
+      return failed_precondition(fmt::format(
+          "step {} returned a sample of slot {} generation {}; slot {} generation {} was "
+          "asked for",
+          result.step, row.slot, row.generation, expected.slot, expected.generation));
+    }
+  }
+  return Status::ok();
+}
+
+Result<std::vector<Scheduler::Sampled>> Scheduler::returned(uint32_t rank,
+                                                            const wire::StepResult& result,
+                                                            TimePoint now) {
+  SHOAL_CHECK(world_ > 0 && result.epoch == epoch_, "a result of another epoch");
+  SHOAL_ASSIGN(const SentStep* sent, window_.acknowledge(rank, result.step));
+  observer_.step_returned(rank, result.stats, to_seconds(now - sent->sent));
+  std::vector<Sampled> sampled;
+  if (rank == 0) {
+    SHOAL_TRY(check_rows(*sent, result));
+    for (size_t i = 0; i < result.rows.size(); ++i) {
+      Request* request = table_.find(sent->samples[i].request);
+      if (request == nullptr) {
+        observer_.surplus_result();
+        continue;
+      }
+      SHOAL_CHECK(request->samples_in_flight > 0, "a sample that nobody waits for");
+      --request->samples_in_flight;
+      sampled.push_back({request, &result.rows[i]});
+    }
+  }
+  free_returned(window_.retire(now));
+  return sampled;
+}
+
+void Scheduler::free_returned(const std::vector<SentStep>& steps) {
+  for (const SentStep& step : steps) free_slots_.insert(step.ended.begin(), step.ended.end());
+  std::erase_if(retired_, [&](const Retired& retired) {
+    if (retired.last_step > window_.completed()) return false;
+    for (const uint32_t block : retired.blocks) pool_.release(block);
+    return true;
+  });
+}
+
+void Scheduler::check_invariants() const {
+  table_.check_invariants();
+  uint64_t references = 0;
+  std::set<uint32_t> slots = free_slots_;
+  const auto take_slot = [&](uint32_t slot) {
+    SHOAL_CHECK(slot < options_.max_slots && slots.insert(slot).second, "a slot is used twice");
+  };
+  for (const auto& [admission, request] : table_.running()) {
+    SHOAL_CHECK(world_ > 0, "a sequence runs without a group");
+    references += request->blocks.size();
+    take_slot(request->slot);
+    SHOAL_CHECK(request->blocks.size() == blocks_for(request->scheduled),
+                "a sequence's blocks do not cover what is scheduled");
+    for (const uint32_t block : request->blocks) {
+      SHOAL_CHECK(pool_.references(block) > 0, "a running sequence holds a free block");
+    }
+  }
+  for (const Retired& retired : retired_) {
+    references += retired.blocks.size();
+    SHOAL_CHECK(retired.last_step > window_.completed(), "blocks held for a step that returned");
+  }
+  pool_.check_invariants(references);
+  for (const uint32_t slot : ending_slots_) take_slot(slot);
+  for (const uint32_t slot : window_.ended_in_flight()) take_slot(slot);
+  SHOAL_CHECK(slots.size() == (world_ > 0 ? options_.max_slots : 0), "a slot is lost");
+  SHOAL_CHECK(window_.in_flight() <= options_.depth, "too many steps in flight");
+}
+
+}  // namespace shoal

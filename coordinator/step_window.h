@@ -1,0 +1,60 @@
+// Steps sent and not yet returned by every rank. Ranks run steps in order, so each rank's
+// acknowledgements come in order; a gap means the group is broken.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "coordinator/engine.h"
+
+namespace shoal {
+
+struct ExpectedSample {
+  RequestId request = 0;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+};
+
+struct SentStep {
+  uint64_t step = 0;
+  TimePoint sent{};
+  std::vector<ExpectedSample> samples;  // in row order
+  std::vector<uint32_t> ended;          // slots that are free once this step has returned
+};
+
+class StepWindow {
+ public:
+  void begin(uint32_t world);  // forgets everything; steps count from 1 again
+
+  uint64_t next_step() const { return last_sent_ + 1; }
+  uint64_t completed() const { return completed_; }  // newest step every rank has returned
+  size_t in_flight() const { return steps_.size(); }
+  const SentStep* oldest() const { return steps_.empty() ? nullptr : &steps_.front(); }
+  // When the oldest step in flight could begin: it was sent and its predecessor had returned.
+  TimePoint oldest_began() const { return oldest_began_; }
+
+  void sent(SentStep step);  // REQUIRES: step.step == next_step()
+
+  // What rank `rank` was to sample in this step; an error if the step is not the rank's next one.
+  // The pointer holds until the next call of retire().
+  Result<const SentStep*> acknowledge(uint32_t rank, uint64_t step);
+  // Steps that have come back from every rank since the last call, oldest first.
+  std::vector<SentStep> retire(TimePoint now);
+
+  // Slots named as ended by steps in flight.
+  std::vector<uint32_t> ended_in_flight() const;
+  // Ranks that have not returned the oldest step in flight.
+  std::vector<uint32_t> late_ranks() const;
+
+ private:
+  std::deque<SentStep> steps_;      // consecutive; front is completed_ + 1
+  std::vector<uint64_t> returned_;  // [world] newest step returned
+  uint64_t last_sent_ = 0;
+  uint64_t completed_ = 0;
+  TimePoint oldest_began_{};
+};
+
+}  // namespace shoal
