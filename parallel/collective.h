@@ -24,6 +24,9 @@ namespace shoal {
 struct OpContext {
   uint64_t epoch = 0;
   TimePoint deadline{};
+  // The step the operation belongs to, or 0. Ranks must agree: a rank that dropped a step is found
+  // out even where the operations of both steps look alike.
+  uint64_t step = 0;
 };
 
 struct CollectiveStats {  // since the collective was made
@@ -47,6 +50,8 @@ class Collective {
   // everywhere.
   virtual Status all_gather(const void* in, uint64_t bytes, void* out, const OpContext& op) = 0;
   virtual Status broadcast(void* data, uint64_t bytes, int root, const OpContext& op) = 0;
+  // Point to point, messages of a pair in order; only the two take part. send() may return before
+  // the message is received, or wait for recv() to take it. A recv of another size is an error.
   virtual Status send(const void* data, uint64_t bytes, int to, const OpContext& op) = 0;
   virtual Status recv(void* data, uint64_t bytes, int from, const OpContext& op) = 0;
   virtual Status barrier(const OpContext& op) = 0;
@@ -68,11 +73,15 @@ struct ShmOptions {
   int rank = 0;
   int world = 1;
   uint64_t epoch = 0;
-  uint64_t slot_bytes = 0;  // per rank and slot; larger operations run in pieces. 0: default
+  uint64_t slot_bytes = 0;  // per rank and slot; larger operations run in pieces. 0: by world
+                            // (1 MiB to 8 ranks); the same on every rank
   TimePoint deadline{};     // for everybody to attach
 };
 // Rank 0 creates the segment; it is unlinked as soon as all have attached, so a crash leaks nothing
-// once the group has formed. Refuses if /dev/shm is too small, naming the figure.
+// once the group has formed. What a dead predecessor left under the name is replaced. Refuses if
+// /dev/shm is too small, naming the figure. Returns when all have attached. Waiting spins briefly,
+// then yields, then sleeps, so more ranks than cores are slow but not stuck. A peer that dies is
+// named within about 20 ms where both live in one PID namespace.
 Result<std::unique_ptr<Collective>> make_shm_collective(const ShmOptions& options);
 
 // The rendezvous of an engine that connects over the network: a key/value store on the control
