@@ -50,4 +50,15 @@ Status check_admission(const AdmissionView& view, const GenerationRequest& reque
   return Status::ok();
 }
 
+std::string_view rejection_reason(const Status& error) {
+  switch (error.code()) {
+    case Code::kResourceExhausted:
+      return "queue_full";
+    case Code::kUnavailable:
+      return "not_ready";
+    default:
+      return "invalid";
+  }
+}
+
 }  // namespace shoal

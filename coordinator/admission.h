@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "coordinator/engine.h"
@@ -30,5 +31,7 @@ struct AdmissionView {
 // kInvalidArgument: malformed or larger than the context or the KV cache; kUnavailable: draining or
 // no group of workers; kResourceExhausted: the queue is full, with its figures.
 Status check_admission(const AdmissionView& view, const GenerationRequest& request);
+// For metrics: "queue_full", "not_ready" or "invalid".
+std::string_view rejection_reason(const Status& error);
 
 }  // namespace shoal

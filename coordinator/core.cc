@@ -12,6 +12,8 @@ CoreOptions complete(CoreOptions options) {
   SHOAL_CHECK(options.context_tokens >= 2 && options.vocab > 0, "context and vocabulary");
   SHOAL_CHECK(options.context_tokens <= wire::kMaxSequenceTokens, "context");
   wire::Assign& plan = options.membership.plan;
+  SHOAL_CHECK(plan.step_timeout_seconds > 0 && plan.form_timeout_seconds > 0, "plan time-outs");
+  SHOAL_CHECK(plan.kv_blocks > 0 || options.membership.kv_blocks, "KV blocks");
   plan.block_tokens = options.scheduler.block_tokens;
   plan.max_rows = options.scheduler.max_rows;
   plan.max_slots = options.scheduler.max_slots;
@@ -44,8 +46,7 @@ Actions Core::handle(std::span<const Event> events, TimePoint now) {
 void Core::on(const SubmitEvent& event, TimePoint now, Actions& actions) {
   if (Status status = check_admission(admission(), event.request); !status) {
     // The caller has asked before; the group may have gone in between.
-    observer_.request_rejected(status.code() == Code::kResourceExhausted ? "queue_full"
-                                                                         : "not_ready");
+    observer_.request_rejected(rejection_reason(status));
     FinishEvent finished;
     finished.reason = FinishReason::kError;
     finished.error = std::move(status);
@@ -229,13 +230,17 @@ EngineState Core::state(TimePoint now) const {
   state.ready = serving_epoch_ != 0 && membership_.ready();
   state.draining = draining_;
   if (!state.ready) state.not_ready_reason = membership_.not_ready_reason();
+  state.workers = membership_.worker_states(now);
+  update_counters(state);
+  return state;
+}
+
+void Core::update_counters(EngineState& state) const {
   state.epoch = membership_.epoch();
   state.running = table_.running().size();
   state.waiting = table_.waiting() + table_.preempted();
   state.kv_blocks_total = scheduler_.pool().total();
   state.kv_blocks_used = scheduler_.pool().used();
-  state.workers = membership_.worker_states(now);
-  return state;
 }
 
 bool Core::idle() const {

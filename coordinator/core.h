@@ -43,8 +43,8 @@ class Core {
 
   AdmissionView admission() const;
   EngineState state(TimePoint now) const;
+  void update_counters(EngineState& state) const;  // the cheap part: epoch, requests, KV blocks
   uint32_t context_tokens() const { return options_.context_tokens; }
-  uint64_t free_kv_blocks() const { return scheduler_.pool().free(); }
 
   // No request, no step in flight, every block and slot free.
   bool idle() const;

@@ -4,14 +4,22 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "base/utf8.h"
 #include "coordinator/membership.h"
 #include "coordinator/placement.h"
 
 namespace shoal {
+namespace {
 
-void Membership::end_epoch(const std::string& reason, bool permanent, TimePoint now,
+constexpr size_t kMaxReasonBytes = 1024;  // far below wire::kMaxString
+
+}  // namespace
+
+void Membership::end_epoch(const std::string& why, bool permanent, TimePoint now,
                            Actions& actions) {
   if (phase_ != Phase::kForming && phase_ != Phase::kServing) return;
+  // A worker's own words may be in it, and as long as a message allows.
+  const std::string reason = why.substr(0, complete_utf8_prefix(why.substr(0, kMaxReasonBytes)));
   const bool served_long =
       phase_ == Phase::kServing && now - serving_since_ > options_.stable_after;
   for (auto& [name, worker] : workers_) {

@@ -11,7 +11,8 @@
 
 namespace shoal {
 
-// Called on the engine's thread; must not block. Times are seconds.
+// Called on the engine's thread, request_rejected() also on others; must not block. Times are
+// seconds.
 class CoreObserver {
  public:
   virtual ~CoreObserver() = default;
