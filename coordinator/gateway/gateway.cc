@@ -1,0 +1,221 @@
+#include "coordinator/gateway/gateway.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "coordinator/gateway/generation.h"
+
+namespace shoal::gateway {
+namespace {
+
+bool matches(std::string_view pattern, std::string_view path) {
+  if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
+  return pattern == path;
+}
+
+void send_not_found(const HttpRequest& request, Exchange& exchange) {
+  ApiError error;
+  error.status = 404;
+  error.message = fmt::format("no such path: {} {}", request.method, request.path.substr(0, 200));
+  error.code = "not_found";
+  send_error(exchange, error);
+}
+
+void send_method_not_allowed(const HttpRequest& request, const std::string& allow,
+                             Exchange& exchange) {
+  ApiError error;
+  error.message = fmt::format("{} takes {}", request.path, allow);
+  error.code = "method_not_allowed";
+  HttpResponse response;
+  response.status = request.method == "OPTIONS" ? 204 : 405;
+  response.headers.emplace_back("Allow", allow);
+  if (response.status == 405) response.body = error_body(error);
+  exchange.respond(std::move(response));
+}
+
+void send_unauthorized(Exchange& exchange) {
+  ApiError error;
+  error.message =
+      "a valid API key is required, as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"";
+  error.type = "authentication_error";
+  error.code = "invalid_api_key";
+  HttpResponse response;
+  response.status = 401;
+  response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  response.body = error_body(error);
+  exchange.respond(std::move(response));
+}
+
+}  // namespace
+
+void send_error(Exchange& exchange, const ApiError& error) {
+  HttpResponse response;
+  response.status = error.status;
+  response.body = error_body(error);
+  if (error.retry_after_seconds > 0) {
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
+  }
+  exchange.respond(std::move(response));
+}
+
+void send_json(Exchange& exchange, int status, const Json& body) {
+  HttpResponse response;
+  response.status = status;
+  response.body = dump_json(body);
+  exchange.respond(std::move(response));
+}
+
+// Everything needs a key unless it says otherwise.
+const Gateway::Route Gateway::kRoutes[] = {
+    {"POST", "/v1/chat/completions", false, &Gateway::chat},
+    {"POST", "/v1/completions", false, &Gateway::completion},
+    {"GET", "/v1/models", false, &Gateway::models},
+    {"GET", "/v1/models/*", false, &Gateway::model},
+    {"POST", "/tokenize", false, &Gateway::tokenize},
+    {"POST", "/detokenize", false, &Gateway::detokenize},
+    {"GET", "/health", true, &Gateway::health},
+    {"GET", "/ready", true, &Gateway::ready},
+    {"GET", "/metrics", false, &Gateway::metrics},
+    {"GET", "/cluster", false, &Gateway::cluster},
+    {"GET", "/", false, &Gateway::root},
+};
+
+Gateway::Gateway(GatewayDependencies dependencies, GatewayOptions options)
+    : deps_(std::move(dependencies)),
+      options_(std::move(options)),
+      controls_(deps_.codec->control_texts()),
+      created_(deps_.wall_seconds()) {
+  limits_.vocab_size = deps_.codec->vocab_size();
+  limits_.served_model = options_.served_model;
+  limits_.max_n = options_.max_n;
+  limits_.max_choices = options_.max_choices;
+}
+
+bool Gateway::is_open(const Route& route) const {
+  return route.open || (route.handler == &Gateway::metrics && !options_.metrics_need_key);
+}
+
+void Gateway::handle(std::shared_ptr<const HttpRequest> request,
+                     std::shared_ptr<Exchange> exchange) {
+  const Route* found = nullptr;
+  std::string allow;
+  bool open = false;
+  for (const Route& route : kRoutes) {
+    if (!matches(route.path, request->path)) continue;
+    open = is_open(route);
+    allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    if (route.method == request->method && !(request->head && allow[0] == 'P')) found = &route;
+  }
+  if (!open && !deps_.keys.accepts(*request)) {
+    send_unauthorized(*exchange);
+  } else if (found != nullptr) {
+    (this->*found->handler)(*request, exchange);
+  } else if (!allow.empty()) {
+    send_method_not_allowed(*request, allow, *exchange);
+  } else {
+    send_not_found(*request, *exchange);
+  }
+}
+
+std::shared_ptr<const Json> Gateway::body(const HttpRequest& request, Exchange& exchange) const {
+  auto parsed = parse_json(request.body);
+  if (parsed) return std::make_shared<const Json>(std::move(parsed).value());
+  send_error(exchange, invalid_field("", parsed.status().message(), "invalid_json"));
+  return nullptr;
+}
+
+std::string Gateway::new_id(const char* prefix) {
+  return fmt::format("{}-{:016x}{:016x}", prefix, deps_.random(), deps_.random());
+}
+
+void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  const auto json = body(request, *exchange);
+  if (!json) return;
+  auto parsed = parse_chat_request(*json, limits_);
+  if (const auto* error = std::get_if<ApiError>(&parsed)) {
+    send_error(*exchange, *error);
+    return;
+  }
+  auto& chat_request = std::get<ChatRequest>(parsed);
+  auto prompt = chat_prompt_tokens(*deps_.codec, controls_, chat_request);
+  if (!prompt) {
+    ApiError error = from_status(prompt.status());
+    if (error.status == 400) error.param = "messages";
+    send_error(*exchange, error);
+    return;
+  }
+  std::vector<std::vector<int32_t>> prompts;
+  prompts.push_back(std::move(prompt).value());
+  generate(Endpoint::kChat, std::move(chat_request.options), std::move(prompts), exchange);
+}
+
+void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  const auto json = body(request, *exchange);
+  if (!json) return;
+  auto parsed = parse_completion_request(*json, limits_);
+  if (const auto* error = std::get_if<ApiError>(&parsed)) {
+    send_error(*exchange, *error);
+    return;
+  }
+  auto& completion_request = std::get<CompletionRequest>(parsed);
+  std::vector<std::vector<int32_t>> prompts;
+  for (Prompt& prompt : completion_request.prompts) {
+    if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
+      prompts.push_back(std::move(*ids));
+      continue;
+    }
+    // Who writes a raw prompt writes its control tokens, too.
+    EncodeOptions encode;
+    encode.add_special = completion_request.add_special;
+    encode.parse_special = true;
+    auto ids = deps_.codec->encode(std::get<std::string>(prompt), encode);
+    if (!ids) {
+      ApiError error = from_status(ids.status());
+      error.param = "prompt";
+      send_error(*exchange, error);
+      return;
+    }
+    prompts.push_back(std::move(ids).value());
+  }
+  generate(Endpoint::kCompletion, std::move(completion_request.options), std::move(prompts),
+           exchange);
+}
+
+void Gateway::generate(Endpoint endpoint, GenerationOptions options,
+                       std::vector<std::vector<int32_t>> prompts,
+                       const std::shared_ptr<Exchange>& exchange) {
+  const char* param = endpoint == Endpoint::kChat ? "messages" : "prompt";
+  const uint32_t context = deps_.engine->context_tokens();
+  for (const auto& prompt : prompts) {
+    if (prompt.empty()) {
+      send_error(*exchange, invalid_field(param, fmt::format("'{}' gives no tokens", param)));
+      return;
+    }
+    if (prompt.size() >= context) {
+      send_error(*exchange,
+                 invalid_field(param,
+                               fmt::format("the prompt has {} tokens; this model's context holds "
+                                           "{}, one of them at least for the answer",
+                                           prompt.size(), context),
+                               "context_length_exceeded"));
+      return;
+    }
+  }
+  GenerationPlan plan;
+  plan.head.endpoint = endpoint;
+  plan.head.id = new_id(endpoint == Endpoint::kChat ? "chatcmpl" : "cmpl");
+  plan.head.created = deps_.wall_seconds();
+  plan.head.model = options.model;
+  plan.head.system_fingerprint = options_.system_fingerprint;
+  plan.head.logprobs = options.logprobs();
+  plan.head.token_ids = options.return_token_ids;
+  plan.head.include_usage = options.include_usage;
+  plan.seed = options.seed ? *options.seed : deps_.random();
+  plan.options = std::move(options);
+  plan.prompts = std::move(prompts);
+  std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();
+}
+
+}  // namespace shoal::gateway

@@ -1,0 +1,88 @@
+// Gateway: the routes of Shoal's HTTP API. docs/http-api.md is the reference.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "coordinator/engine.h"
+#include "coordinator/gateway/api_request.h"
+#include "coordinator/gateway/auth.h"
+#include "coordinator/gateway/chat_prompt.h"
+#include "coordinator/gateway/http.h"
+#include "coordinator/gateway/responses.h"
+#include "coordinator/gateway/text_codec.h"
+
+namespace shoal::gateway {
+
+struct GatewayOptions {
+  std::string served_model;        // /v1/models, and the name for requests without one
+  std::string system_fingerprint;  // changes with the build and the model
+  uint32_t max_n = 16;             // choices per prompt
+  uint32_t max_choices = 128;      // prompts × n
+  bool metrics_need_key = true;    // /metrics like other paths; false: open like /health
+  double loop_limit_seconds = 5;   // /health fails when the engine's loop stood still for longer
+};
+
+// Everything outlives the gateway, the gateway outlives the HTTP server.
+struct GatewayDependencies {
+  Engine* engine = nullptr;
+  const TextCodec* codec = nullptr;
+  ApiKeys keys;
+  std::function<std::string()> metrics;   // Prometheus text; may be empty
+  std::function<int64_t()> wall_seconds;  // Unix time
+  std::function<uint64_t()> random;       // seeds and ids; thread-safe
+};
+
+class Gateway {
+ public:
+  Gateway(GatewayDependencies dependencies, GatewayOptions options);
+
+  // Thread-safe; this is the HttpHandler.
+  void handle(std::shared_ptr<const HttpRequest> request, std::shared_ptr<Exchange> exchange);
+
+ private:
+  using Handler = void (Gateway::*)(const HttpRequest&, const std::shared_ptr<Exchange>&);
+  struct Route {
+    const char* method;
+    const char* path;  // a trailing '*' matches any rest
+    bool open;         // needs no key
+    Handler handler;
+  };
+  static const Route kRoutes[];
+
+  bool is_open(const Route& route) const;
+  void chat(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void models(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void model(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void tokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void detokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void health(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void ready(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void metrics(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void cluster(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+  void root(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
+
+  // The body as JSON, or nothing after an error has been sent.
+  std::shared_ptr<const Json> body(const HttpRequest& request, Exchange& exchange) const;
+  void generate(Endpoint endpoint, GenerationOptions options,
+                std::vector<std::vector<int32_t>> prompts,
+                const std::shared_ptr<Exchange>& exchange);
+  std::string new_id(const char* prefix);
+  Json model_json() const;
+
+  const GatewayDependencies deps_;
+  const GatewayOptions options_;
+  const ControlTexts controls_;
+  const int64_t created_;
+  RequestLimits limits_;
+};
+
+void send_error(Exchange& exchange, const ApiError& error);
+void send_json(Exchange& exchange, int status, const Json& body);
+
+}  // namespace shoal::gateway

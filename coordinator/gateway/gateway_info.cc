@@ -1,0 +1,181 @@
+// The routes that generate nothing.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/utf8.h"
+#include "coordinator/gateway/gateway.h"
+
+namespace shoal::gateway {
+
+Json Gateway::model_json() const {
+  Json out = Json::object();
+  out["id"] = options_.served_model;
+  out["object"] = "model";
+  out["created"] = created_;
+  out["owned_by"] = "shoal";
+  out["max_model_len"] = deps_.engine->context_tokens();
+  return out;
+}
+
+void Gateway::models(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  Json out = Json::object();
+  out["object"] = "list";
+  out["data"] = Json::array();
+  out["data"].push_back(model_json());
+  send_json(*exchange, 200, out);
+}
+
+void Gateway::model(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  const std::string name = request.path.substr(std::string_view("/v1/models/").size());
+  if (name == options_.served_model) {
+    send_json(*exchange, 200, model_json());
+    return;
+  }
+  ApiError error;
+  error.status = 404;
+  error.message = fmt::format("the model '{}' is not served here; '{}' is", name.substr(0, 200),
+                              options_.served_model);
+  error.param = "model";
+  error.code = "model_not_found";
+  send_error(*exchange, error);
+}
+
+void Gateway::tokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  const auto json = body(request, *exchange);
+  if (!json) return;
+  auto parsed = parse_tokenize_request(*json);
+  if (const auto* error = std::get_if<ApiError>(&parsed)) {
+    send_error(*exchange, *error);
+    return;
+  }
+  const auto& wanted = std::get<TokenizeRequest>(parsed);
+  EncodeOptions options;
+  options.add_special = wanted.add_special;
+  options.parse_special = wanted.parse_special;
+  const auto ids = deps_.codec->encode(wanted.content, options);
+  if (!ids) {
+    ApiError error = from_status(ids.status());
+    error.param = "content";
+    send_error(*exchange, error);
+    return;
+  }
+  Json tokens = Json::array();
+  for (const int32_t id : *ids) {
+    if (!wanted.with_pieces) {
+      tokens.push_back(id);
+      continue;
+    }
+    const std::string bytes = deps_.codec->token_bytes(id);
+    Json piece = bytes;
+    if (!is_valid_utf8(bytes)) {  // part of a character: its bytes
+      piece = Json::array();
+      for (const unsigned char byte : bytes) piece.push_back(byte);
+    }
+    tokens.push_back(Json::object({{"id", id}, {"piece", std::move(piece)}}));
+  }
+  Json out = Json::object();
+  out["tokens"] = std::move(tokens);
+  out["count"] = ids->size();
+  out["max_model_len"] = deps_.engine->context_tokens();
+  send_json(*exchange, 200, out);
+}
+
+void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
+  const auto json = body(request, *exchange);
+  if (!json) return;
+  auto parsed = parse_detokenize_request(*json, limits_);
+  if (const auto* error = std::get_if<ApiError>(&parsed)) {
+    send_error(*exchange, *error);
+    return;
+  }
+  std::string bytes;
+  for (const int32_t id : std::get<std::vector<int32_t>>(parsed)) {
+    bytes += deps_.codec->token_bytes(id);
+  }
+  send_json(*exchange, 200, Json::object({{"content", sanitize_utf8(bytes)}}));
+}
+
+void Gateway::health(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const double stood_still = deps_.engine->state().seconds_since_loop;
+  Json out = Json::object();
+  const bool alive = stood_still <= options_.loop_limit_seconds;
+  out["status"] = alive ? "ok" : "hung";
+  if (!alive) {
+    out["reason"] = fmt::format("the engine's loop has not turned for {:.1f} s", stood_still);
+  }
+  send_json(*exchange, alive ? 200 : 503, out);
+}
+
+void Gateway::ready(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const EngineState state = deps_.engine->state();
+  const bool hung = state.seconds_since_loop > options_.loop_limit_seconds;
+  if (state.ready && !state.draining && !hung) {
+    send_json(*exchange, 200, Json::object({{"status", "ready"}}));
+    return;
+  }
+  HttpResponse response;
+  response.status = 503;
+  response.headers.emplace_back("Retry-After", "2");
+  Json out = Json::object();
+  out["status"] = state.draining ? "draining" : "not ready";
+  out["reason"] = state.draining ? "the server is shutting down"
+                  : hung         ? "the engine's loop stands still"
+                                 : state.not_ready_reason;
+  response.body = dump_json(out);
+  exchange->respond(std::move(response));
+}
+
+void Gateway::metrics(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  if (deps_.metrics) response.body = deps_.metrics();
+  exchange->respond(std::move(response));
+}
+
+void Gateway::cluster(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const EngineState state = deps_.engine->state();
+  Json workers = Json::array();
+  for (const WorkerState& worker : state.workers) {
+    Json out = Json::object();
+    out["name"] = worker.name;
+    out["host"] = worker.host;
+    out["device"] = worker.device;
+    out["state"] = worker.state;
+    out["rank"] = worker.rank;
+    out["pid"] = worker.pid;
+    out["seconds_since_heard"] = worker.seconds_since_heard;
+    out["load_bytes_done"] = worker.load_bytes_done;
+    out["load_bytes_total"] = worker.load_bytes_total;
+    out["weight_bytes"] = worker.weight_bytes;
+    out["kv_bytes"] = worker.kv_bytes;
+    workers.push_back(std::move(out));
+  }
+  Json out = Json::object();
+  out["model"] = options_.served_model;
+  out["ready"] = state.ready;
+  out["draining"] = state.draining;
+  out["not_ready_reason"] = state.not_ready_reason;
+  out["seconds_since_loop"] = state.seconds_since_loop;
+  out["epoch"] = state.epoch;
+  out["running"] = state.running;
+  out["waiting"] = state.waiting;
+  out["kv_blocks_total"] = state.kv_blocks_total;
+  out["kv_blocks_used"] = state.kv_blocks_used;
+  out["context_tokens"] = deps_.engine->context_tokens();
+  out["workers"] = std::move(workers);
+  send_json(*exchange, 200, out);
+}
+
+void Gateway::root(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  HttpResponse response;
+  response.content_type = "text/plain; charset=utf-8";
+  response.body = fmt::format(
+      "Shoal serves {}.\n"
+      "POST /v1/chat/completions, /v1/completions, /tokenize, /detokenize\n"
+      "GET  /v1/models, /health, /ready, /metrics, /cluster\n",
+      options_.served_model);
+  exchange->respond(std::move(response));
+}
+
+}  // namespace shoal::gateway

@@ -1,0 +1,215 @@
+#include "coordinator/gateway/generation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace shoal::gateway {
+namespace {
+
+// A stream that is silent so long (a long queue or prompt) gets a comment line, so that proxies do
+// not take it for dead. Until then the status line waits too: an early failure is a proper 503.
+constexpr Duration kSilence = std::chrono::seconds(10);
+
+HttpResponse error_response(const ApiError& error) {
+  HttpResponse response;
+  response.status = error.status;
+  response.body = error_body(error);
+  if (error.retry_after_seconds > 0) {
+    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
+  }
+  return response;
+}
+
+}  // namespace
+
+// Carries events from the engine's thread to the connection's.
+class ChoiceSink final : public TokenSink {
+ public:
+  ChoiceSink(std::shared_ptr<Generation> generation, size_t index)
+      : generation_(std::move(generation)), index_(index) {}
+  void on_token(const TokenEvent& event) override {
+    generation_->exchange_->post([g = generation_, i = index_, event] { g->on_token(i, event); });
+  }
+  void on_finish(const FinishEvent& event) override {
+    generation_->exchange_->post([g = generation_, i = index_, event] { g->on_finish(i, event); });
+  }
+
+ private:
+  const std::shared_ptr<Generation> generation_;
+  const size_t index_;
+};
+
+Generation::Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<Exchange> exchange,
+                       GenerationPlan plan)
+    : engine_(engine),
+      exchange_(std::move(exchange)),
+      format_(codec, std::move(plan.head)),
+      options_(std::move(plan.options)),
+      prompts_(std::move(plan.prompts)),
+      seed_(plan.seed) {
+  const bool records = options_.logprobs() || options_.return_token_ids;
+  for (const auto& prompt : prompts_) {
+    prompt_tokens_ += prompt.size();
+    for (uint32_t i = 0; i < options_.n; ++i) {
+      slots_.emplace_back(Choice(codec, options_.stop, records));
+    }
+  }
+  unfinished_ = slots_.size();
+}
+
+void Generation::start() {
+  exchange_->post([self = shared_from_this()] { self->submit_all(); });
+}
+
+void Generation::submit_all() {
+  exchange_->on_gone([self = shared_from_this()] { self->client_gone(); });
+  for (size_t i = 0; i < slots_.size() && !over_; ++i) {
+    if (const Status status = submit(i); !status) fail(from_status(status));
+  }
+  prompts_.clear();
+  if (!over_ && options_.stream) {
+    exchange_->after(kSilence, [self = shared_from_this()] { self->keep_alive(); });
+  }
+}
+
+Status Generation::submit(size_t index) {
+  GenerationRequest request;
+  request.prompt = prompts_[index / options_.n];
+  request.sampling = options_.sampling;
+  request.seed = seed_;
+  request.choice = static_cast<uint32_t>(index % options_.n);
+  const uint32_t left = engine_.context_tokens() - static_cast<uint32_t>(request.prompt.size());
+  request.max_tokens = std::min(left, options_.max_tokens.value_or(left));
+  request.stop_tokens = options_.stop_token_ids;
+  request.ignore_eos = options_.ignore_eos;
+  auto id =
+      engine_.submit(std::move(request), std::make_shared<ChoiceSink>(shared_from_this(), index));
+  if (!id) return id.status();
+  slots_[index].id = *id;
+  slots_[index].submitted = true;
+  return Status::ok();
+}
+
+void Generation::on_token(size_t index, const TokenEvent& event) {
+  Slot& slot = slots_[index];
+  if (over_ || slot.finished) return;
+  ChoiceDelta delta = slot.choice.on_token(event);
+  if (slot.choice.stopped_by_text() && !slot.cancelled) {
+    slot.cancelled = true;
+    engine_.cancel(slot.id);
+  }
+  emit(index, std::move(delta));
+}
+
+void Generation::on_finish(size_t index, const FinishEvent& event) {
+  Slot& slot = slots_[index];
+  if (over_ || slot.finished) return;
+  slot.finished = true;
+  slot.cached_prompt_tokens = event.cached_prompt_tokens;
+  ChoiceDelta delta = slot.choice.on_finish(event.reason);
+  const auto reason = slot.choice.finish_reason();
+  if (!reason) {
+    const bool error = event.reason == FinishReason::kError && !event.error.is_ok();
+    fail(from_status(error ? event.error : unavailable("the request was cancelled by the server")));
+    return;
+  }
+  emit(index, std::move(delta));
+  slot.result.finish_reason = *reason;
+  if (options_.stream) {
+    ensure_stream();
+    exchange_->write(format_.chunk_finish(static_cast<uint32_t>(index), *reason));
+  }
+  if (--unfinished_ == 0) complete();
+}
+
+void Generation::emit(size_t index, ChoiceDelta delta) {
+  if (delta.empty()) return;
+  if (options_.stream) {
+    ensure_stream();
+    wrote_lately_ = true;
+    exchange_->write(format_.chunk_delta(static_cast<uint32_t>(index), delta));
+    return;
+  }
+  FinishedChoice& result = slots_[index].result;
+  result.text += delta.text;
+  std::move(delta.records.begin(), delta.records.end(), std::back_inserter(result.records));
+}
+
+void Generation::complete() {
+  over_ = true;
+  if (options_.stream) {
+    if (options_.include_usage) exchange_->write(format_.chunk_usage(usage()));
+    exchange_->write(AnswerFormat::chunk_done());
+    exchange_->finish();
+    return;
+  }
+  std::vector<FinishedChoice> results;
+  for (Slot& slot : slots_) results.push_back(std::move(slot.result));
+  HttpResponse response;
+  response.headers.emplace_back("X-Request-Id", format_.head().id);
+  response.body = format_.body(results, usage());
+  exchange_->respond(std::move(response));
+}
+
+// One choice failed: the answer cannot be completed, so the others are of no use.
+void Generation::fail(const ApiError& error) {
+  over_ = true;
+  cancel_all();
+  if (!stream_started_) {
+    exchange_->respond(error_response(error));
+    return;
+  }
+  exchange_->write(AnswerFormat::chunk_error(error_body(error)));
+  exchange_->finish();
+}
+
+void Generation::client_gone() {
+  if (over_) return;
+  over_ = true;
+  cancel_all();
+}
+
+void Generation::cancel_all() {
+  for (Slot& slot : slots_) {
+    if (slot.submitted && !slot.finished && !slot.cancelled) {
+      slot.cancelled = true;
+      engine_.cancel(slot.id);
+    }
+  }
+}
+
+void Generation::ensure_stream() {
+  if (stream_started_) return;
+  stream_started_ = true;
+  wrote_lately_ = true;
+  exchange_->start_stream(200, "text/event-stream; charset=utf-8",
+                          {{"Cache-Control", "no-cache"},
+                           {"X-Accel-Buffering", "no"},
+                           {"X-Request-Id", format_.head().id}});
+  if (format_.head().endpoint != Endpoint::kChat) return;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    exchange_->write(format_.chunk_role(static_cast<uint32_t>(i)));
+  }
+}
+
+void Generation::keep_alive() {
+  if (over_) return;
+  ensure_stream();
+  if (!std::exchange(wrote_lately_, false)) exchange_->write(": waiting\n\n");
+  exchange_->after(kSilence, [self = shared_from_this()] { self->keep_alive(); });
+}
+
+Usage Generation::usage() const {
+  Usage out;
+  out.prompt_tokens = prompt_tokens_;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    out.completion_tokens += slots_[i].choice.completion_tokens();
+    // A prompt counts once however many choices it has, and so does what was cached of it.
+    if (i % options_.n == 0) out.cached_tokens += slots_[i].cached_prompt_tokens;
+  }
+  return out;
+}
+
+}  // namespace shoal::gateway

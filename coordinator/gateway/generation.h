@@ -1,0 +1,78 @@
+// Generation: one answer in the making. Submits every choice to the engine, turns what comes back
+// into a body or a stream, and cancels at the engine whatever nobody waits for any more.
+//
+// After start() everything runs on the client's connection thread; the engine's thread only hands
+// events over.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "coordinator/engine.h"
+#include "coordinator/gateway/api_request.h"
+#include "coordinator/gateway/choice.h"
+#include "coordinator/gateway/http.h"
+#include "coordinator/gateway/responses.h"
+
+namespace shoal::gateway {
+
+struct GenerationPlan {
+  ResponseHead head;
+  GenerationOptions options;
+  std::vector<std::vector<int32_t>> prompts;  // each ≥ 1 token and < context
+  uint64_t seed = 0;
+};
+
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  // `engine` and `codec` outlive every answer.
+  Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<Exchange> exchange,
+             GenerationPlan plan);
+
+  void start();  // any thread
+
+ private:
+  friend class ChoiceSink;
+
+  struct Slot {
+    explicit Slot(Choice c) : choice(std::move(c)) {}
+    Choice choice;
+    RequestId id = 0;
+    bool submitted = false, finished = false, cancelled = false;
+    uint32_t cached_prompt_tokens = 0;
+    FinishedChoice result;  // collected when not streaming
+  };
+
+  void submit_all();
+  Status submit(size_t index);
+  void on_token(size_t index, const TokenEvent& event);
+  void on_finish(size_t index, const FinishEvent& event);
+  void emit(size_t index, ChoiceDelta delta);
+  void complete();
+  void fail(const ApiError& error);
+  void client_gone();
+  void cancel_all();
+  void ensure_stream();
+  void keep_alive();
+  Usage usage() const;
+
+  Engine& engine_;
+  const std::shared_ptr<Exchange> exchange_;
+  const AnswerFormat format_;
+  const GenerationOptions options_;
+  std::vector<std::vector<int32_t>> prompts_;
+  const uint64_t seed_;
+  uint64_t prompt_tokens_ = 0;
+
+  std::vector<Slot> slots_;  // prompt-major: all choices of the first prompt, then of the second
+  size_t unfinished_ = 0;
+  bool over_ = false;  // answered, failed or abandoned: later events are dropped
+  bool stream_started_ = false;
+  bool wrote_lately_ = false;
+};
+
+}  // namespace shoal::gateway

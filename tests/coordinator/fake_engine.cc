@@ -1,0 +1,157 @@
+#include "tests/coordinator/fake_engine.h"
+
+#include <chrono>
+
+#include "tests/coordinator/gateway_fakes.h"
+
+namespace shoal::gateway::testing {
+
+Script text_script(const std::string& text) {
+  Script script;
+  script.tokens = bytes_of(text);
+  script.stop_token = kEos;
+  return script;
+}
+
+FakeEngine::FakeEngine() {
+  script_ = [](const GenerationRequest&) { return text_script("Hello world!"); };
+  state_.ready = true;
+  thread_ = std::thread([this] { run(); });
+}
+
+FakeEngine::~FakeEngine() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  thread_.join();
+}
+
+Result<RequestId> FakeEngine::submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) {
+  const std::lock_guard lock(mutex_);
+  if (refuse_after_ == 0) return refusal_;
+  if (refuse_after_ != SIZE_MAX) --refuse_after_;
+  auto active = std::make_shared<Active>();
+  active->script = script_(request);
+  requests_.push_back(request);
+  active->request = std::move(request);
+  active->sink = std::move(sink);
+  active_[next_id_] = std::move(active);
+  return next_id_++;
+}
+
+void FakeEngine::cancel(RequestId id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = active_.find(id);
+  if (found == active_.end() || found->second->cancelled) return;
+  found->second->cancelled = true;
+  ++cancelled_;
+}
+
+bool FakeEngine::advance(Active& active) {
+  const Script& script = active.script;
+  FinishEvent finish;
+  finish.cached_prompt_tokens = script.cached_tokens;
+  if (active.cancelled) {
+    finish.reason = FinishReason::kCancelled;
+    active.sink->on_finish(finish);
+    return false;
+  }
+  if (script.hold) return true;
+  if (active.sent >= active.request.max_tokens) {
+    finish.reason = FinishReason::kLength;
+    active.sink->on_finish(finish);
+    return false;
+  }
+  TokenEvent event;
+  event.logprob = -0.25f;
+  if (active.sent < script.tokens.size() || script.endless) {
+    event.token = script.tokens[active.sent % script.tokens.size()];
+    for (int32_t i = 0; i < active.request.sampling.top_logprobs; ++i) {
+      event.top.push_back({(event.token + i) % 256, -0.25f - static_cast<float>(i)});
+    }
+    ++active.sent;
+    active.sink->on_token(event);
+    return true;
+  }
+  if (script.finish == FinishReason::kStop && script.stop_token >= 0) {
+    event.token = finish.stop_token = script.stop_token;
+    event.is_stop = true;
+    active.sink->on_token(event);
+  }
+  finish.reason = script.finish;
+  finish.error = script.error;
+  active.sink->on_finish(finish);
+  return false;
+}
+
+void FakeEngine::run() {
+  while (true) {
+    std::vector<std::pair<RequestId, std::shared_ptr<Active>>> turn_of;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stop_) return;
+      turn_of.assign(active_.begin(), active_.end());
+    }
+    for (auto& [id, active] : turn_of) {
+      if (advance(*active)) continue;
+      const std::lock_guard lock(mutex_);
+      active_.erase(id);
+      changed_.notify_all();
+    }
+    turn_of.clear();
+    std::this_thread::sleep_for(turn);
+  }
+}
+
+EngineState FakeEngine::state() const {
+  const std::lock_guard lock(mutex_);
+  EngineState out = state_;
+  out.running = active_.size();
+  return out;
+}
+
+void FakeEngine::drain() {
+  const std::lock_guard lock(mutex_);
+  state_.draining = true;
+}
+
+void FakeEngine::set_script(std::function<Script(const GenerationRequest&)> script) {
+  const std::lock_guard lock(mutex_);
+  script_ = std::move(script);
+}
+void FakeEngine::set_state(const EngineState& state) {
+  const std::lock_guard lock(mutex_);
+  state_ = state;
+}
+void FakeEngine::refuse_after(size_t submissions, Status status) {
+  const std::lock_guard lock(mutex_);
+  refuse_after_ = submissions;
+  refusal_ = std::move(status);
+}
+void FakeEngine::accept_all() {
+  const std::lock_guard lock(mutex_);
+  refuse_after_ = SIZE_MAX;
+}
+size_t FakeEngine::active() const {
+  const std::lock_guard lock(mutex_);
+  return active_.size();
+}
+size_t FakeEngine::submitted() const {
+  const std::lock_guard lock(mutex_);
+  return requests_.size();
+}
+size_t FakeEngine::cancelled() const {
+  const std::lock_guard lock(mutex_);
+  return cancelled_;
+}
+std::vector<GenerationRequest> FakeEngine::requests() const {
+  const std::lock_guard lock(mutex_);
+  return requests_;
+}
+bool FakeEngine::wait_idle() const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(5), [&] { return active_.empty(); });
+}
+
+}  // namespace shoal::gateway::testing

@@ -1,0 +1,83 @@
+// An Engine for gateway tests: a thread that gives every request one scripted token per turn.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coordinator/engine.h"
+
+namespace shoal::gateway::testing {
+
+struct Script {
+  std::vector<int32_t> tokens;
+  FinishReason finish = FinishReason::kStop;
+  int32_t stop_token = -1;  // sent as is_stop before the end, ≥ 0
+  Status error;
+  bool hold = false;     // stays queued until it is cancelled
+  bool endless = false;  // repeats `tokens`
+  uint32_t cached_tokens = 0;
+};
+
+class FakeEngine : public Engine {
+ public:
+  FakeEngine();
+  ~FakeEngine() override;
+
+  Result<RequestId> submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
+  void cancel(RequestId id) override;
+  EngineState state() const override;
+  uint32_t context_tokens() const override { return context; }
+  void drain() override;
+
+  // What a request gets; default: the bytes of "Hello world!" and the end token, cut at max_tokens.
+  void set_script(std::function<Script(const GenerationRequest&)> script);
+  void set_state(const EngineState& state);
+  void refuse_after(size_t submissions, Status status);  // of those to come
+  void accept_all();
+
+  size_t active() const;
+  size_t submitted() const;
+  size_t cancelled() const;
+  std::vector<GenerationRequest> requests() const;
+  // Waits until no request is active; false after 5 s.
+  bool wait_idle() const;
+
+  uint32_t context = 4096;
+  std::chrono::microseconds turn{200};
+
+ private:
+  struct Active {
+    GenerationRequest request;
+    Script script;
+    std::shared_ptr<TokenSink> sink;
+    size_t sent = 0;
+    std::atomic<bool> cancelled{false};
+  };
+  void run();
+  bool advance(Active& active);  // false: it ended
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::function<Script(const GenerationRequest&)> script_;
+  EngineState state_;
+  std::map<RequestId, std::shared_ptr<Active>> active_;
+  std::vector<GenerationRequest> requests_;
+  RequestId next_id_ = 1;
+  size_t cancelled_ = 0;
+  size_t refuse_after_ = SIZE_MAX;
+  Status refusal_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+Script text_script(const std::string& text);
+
+}  // namespace shoal::gateway::testing

@@ -1,0 +1,37 @@
+#include "tests/coordinator/gateway_server.h"
+
+#include <atomic>
+#include <thread>
+
+namespace shoal::gateway::testing {
+
+TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
+                       GatewayOptions gateway_options) {
+  GatewayDependencies deps;
+  deps.engine = &engine;
+  deps.codec = &codec;
+  deps.keys = ApiKeys::from_keys(keys).value();
+  deps.metrics = [] { return std::string("shoal_up 1\n"); };
+  deps.wall_seconds = [] { return int64_t{1700000000}; };
+  deps.random = [counter = std::make_shared<std::atomic<uint64_t>>(1)] { return (*counter)++; };
+  gateway_options.served_model = "test/model";
+  gateway_options.system_fingerprint = "fp";
+  gateway = std::make_unique<Gateway>(std::move(deps), gateway_options);
+  options.port = 0;
+  auto started = HttpServer::start(options, [this](auto request, auto exchange) {
+    gateway->handle(std::move(request), std::move(exchange));
+  });
+  server = std::move(started).value();
+}
+
+TestServer::~TestServer() { server.reset(); }
+
+bool TestServer::eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return condition();
+}
+
+}  // namespace shoal::gateway::testing

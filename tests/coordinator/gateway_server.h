@@ -1,0 +1,38 @@
+// The real gateway on a real HTTP server on loopback, with a fake engine behind it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/http_server.h"
+#include "tests/coordinator/fake_engine.h"
+#include "tests/coordinator/gateway_fakes.h"
+#include "tests/coordinator/raw_client.h"
+
+namespace shoal::gateway::testing {
+
+class TestServer {
+ public:
+  explicit TestServer(HttpServerOptions options = {}, std::vector<std::string> keys = {},
+                      GatewayOptions gateway_options = {});
+  ~TestServer();
+
+  uint16_t port() const { return server->port(); }
+  RawResponse post(const std::string& path, const std::string& body,
+                   const std::string& headers = "") const {
+    return fetch(port(), post_request(path, body, headers));
+  }
+  RawResponse get(const std::string& path, const std::string& headers = "") const {
+    return fetch(port(), get_request(path, headers));
+  }
+  // Waits for a condition, at most 5 s.
+  static bool eventually(const std::function<bool()>& condition);
+
+  FakeCodec codec;
+  FakeEngine engine;
+  std::unique_ptr<Gateway> gateway;
+  std::unique_ptr<HttpServer> server;
+};
+
+}  // namespace shoal::gateway::testing

@@ -1,0 +1,391 @@
+// Clients that misbehave, leave, stall or come in crowds.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "coordinator/gateway/json_reader.h"
+#include "tests/coordinator/gateway_server.h"
+
+namespace shoal::gateway {
+namespace {
+
+using testing::get_request;
+using testing::post_request;
+using testing::RawClient;
+using testing::Script;
+using testing::TestServer;
+
+constexpr const char* kText = "/v1/completions";
+
+HttpServerOptions quick() {
+  HttpServerOptions options;
+  options.header_timeout = from_seconds(0.5);
+  options.body_timeout = from_seconds(0.5);
+  options.idle_timeout = from_seconds(0.5);
+  options.write_timeout = from_seconds(0.5);
+  return options;
+}
+
+size_t resident_bytes() {
+  size_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * 4096;
+}
+
+std::string prompt(const std::string& fields) { return "{\"prompt\":\"a\"," + fields + "}"; }
+
+void hold_all(TestServer& server) {
+  server.engine.set_script([](const GenerationRequest&) {
+    Script script;
+    script.hold = true;
+    return script;
+  });
+}
+void endless(TestServer& server, size_t token_count = 10) {
+  server.engine.set_script([token_count](const GenerationRequest&) {
+    Script script = testing::text_script(std::string(token_count, 'x'));
+    script.endless = true;
+    return script;
+  });
+  server.engine.context = 1 << 30;
+}
+
+TEST(GatewayServer, KeepAliveAndPipelining) {
+  TestServer server;
+  RawClient client(server.port());
+  client.send(get_request("/v1/models") + post_request(kText, prompt("\"max_tokens\":2")) +
+              get_request("/health") + get_request("/nothing"));
+  EXPECT_TRUE(client.read_response().body.find("\"list\"") != std::string::npos);
+  EXPECT_TRUE(client.read_response().body.find("\"He\"") != std::string::npos);
+  EXPECT_EQ(client.read_response().status, 200);
+  EXPECT_EQ(client.read_response().status, 404);
+  client.send(get_request("/health", "Connection: close\r\n"));
+  const auto last = client.read_response();
+  EXPECT_EQ(last.headers.at("connection"), "close");
+  EXPECT_TRUE(client.read_end(1));
+}
+
+TEST(GatewayServer, ByteByByte) {
+  TestServer server;
+  RawClient client(server.port());
+  for (const char c : post_request(kText, prompt("\"max_tokens\":2")))
+    client.send(std::string(1, c));
+  EXPECT_EQ(client.read_response().status, 200);
+}
+
+TEST(GatewayServer, ChunkedBodyAndContinue) {
+  TestServer server;
+  RawClient client(server.port());
+  client.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+      "Expect: 100-continue\r\n\r\n");
+  ASSERT_TRUE(client.read_until("HTTP/1.1 100 Continue\r\n\r\n", 5));
+  client.send("5\r\n{\"pro\r\n");
+  client.send("b;x=y\r\nmpt\":\"abc\"}\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 200);
+  EXPECT_EQ(server.engine.requests().at(0).prompt.size(), 4u);
+}
+
+TEST(GatewayServer, Http10) {
+  TestServer server;
+  RawClient client(server.port());
+  const std::string body = prompt("\"stream\":true,\"max_tokens\":2");
+  client.send("POST /v1/completions HTTP/1.0\r\nContent-Length: " + std::to_string(body.size()) +
+              "\r\n\r\n" + body);
+  const auto response = client.read_response();
+  EXPECT_EQ(response.headers.count("transfer-encoding"), 0u);
+  EXPECT_EQ(testing::sse_events(response.body).back(), "[DONE]");
+}
+
+TEST(GatewayServer, MalformedRequests) {
+  TestServer server;
+  for (const char* bytes : {
+           "\r\n\r\n\r\n",
+           "GARBAGE\r\n\r\n",
+           "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+           "GET / HTTP/1.1\r\n\r\n",
+           "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+           "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+           "GET / HTTP/1.1\r\nHost: x\r\nBad Header\r\n\r\n",
+           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+           "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+           "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+           "chunked\r\n\r\nfffffffffffffffffff\r\n",
+           "\x16\x03\x01\x02\x01\x01\x01\xfc\x03\x03 TLS to a plain port",
+       }) {
+    RawClient client(server.port());
+    client.send(bytes);
+    const auto response = client.read_response(5);
+    EXPECT_EQ(response.status, 400) << bytes;
+    EXPECT_TRUE(client.read_end(5));
+  }
+  EXPECT_EQ(server.get("/health").status, 200);
+}
+
+TEST(GatewayServer, HeaderAndBodyBombs) {
+  TestServer server;
+  const size_t before = resident_bytes();
+  {
+    RawClient client(server.port());
+    client.send("GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + std::string(20000, 'a') + "\r\n\r\n");
+    EXPECT_EQ(client.read_response().status, 431);
+  }
+  {
+    RawClient client(server.port());
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n");
+    for (int i = 0; i < 100000; ++i) {
+      if (!client.send("X-" + std::to_string(i) + ": 1\r\n")) break;
+    }
+    EXPECT_EQ(client.read_response().status, 431);
+  }
+  {
+    RawClient client(server.port());
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n{");
+    const auto response = client.read_response();
+    EXPECT_EQ(response.status, 413);
+    EXPECT_EQ(Json::parse(response.body)["error"]["code"], "body_too_large");
+  }
+  {  // endless chunks
+    RawClient client(server.port());
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    const std::string chunk = "10000\r\n" + std::string(65536, ' ') + "\r\n";
+    for (int i = 0; i < 1000 && client.send(chunk); ++i) {
+    }
+    EXPECT_EQ(client.read_response().status, 413);
+  }
+  {  // an endless chunk header
+    RawClient client(server.port());
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;");
+    for (int i = 0; i < 1000 && client.send(std::string(65536, 'x')); ++i) {
+    }
+    EXPECT_EQ(client.read_response().status, 400);
+  }
+  EXPECT_LT(resident_bytes(), before + (64u << 20));
+  EXPECT_EQ(server.get("/health").status, 200);
+}
+
+TEST(GatewayServer, AllBodiesTogetherAreBounded) {
+  HttpServerOptions options;
+  options.total_body_bytes = 1 << 20;
+  TestServer server(options);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  int refused = 0;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server.port()));
+    clients.back()->send(
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n" +
+        std::string(500000, ' '));
+    refused += clients.back()->read_response(0.5).status == 503;
+  }
+  EXPECT_GE(refused, 1);
+  clients.clear();
+  EXPECT_TRUE(TestServer::eventually([&] {
+    return server.post(kText, prompt("\"x\":\"" + std::string(500000, 'x') + "\"")).status == 200;
+  }));
+}
+
+TEST(GatewayServer, SlowSendersAreTimedOut) {
+  TestServer server(quick());
+  RawClient silent(server.port()), header(server.port()), body(server.port()), idle(server.port());
+  header.send("GET / HTTP/1.1\r\nHo");
+  body.send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+  idle.send(get_request("/health"));
+  EXPECT_EQ(idle.read_response().status, 200);
+  EXPECT_EQ(header.read_response(3).status, 408);
+  EXPECT_EQ(body.read_response(3).status, 408);
+  EXPECT_TRUE(header.read_end(3));
+  EXPECT_TRUE(silent.read_end(3));
+  EXPECT_TRUE(idle.read_end(3));
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+}
+
+TEST(GatewayServer, SlowlorisTrickleIsTimedOut) {
+  TestServer server(quick());
+  RawClient client(server.port());
+  client.send("GET / HTTP/1.1\r\nHost: x\r\n");
+  bool alive = true;
+  for (int i = 0; i < 40 && alive; ++i) {
+    alive = client.send("X-A: b\r\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    alive = alive && !client.read_until("408", 0.01);
+  }
+  EXPECT_FALSE(alive);
+}
+
+TEST(GatewayServer, LeavingCancels) {
+  TestServer server;
+  endless(server);
+  {
+    RawClient client(server.port());
+    client.send(post_request(kText, prompt("\"stream\":true")));
+    ASSERT_TRUE(client.read_until("\"x\""));
+  }
+  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_EQ(server.engine.cancelled(), 1u);
+  {
+    RawClient client(server.port());
+    client.send(post_request(kText, prompt("\"n\":3")));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 3; }));
+  }
+  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_EQ(server.engine.cancelled(), 4u);
+  hold_all(server);
+  for (const char* stream : {"true", "false"}) {
+    RawClient client(server.port());
+    client.send(post_request(kText, prompt(std::string("\"stream\":") + stream)));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+    client.close();
+    EXPECT_TRUE(server.engine.wait_idle());
+  }
+  EXPECT_EQ(server.engine.cancelled(), 6u);
+}
+
+TEST(GatewayServer, LeavingIsSeenBehindPipelinedRequests) {
+  TestServer server;
+  hold_all(server);
+  RawClient client(server.port());
+  client.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  for (int i = 0; i < 100; ++i) client.send(get_request("/" + std::string(2000, 'a')));
+  EXPECT_EQ(server.engine.active(), 1u);
+  client.close();
+  EXPECT_TRUE(server.engine.wait_idle());
+  RawClient flood(server.port());  // far more ahead than anyone needs
+  flood.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  flood.send(get_request("/" + std::string(2 << 20, 'a')));
+  EXPECT_TRUE(server.engine.wait_idle());
+}
+
+TEST(GatewayServer, StalledReadersAreCutOff) {
+  HttpServerOptions options;
+  options.outbound_bytes = 256 << 10;
+  options.write_timeout = from_seconds(60);
+  TestServer server(options);
+  endless(server);
+  server.engine.turn = std::chrono::microseconds(10);
+  const size_t before = resident_bytes();
+  RawClient client(server.port());
+  client.set_receive_buffer(4096);
+  client.send(post_request(kText, prompt("\"stream\":true,\"n\":16")));
+  ASSERT_TRUE(client.read_until("\"x\""));
+  EXPECT_TRUE(TestServer::eventually([&] { return server.engine.cancelled() == 16; }) ||
+              TestServer::eventually([&] { return server.engine.cancelled() == 16; }) ||
+              TestServer::eventually([&] { return server.engine.cancelled() == 16; }));
+  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_LT(resident_bytes(), before + (32u << 20));
+}
+
+TEST(GatewayServer, ReadersThatTakeNothingTimeOut) {
+  TestServer server(quick());
+  std::string text(7000, 'y');
+  server.engine.set_script([&](const GenerationRequest&) { return testing::text_script(text); });
+  server.engine.turn = std::chrono::microseconds(1);
+  server.engine.context = 1 << 20;
+  RawClient client(server.port());
+  client.set_receive_buffer(4096);
+  // 8 choices × 7000 tokens with 10 log-probabilities each: far beyond the sockets' buffers.
+  client.send(post_request(kText, prompt("\"n\":8,\"logprobs\":10")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 8; }));
+  EXPECT_TRUE(server.engine.wait_idle() || server.engine.wait_idle());
+  EXPECT_EQ(server.engine.cancelled(), 0u);
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+}
+
+TEST(GatewayServer, TooManyConnections) {
+  HttpServerOptions options;
+  options.max_connections = 8;
+  TestServer server(options);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server.port()));
+    clients.back()->send(get_request("/health"));
+    EXPECT_EQ(clients.back()->read_response().status, 200);
+  }
+  const auto refused = server.get("/health");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+  clients.clear();
+  EXPECT_TRUE(TestServer::eventually([&] { return server.get("/health").status == 200; }));
+}
+
+TEST(GatewayServer, TwoHundredStreams) {
+  TestServer server;
+  server.engine.set_script([](const GenerationRequest& request) {
+    return testing::text_script("stream " + std::to_string(request.seed) + " is whole");
+  });
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 250; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server.port()));
+    clients.back()->send(
+        post_request(kText, prompt("\"stream\":true,\"seed\":" + std::to_string(i))));
+  }
+  for (int i = 200; i < 250; ++i) clients[static_cast<size_t>(i)]->close();
+  for (size_t i = 0; i < 200; ++i) {
+    const auto response = clients[i]->read_response(30);
+    ASSERT_TRUE(response.complete);
+    auto events = testing::sse_events(response.body);
+    ASSERT_EQ(events.back(), "[DONE]");
+    events.pop_back();
+    std::string text;
+    for (const auto& event : events) text += Json::parse(event)["choices"][0]["text"];
+    EXPECT_EQ(text, "stream " + std::to_string(i) + " is whole");
+  }
+  clients.clear();
+  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+}
+
+TEST(GatewayServer, DrainLetsRequestsEnd) {
+  TestServer server;
+  server.engine.turn = std::chrono::milliseconds(5);
+  RawClient busy(server.port()), idle(server.port()), whole(server.port());
+  idle.send(get_request("/health"));
+  EXPECT_EQ(idle.read_response().status, 200);
+  busy.send(post_request(kText, prompt("\"stream\":true")));
+  whole.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 2; }));
+  std::thread drain([&] { EXPECT_EQ(server.server->drain(from_seconds(10)), 0u); });
+  EXPECT_TRUE(idle.read_end(2));
+  EXPECT_EQ(testing::sse_events(busy.read_response().body).back(), "[DONE]");
+  const auto answer = whole.read_response();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  busy.close();
+  whole.close();
+  drain.join();
+}
+
+TEST(GatewayServer, DrainCutsOffAtTheDeadline) {
+  TestServer server;
+  hold_all(server);
+  RawClient client(server.port());
+  client.send(post_request(kText, prompt("\"n\":2")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 2; }));
+  const auto start = SteadyClock().now();
+  EXPECT_EQ(server.server->drain(from_seconds(0.3)), 1u);
+  EXPECT_LT(to_seconds(SteadyClock().now() - start), 3);
+  EXPECT_TRUE(client.read_end(1));
+  EXPECT_TRUE(server.engine.wait_idle());
+}
+
+TEST(GatewayServer, ListenFailures) {
+  TestServer server;
+  HttpServerOptions options;
+  options.port = server.port();
+  const auto clash = HttpServer::start(options, {});
+  ASSERT_FALSE(clash);
+  EXPECT_NE(clash.status().message().find(std::to_string(server.port())), std::string::npos);
+  options.host = "203.0.113.7";  // not an address of this machine
+  EXPECT_FALSE(HttpServer::start(options, {}));
+  options.host = "localhost";
+  options.port = 0;
+  EXPECT_TRUE(HttpServer::start(options, {}));
+}
+
+}  // namespace
+}  // namespace shoal::gateway
