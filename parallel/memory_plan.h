@@ -1,0 +1,77 @@
+// What a tensor-parallel plan costs each rank in memory, before anything is loaded. Pure arithmetic
+// over the file's header: the coordinator refuses a plan that does not fit, with these figures, and
+// `shoal inspect --workers N` prints them.
+//
+// bytes of a rank = weights + blocks × block bytes + scratch. Weights are counted as in the file:
+// whole blocks that its slices touch (a super-block that is cut is held twice), vectors as float32.
+// Devices that store weights or KV larger than that report the difference through their own
+// figures (Ready::weight_bytes, kv_bytes). Sums are exact in 64 bits.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/gguf.h"
+#include "model/model_spec.h"
+#include "parallel/shard.h"
+
+namespace shoal {
+
+struct MemoryOptions {
+  int64_t kv_element_bytes = 2;  // fp16: 2, f32: 4
+  int64_t block_tokens = 16;     // tokens per KV block
+  int64_t max_rows = 512;        // of a step
+  int64_t logit_rows = 16;       // rows whose logits exist at a time
+};
+
+struct RankMemory {
+  int rank = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_block_bytes = 0;  // one block, K and V of all layers; 0 if the rank has no heads
+  uint64_t scratch_bytes = 0;   // activations, logits, collective buffers; estimated
+
+  uint64_t bytes_with(int64_t blocks) const {
+    return weight_bytes + scratch_bytes + static_cast<uint64_t>(blocks) * kv_block_bytes;
+  }
+};
+
+struct MemoryPlan {
+  MemoryOptions options;
+  std::vector<RankMemory> ranks;  // [world]
+  // Weight bytes that more than one rank holds, beyond the first copy: replicated tensors, cut
+  // super-blocks and replicated KV heads.
+  uint64_t replicated_bytes = 0;
+};
+
+// The type of a tensor by its name in the file, or an error. From a GgufFile: tensor_types(file).
+using TensorTypeOf = std::function<Result<TensorType>(const std::string& name)>;
+TensorTypeOf tensor_types(const GgufFile& file);  // `file` outlives the function
+
+// Refuses bad plans (check_plan), options below 1, and tensors the file does not have.
+Result<MemoryPlan> make_memory_plan(const ModelSpec& spec, const TensorTypeOf& type_of,
+                                    const TensorParallelPlan& plan, const MemoryOptions& options);
+
+// KV blocks that fit in `memory` bytes beside weights and scratch; nothing if even those do not.
+// A rank without heads has room for any number: INT64_MAX.
+struct BlockRoom {
+  bool weights_fit = false;
+  int64_t blocks = 0;
+};
+BlockRoom block_room(const RankMemory& rank, uint64_t memory);
+
+// How many KV blocks the group gets: the least of the ranks' room, at most `wanted`. An error
+// (kResourceExhausted) if some rank has less than `required` (one sequence of the context length,
+// say): it names the rank, what weights, scratch and blocks need, what there is, and what would
+// fit. memory: bytes each rank may use, [world]. REQUIRES: 1 ≤ required ≤ wanted.
+Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& memory,
+                           int64_t required, int64_t wanted);
+
+// A table for people: a line per rank, then totals.
+std::string format_memory_plan(const MemoryPlan& plan, int64_t blocks);
+// "4.35 GiB", "640.0 KiB"
+std::string format_bytes(uint64_t bytes);
+
+}  // namespace shoal
