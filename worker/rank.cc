@@ -95,8 +95,9 @@ Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& opti
   leave();
   SHOAL_TRY(load(plan, options.load));
   if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
-  if (!kv_)
+  if (!kv_) {
     SHOAL_ASSIGN(kv_, KvStore::create(model_->spec, model_->shard, kv_shape(plan), device_));
+  }
   SHOAL_TRY(connect(plan, options));
   SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
   // Everybody has weights, cache and scratch before anybody says ready.
