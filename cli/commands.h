@@ -1,0 +1,29 @@
+// The subcommands of `shoal`. Each file adds its options to the application and leaves what to run.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace shoal {
+
+// Exit codes: 0 done; 1 it failed while running; 2 the command line, configuration, or model was
+// wrong (trying again will not help).
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+using Action = std::function<int()>;
+
+void add_serve_command(CLI::App& app, Action& action);
+void add_coordinator_command(CLI::App& app, Action& action);
+void add_worker_command(CLI::App& app, Action& action);
+void add_inspect_command(CLI::App& app, Action& action);
+void add_chat_command(CLI::App& app, Action& action);
+void add_keygen_command(CLI::App& app, Action& action);
+void add_synth_command(CLI::App& app, Action& action);
+void add_bench_command(CLI::App& app, Action& action);
+
+}  // namespace shoal

@@ -1,0 +1,113 @@
+"""Many clients at once, clients that leave, a full queue, and shutting down under load."""
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import unittest
+
+import harness
+
+STORY = "Tell me a story about a brave fox and a lamp."
+
+
+def used(client):
+    """KV blocks and sequences in use."""
+    state = client.get("/cluster").json()
+    return state["kv_blocks_used"], state["running"], state["waiting"]
+
+
+def open_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def stream_text(client, prompt, **params):
+    text, finish = "", None
+    body = {"messages": [{"role": "user", "content": prompt}], "model": "m", **params}
+    for event in client.stream("/v1/chat/completions", body):
+        if event == "[DONE]":
+            return text, finish
+        for choice in event["choices"]:
+            text += choice["delta"].get("content") or ""
+            finish = choice["finish_reason"] or finish
+    raise AssertionError("the stream ended without [DONE]")
+
+
+class Serving(unittest.TestCase):
+    def test_200_streams_are_complete_and_correct(self):
+        with harness.Server(workers=2, args=["--max-queue", "256"]) as server:
+            prompts = [f"What is {i} plus {i + 3}?" for i in range(10)]
+            alone = [stream_text(server.client, p, max_tokens=24, temperature=0) for p in prompts]
+            results = harness.parallel(
+                [lambda p=prompts[i % 10]: stream_text(server.client, p, max_tokens=24, temperature=0)
+                 for i in range(200)])
+            for i, result in enumerate(results):
+                self.assertEqual(result, alone[i % 10])
+
+    def test_clients_that_hang_up_leave_nothing_behind(self):
+        with harness.Server(workers=2) as server:
+            server.client.chat_text("What is 1 plus 8?", max_tokens=8)
+            harness.wait_until(lambda: used(server.client)[:2] == (0, 0), 2, "idle before the test")
+            before = open_fds(server.pid)
+            sockets = []
+            for i in range(50):
+                connection = server.client.connect()
+                connection.request("POST", "/v1/chat/completions", json.dumps({
+                    "model": "m", "stream": i % 2 == 0, "max_tokens": 1500, "ignore_eos": True,
+                    "messages": [{"role": "user", "content": STORY}]}),
+                    {"Content-Type": "application/json"})
+                sockets.append(connection)
+            harness.wait_until(lambda: used(server.client)[1] > 0, 10, "requests running")
+            for connection in sockets:
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                connection.close()
+            harness.wait_until(lambda: used(server.client) == (0, 0, 0), 2, "blocks and slots free")
+            harness.wait_until(lambda: open_fds(server.pid) <= before + 1, 2, "descriptors closed")
+            self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
+
+    def test_full_queue_says_429(self):
+        with harness.Server(workers=1, args=["--max-queue", "4", "--max-sequences", "2"]) as server:
+            stop = threading.Event()
+            statuses = []
+
+            def one():
+                response = server.client.post("/v1/chat/completions", {
+                    "model": "m", "max_tokens": 400, "ignore_eos": True,
+                    "messages": [{"role": "user", "content": STORY}]})
+                statuses.append((response.status, response.headers.get("Retry-After")))
+
+            threads = [threading.Thread(target=one) for _ in range(24)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertFalse(stop.is_set())
+            self.assertGreaterEqual(sum(status == 200 for status, _ in statuses), 6)
+            refused = [item for item in statuses if item[0] != 200]
+            self.assertTrue(refused, "24 requests fitted a queue of 4")
+            for status, retry_after in refused:
+                self.assertEqual(status, 429)
+                self.assertGreaterEqual(int(retry_after), 1)
+            self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
+
+    def test_sigterm_finishes_what_runs(self):
+        with harness.Server(workers=2) as server:
+            results = []
+            thread = threading.Thread(target=lambda: results.append(
+                stream_text(server.client, STORY, max_tokens=300, ignore_eos=True, temperature=0)))
+            thread.start()
+            harness.wait_until(lambda: used(server.client)[1] == 1, 10, "the request runs")
+            server.signal(signal.SIGTERM)
+            thread.join(60)
+            self.assertEqual(results[0][1], "length")
+            self.assertEqual(server.stop(), 0)
+
+    def test_four_workers_on_few_cores_are_slow_not_stuck(self):
+        with harness.Server(workers=4) as server:
+            self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
+
+
+if __name__ == "__main__":
+    harness.main()
