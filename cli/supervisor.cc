@@ -10,8 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -30,7 +30,8 @@ std::string describe(int status) {
   return fmt::format("exited with {}", WEXITSTATUS(status));
 }
 
-// The process's descriptor, which polls readable when it ends (glibc 2.36 has no wrapper in <unistd.h>).
+// The process's descriptor, which polls readable when it ends (glibc 2.36 has no wrapper in
+// <unistd.h>).
 int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
 
 class SupervisorImpl final : public Supervisor {
@@ -95,7 +96,8 @@ class SupervisorImpl final : public Supervisor {
     argv.push_back(nullptr);
     const pid_t parent = ::getpid();
     const pid_t pid = ::fork();
-    if (pid < 0) return unavailable(fmt::format("cannot start {}: {}", child.spec.name, std::strerror(errno)));
+    if (pid < 0)
+      return unavailable(fmt::format("cannot start {}: {}", child.spec.name, std::strerror(errno)));
     if (pid == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (::getppid() != parent) ::_exit(1);  // the parent died in between
@@ -168,7 +170,8 @@ class SupervisorImpl final : public Supervisor {
       child.pid = 0;
       child.pidfd = -1;
       // 0.1, 0.2, 0.4 … seconds: a crash loop must not burn the machine.
-      if (restarts) child.restart_at = now + from_seconds(0.1 * static_cast<double>(1 << (child.failures - 1)));
+      if (restarts)
+        child.restart_at = now + from_seconds(0.1 * static_cast<double>(1 << (child.failures - 1)));
     }
     return exits;
   }
@@ -199,11 +202,13 @@ class SupervisorImpl final : public Supervisor {
           child.pid = 0;
         }
       }
-      return std::any_of(children_.begin(), children_.end(), [](const Child& c) { return c.pid > 0; });
+      return std::any_of(children_.begin(), children_.end(),
+                         [](const Child& c) { return c.pid > 0; });
     };
     signal_all(SIGTERM);
     const auto deadline = Steady::now() + grace_;
-    while (any_left() && Steady::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    while (any_left() && Steady::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     signal_all(SIGKILL);
     while (any_left()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
@@ -222,7 +227,8 @@ class SupervisorImpl final : public Supervisor {
 
 }  // namespace
 
-Result<std::unique_ptr<Supervisor>> Supervisor::start(std::vector<ChildSpec> children, Options options) {
+Result<std::unique_ptr<Supervisor>> Supervisor::start(std::vector<ChildSpec> children,
+                                                      Options options) {
   auto supervisor = std::make_unique<SupervisorImpl>(std::move(children), std::move(options));
   SHOAL_TRY(supervisor->start_all());
   return std::unique_ptr<Supervisor>(std::move(supervisor));

@@ -21,7 +21,7 @@ struct ChildSpec {
 struct ChildExit {
   std::string name;
   pid_t pid = 0;
-  std::string how;       // "killed by signal 9", "exited with 2"
+  std::string how;        // "killed by signal 9", "exited with 2"
   bool restarts = false;  // false: it failed too often and is left alone
 };
 
@@ -35,7 +35,8 @@ class Supervisor {
     double stable_seconds = 30;
   };
   // Starts all children or none.
-  static Result<std::unique_ptr<Supervisor>> start(std::vector<ChildSpec> children, Options options);
+  static Result<std::unique_ptr<Supervisor>> start(std::vector<ChildSpec> children,
+                                                   Options options);
   virtual ~Supervisor() = default;
 
   // SIGTERM to all, SIGKILL after `grace_seconds` to those left; returns when none is left.

@@ -1,0 +1,245 @@
+// shoal inspect MODEL: what is in a GGUF file — metadata, tensors, types, size per type — and, with
+// --workers N, what each rank would hold. Reads the header only.
+#include <fmt/core.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+#include "cli/commands.h"
+#include "model/gguf.h"
+#include "model/model_spec.h"
+#include "parallel/shard.h"
+
+namespace shoal {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct InspectOptions {
+  std::string model;
+  int workers = 0;
+  std::vector<double> shares;
+  bool tensors = false;
+  bool json = false;
+};
+
+constexpr size_t kShownElements = 8;  // of an array
+constexpr size_t kShownBytes = 120;   // of a string
+
+Json element(const GgufValue& value, uint64_t i) {
+  switch (value.element_type) {
+    case GgufType::kString: {
+      std::string text(value.string_at(i));
+      return text.size() > kShownBytes ? Json(text.substr(0, kShownBytes) + "…") : Json(text);
+    }
+    case GgufType::kFloat32:
+    case GgufType::kFloat64:
+      return value.float_at(i);
+    case GgufType::kBool:
+      return value.int_at(i) != 0;
+    case GgufType::kUint64:
+      return static_cast<uint64_t>(value.int_at(i));
+    default:
+      return value.int_at(i);
+  }
+}
+
+Json value_json(const GgufValue& value) {
+  if (!value.is_array()) return element(value, 0);
+  Json shown = Json::array();
+  for (uint64_t i = 0; i < std::min<uint64_t>(value.count, kShownElements); ++i) {
+    shown.push_back(element(value, i));
+  }
+  if (value.count <= kShownElements) return shown;
+  return {{"count", value.count}, {"first", shown}};
+}
+
+struct TypeTotal {
+  uint64_t tensors = 0, elements = 0, bytes = 0;
+};
+
+Json types_json(const GgufFile& file) {
+  std::map<std::string, TypeTotal> totals;
+  for (const TensorInfo& tensor : file.tensors()) {
+    TypeTotal& total = totals[std::string(tensor_type_name(tensor.type))];
+    ++total.tensors;
+    total.elements += tensor.elements();
+    total.bytes += tensor.bytes;
+  }
+  Json out = Json::object();
+  for (const auto& [name, total] : totals) {
+    out[name] = {{"tensors", total.tensors},
+                 {"elements", total.elements},
+                 {"bytes", total.bytes},
+                 {"bits_per_weight",
+                  8.0 * static_cast<double>(total.bytes) / static_cast<double>(total.elements)}};
+  }
+  return out;
+}
+
+// Bytes a token reads once: every matrix but the embedding, of which one row is looked up.
+uint64_t bytes_per_token(const GgufFile& file, const ModelSpec& spec) {
+  uint64_t bytes = 0;
+  for (const TensorDecl& decl : spec.tensors) {
+    if (decl.role == Role::kTokenEmbedding && !spec.tied_output) continue;
+    if (decl.role == Role::kOutput && spec.tied_output) continue;  // counted as the embedding
+    const TensorInfo& tensor = *file.find_tensor(decl.name);
+    bytes += row_bytes(tensor.type, tensor.dims[0]) *
+             static_cast<uint64_t>(decl.cols == 1 ? 1 : decl.rows);
+  }
+  return bytes;
+}
+
+Result<Json> ranks_json(const GgufFile& file, const ModelSpec& spec,
+                        const InspectOptions& options) {
+  TensorParallelPlan plan;
+  plan.world = options.workers;
+  plan.shares = options.shares.empty()
+                    ? std::vector<double>(static_cast<size_t>(options.workers), 1.0)
+                    : options.shares;
+  Json ranks = Json::array();
+  for (int rank = 0; rank < plan.world; ++rank) {
+    SHOAL_ASSIGN(const RankShard shard, make_rank_shard(spec, plan, rank));
+    uint64_t weights = 0, kv_token = 0;
+    for (const TensorDecl& decl : spec.tensors) {
+      if (decl.role == Role::kOutput && spec.tied_output) continue;
+      weights += slice_bytes(slice_tensor(decl, spec, shard), file.find_tensor(decl.name)->type);
+    }
+    for (size_t i = 0; i < shard.layers.size(); ++i) {
+      kv_token +=
+          2 * 2 *
+          static_cast<uint64_t>(shard.layers[i].kv_heads.size() * spec.layer[i].attention.head_dim);
+    }
+    const LayerShard& first = shard.layers[0];
+    ranks.push_back({{"rank", rank},
+                     {"weight_bytes", weights},
+                     {"kv_bytes_per_token_f16", kv_token},
+                     {"heads", {first.heads.begin, first.heads.end}},
+                     {"kv_heads", {first.kv_heads.begin, first.kv_heads.end}},
+                     {"ffn", {first.ffn.begin, first.ffn.end}},
+                     {"vocab", {shard.vocab.begin, shard.vocab.end}}});
+  }
+  return ranks;
+}
+
+Result<Json> inspect(const InspectOptions& options) {
+  SHOAL_ASSIGN(const GgufFile file, GgufFile::open(options.model));
+  Json out;
+  out["file"] = options.model;
+  out["version"] = file.version();
+  out["digest"] = file.digest();
+  out["parts"] = file.parts().size();
+  out["header_bytes"] = file.header_bytes();
+  out["data_bytes"] = file.data_bytes();
+  Json metadata = Json::object();
+  for (const auto& [key, value] : file.metadata()) metadata[key] = value_json(value);
+  out["metadata"] = metadata;
+  out["types"] = types_json(file);
+  if (options.tensors) {
+    Json tensors = Json::array();
+    for (const TensorInfo& tensor : file.tensors()) {
+      Json dims = Json::array();
+      for (int i = 0; i < tensor.n_dims; ++i) dims.push_back(tensor.dims[static_cast<size_t>(i)]);
+      tensors.push_back({{"name", tensor.name},
+                         {"type", tensor_type_name(tensor.type)},
+                         {"dims", dims},
+                         {"bytes", tensor.bytes},
+                         {"part", tensor.part},
+                         {"offset", tensor.file_offset}});
+    }
+    out["tensors"] = tensors;
+  }
+  const auto spec = read_model_spec(file);
+  if (!spec) {
+    out["servable"] = false;
+    out["why_not"] = spec.status().message();
+    return out;
+  }
+  out["servable"] = true;
+  out["parameters"] = spec->parameters();
+  out["bytes_per_token"] = bytes_per_token(file, *spec);
+  out["layers"] = spec->layers;
+  out["width"] = spec->width;
+  out["vocab"] = spec->vocab;
+  out["context_length"] = spec->context_length;
+  if (options.workers > 0) SHOAL_ASSIGN(out["ranks"], ranks_json(file, *spec, options));
+  return out;
+}
+
+double gib(const Json& bytes) { return bytes.get<double>() / (1 << 30); }
+
+void print_human(const Json& out) {
+  fmt::print("{}  (GGUF v{}, {} part(s), digest {})\n\nmetadata\n", out["file"].get<std::string>(),
+             out["version"].get<int>(), out["parts"].get<int>(), out["digest"].get<std::string>());
+  for (const auto& [key, value] : out["metadata"].items()) {
+    fmt::print("  {:<44} {}\n", key, value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
+  fmt::print("\n{:<10} {:>8} {:>16} {:>12} {:>6}\n", "type", "tensors", "elements", "GiB", "bits");
+  for (const auto& [name, total] : out["types"].items()) {
+    fmt::print("{:<10} {:>8} {:>16} {:>12.3f} {:>6.2f}\n", name, total["tensors"].get<uint64_t>(),
+               total["elements"].get<uint64_t>(), gib(total["bytes"]),
+               total["bits_per_weight"].get<double>());
+  }
+  if (out.contains("tensors")) {
+    fmt::print("\n{:<40} {:>8} {:>24} {:>14}\n", "tensor", "type", "dims", "bytes");
+    for (const Json& tensor : out["tensors"]) {
+      fmt::print("{:<40} {:>8} {:>24} {:>14}\n", tensor["name"].get<std::string>(),
+                 tensor["type"].get<std::string>(), tensor["dims"].dump(),
+                 tensor["bytes"].get<uint64_t>());
+    }
+  }
+  if (!out["servable"].get<bool>()) {
+    fmt::print("\nShoal cannot serve it: {}\n", out["why_not"].get<std::string>());
+    return;
+  }
+  fmt::print("\n{:.3f} billion parameters, {:.3f} GiB read per token, context {}\n",
+             out["parameters"].get<double>() / 1e9, gib(out["bytes_per_token"]),
+             out["context_length"].get<int64_t>());
+  if (!out.contains("ranks")) return;
+  fmt::print("\n{:>4} {:>12} {:>14} {:>12} {:>12} {:>16} {:>18}\n", "rank", "weights GiB",
+             "KV KiB/token", "heads", "KV heads", "FFN", "vocabulary");
+  const auto range = [](const Json& r) {
+    return fmt::format("{}..{}", r[0].get<int64_t>(), r[1].get<int64_t>());
+  };
+  for (const Json& rank : out["ranks"]) {
+    fmt::print("{:>4} {:>12.3f} {:>14.1f} {:>12} {:>12} {:>16} {:>18}\n", rank["rank"].get<int>(),
+               gib(rank["weight_bytes"]), rank["kv_bytes_per_token_f16"].get<double>() / 1024,
+               range(rank["heads"]), range(rank["kv_heads"]), range(rank["ffn"]),
+               range(rank["vocab"]));
+  }
+}
+
+int run(const InspectOptions& options) {
+  const auto out = inspect(options);
+  if (!out) {
+    fmt::print(stderr, "shoal inspect: {}\n", out.status().message());
+    return kExitUsage;
+  }
+  if (options.json) {
+    fmt::print("{}\n", out->dump(2, ' ', false, Json::error_handler_t::replace));
+  } else {
+    print_human(*out);
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<InspectOptions>();
+  CLI::App* command = app.add_subcommand("inspect", "Show what is in a GGUF file");
+  command->add_option("model", options->model, "Path of the model (first part of a split one)")
+      ->required();
+  command->add_option("--workers", options->workers, "Also show what each of N ranks would hold")
+      ->check(CLI::Range(1, 64));
+  command->add_option("--shares", options->shares, "Relative share of each rank, e.g. 2,1")
+      ->delimiter(',');
+  command->add_flag("--tensors", options->tensors, "List every tensor");
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace shoal
