@@ -165,7 +165,9 @@ Result<Json> inspect(const InspectOptions& options) {
   out["width"] = spec->width;
   out["vocab"] = spec->vocab;
   out["context_length"] = spec->context_length;
-  if (options.workers > 0) SHOAL_ASSIGN(out["ranks"], ranks_json(file, *spec, options));
+  if (options.workers > 0) {
+    SHOAL_ASSIGN(out["ranks"], ranks_json(file, *spec, options));
+  }
   return out;
 }
 
