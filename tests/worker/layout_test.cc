@@ -1,0 +1,155 @@
+// The same logits at every layout and in any company: tp N against tp 1 per block type, and bit
+// equality across batches and prefill chunks.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/rng.h"
+#include "bench/synth.h"
+#include "tests/support/support.h"
+#include "tests/worker/mini_group.h"
+
+namespace shoal {
+namespace {
+
+using testing::bit_equal;
+using testing::GroupOptions;
+using testing::max_difference;
+using testing::MiniGroup;
+using testing::Piece;
+
+std::vector<int32_t> random_tokens(Rng& rng, int64_t n, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < n; ++i) {
+    tokens.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
+  }
+  return tokens;
+}
+
+// Head size 128, 5 query heads per KV head, an FFN that does not divide into super-blocks.
+SynthShape awkward_shape(int64_t ffn) {
+  SynthShape shape;
+  shape.layers = 2;
+  shape.width = 256;
+  shape.heads = 10;
+  shape.kv_heads = 2;
+  shape.head_dim = 128;
+  shape.ffn = ffn;
+  shape.vocab = 500;
+  shape.context = 256;
+  return shape;
+}
+
+class QuantisedSplit : public ::testing::TestWithParam<TensorType> {};
+
+TEST_P(QuantisedSplit, LogitsAgreeWithOneRank) {
+  const TensorType type = GetParam();
+  const testing::TempDir dir;
+  Rng rng(testing::test_seed(17));
+  for (const int64_t ffn : {1408, 768}) {
+    const SynthShape shape = awkward_shape(ffn);
+    const std::string path = dir.path() + "/m.gguf";
+    ASSERT_TRUE(
+        write_synth_model(shape, {.mix = std::string(tensor_type_name(type)), .seed = 5}, path)
+            .is_ok());
+    const auto tokens = random_tokens(rng, 21, shape.vocab);
+    GroupOptions options;
+    const auto expected = MiniGroup(path, options).prefill(0, tokens, 64);
+    float scale = 0;
+    for (const float logit : expected) scale = std::max(scale, std::abs(logit));
+    ASSERT_GT(scale, 0.1f) << "the model says nothing";
+    for (const auto& shares :
+         std::vector<std::vector<double>>{{1, 1}, {1, 1, 1}, {2, 1, 1}, {1, 1, 1, 1}}) {
+      options.shares = shares;
+      const auto logits = MiniGroup(path, options).prefill(0, tokens, 64);
+      EXPECT_LE(max_difference(expected, logits), 1e-3f)
+          << tensor_type_name(type) << " ffn " << ffn << " on " << shares.size() << " ranks";
+    }
+  }
+}
+
+std::vector<TensorType> storable_types() {
+  std::vector<TensorType> types;
+  for (uint32_t id = 0; id < kTensorTypeIds; ++id) {
+    const auto type = static_cast<TensorType>(id);
+    const bool integer = type == TensorType::kI8 || type == TensorType::kI16 ||
+                         type == TensorType::kI32 || type == TensorType::kI64 ||
+                         type == TensorType::kF64;
+    if (traits(type).block_elems != 0 && traits(type).storable && !integer) types.push_back(type);
+  }
+  return types;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, QuantisedSplit, ::testing::ValuesIn(storable_types()),
+                         [](const auto& info) {
+                           return std::string(tensor_type_name(info.param));
+                         });
+
+// Alone, among 32 others, and in chunks of 1, 7 and 64: the same bits.
+void expect_batch_invariant(const std::string& path, const GroupOptions& base) {
+  Rng rng(testing::test_seed(23));
+  GroupOptions options = base;
+  options.sequences = 33;
+  options.max_tokens = 100;
+  MiniGroup group(path, options);
+  const auto tokens = random_tokens(rng, 80, group.spec().vocab);
+  const auto alone = group.prefill(0, tokens, 100);
+  for (const int64_t chunk : {1, 7, 64}) {
+    EXPECT_TRUE(bit_equal(alone, group.prefill(0, tokens, chunk))) << "chunks of " << chunk;
+  }
+  // 32 others of different lengths; then everybody decodes one token in one step.
+  std::vector<Piece> others;
+  for (int i = 1; i <= 32; ++i) {
+    const auto prompt =
+        random_tokens(rng, 1 + static_cast<int64_t>(rng.below(90)), group.spec().vocab);
+    group.prefill(i, prompt, 64);
+    others.push_back(
+        {i, static_cast<int64_t>(prompt.size()), random_tokens(rng, 1, group.spec().vocab)});
+  }
+  group.prefill(0, {tokens.begin(), tokens.end() - 1}, 33);
+  const Piece last{0, static_cast<int64_t>(tokens.size()) - 1, {tokens.back()}};
+  for (const size_t place : {size_t{0}, size_t{13}, others.size()}) {
+    std::vector<Piece> mixed = others;
+    mixed.insert(mixed.begin() + static_cast<std::ptrdiff_t>(place), last);
+    EXPECT_TRUE(bit_equal(alone, group.step(mixed)[place])) << "row " << place << " of 33";
+  }
+}
+
+class BatchInvariance : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(BatchInvariance, SameBitsInAnyCompany) {
+  const testing::TempDir dir;
+  const std::string path = dir.path() + "/m.gguf";
+  ASSERT_TRUE(write_synth_model(awkward_shape(1408), {.mix = GetParam(), .seed = 9}, path).is_ok());
+  for (const auto& shares : std::vector<std::vector<double>>{{1}, {1, 1, 1}}) {
+    for (const KvType kv : {KvType::kF32, KvType::kF16}) {
+      GroupOptions options;
+      options.shares = shares;
+      options.kv = kv;
+      expect_batch_invariant(path, options);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, BatchInvariance,
+                         ::testing::Values("F32", "F16", "BF16", "Q8_0", "Q4_K", "Q6_K", "Q5_K",
+                                           "Q4_0", "IQ3_S", "MXFP4"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(BatchInvarianceThreads, ThreadCountChangesNothing) {
+  const testing::TempDir dir;
+  const std::string path = dir.path() + "/m.gguf";
+  ASSERT_TRUE(write_synth_model(awkward_shape(768), {.mix = "Q4_K_M", .seed = 9}, path).is_ok());
+  Rng rng(testing::test_seed(29));
+  const auto tokens = random_tokens(rng, 40, 500);
+  GroupOptions options;
+  const auto one = MiniGroup(path, options).prefill(0, tokens, 64);
+  for (const int threads : {2, 3}) {
+    options.device.threads = threads;
+    EXPECT_TRUE(bit_equal(one, MiniGroup(path, options).prefill(0, tokens, 64)))
+        << threads << " threads";
+  }
+}
+
+}  // namespace
+}  // namespace shoal

@@ -1,0 +1,67 @@
+// Ranks as threads: a whole tensor-parallel group in one process, down to the logits. What layout
+// and batch-invariance tests compare.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "model/gguf.h"
+#include "parallel/collective.h"
+#include "worker/kv_store.h"
+#include "worker/model_shard.h"
+#include "worker/transformer.h"
+
+namespace shoal::testing {
+
+// Consecutive tokens of one sequence, from `position` on.
+struct Piece {
+  int sequence = 0;
+  int64_t position = 0;
+  std::vector<int32_t> tokens;
+};
+
+struct GroupOptions {
+  std::vector<double> shares{1.0};  // one per rank
+  KvType kv = KvType::kF32;
+  int64_t block_tokens = 16;
+  int64_t sequences = 1;    // how many sequences have room
+  int64_t max_tokens = 64;  // per sequence
+  int64_t max_rows = 512;
+  CpuOptions device{.threads = 1};
+};
+
+class MiniGroup {
+ public:
+  MiniGroup(const std::string& path, const GroupOptions& options);
+
+  // One step with these pieces, in this order; logits [vocab] of the last token of every piece.
+  std::vector<std::vector<float>> step(const std::vector<Piece>& pieces);
+  // A fresh sequence `sequence` in chunks of `chunk`; logits after the last token.
+  std::vector<float> prefill(int sequence, const std::vector<int32_t>& tokens, int64_t chunk);
+
+  const ModelSpec& spec() const { return spec_; }
+
+ private:
+  struct Member {
+    std::unique_ptr<Device> device;
+    std::unique_ptr<ModelShard> model;
+    std::unique_ptr<KvStore> kv;
+    std::unique_ptr<Transformer> transformer;
+    std::unique_ptr<Collective> group;
+  };
+  void run_rank(Member& member, const std::vector<Piece>& pieces,
+                std::vector<std::vector<float>>* out);
+
+  GroupOptions options_;
+  ModelSpec spec_;
+  std::vector<Member> members_;
+};
+
+// max |a − b|, and whether all bits agree.
+float max_difference(const std::vector<float>& a, const std::vector<float>& b);
+bool bit_equal(const std::vector<float>& a, const std::vector<float>& b);
+
+}  // namespace shoal::testing
