@@ -1,0 +1,63 @@
+// The kernel set for AVX-512 with VNNI. Compiled with flags of its own (CMakeLists.txt).
+#include <immintrin.h>
+
+#include "kernels/body/half.h"
+#include "kernels/cpu/kernel_set.h"
+
+#define SHOAL_SET_NAMESPACE set_avx512
+#include "kernels/cpu/simd.inc"
+
+namespace shoal::SHOAL_SET_NAMESPACE {
+
+// Eight int32 sums of four products, unsigned × signed bytes.
+inline __attribute__((always_inline)) __m256i dot_u8s8(__m256i u, __m256i s) {
+  return _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s);
+}
+
+}  // namespace shoal::SHOAL_SET_NAMESPACE
+
+#include "kernels/cpu/int8_x86.inc"
+
+namespace shoal {
+namespace {
+
+constexpr KernelSet make_set() {
+  KernelSet set = {
+      .name = "avx512vnni",
+      .dot = set_avx512::dot,
+      .dot_f16 = set_avx512::dot_f16,
+      .dot_bf16 = set_avx512::dot_bf16,
+      .quant_dot = {},
+      .quantise = set_avx512::quantise,
+      .axpy = set_avx512::axpy,
+      .scale = set_avx512::scale,
+      .sum_squares = set_avx512::sum_squares,
+      .silu_mul = set_avx512::silu_mul,
+      .max = set_avx512::max,
+      .exp_sum = set_avx512::exp_sum,
+      .exp_shift = set_avx512::exp_shift,
+      .half_to_float = set_avx512::half_to_float,
+      .float_to_half = set_avx512::float_to_half,
+  };
+  const auto add = [&](TensorType type, KernelSet::QuantDot f) {
+    set.quant_dot[static_cast<uint32_t>(type)] = f;
+  };
+  add(TensorType::kQ8_0, set_avx512::dot_blocks32<set_avx512::CodesQ8_0>);
+  add(TensorType::kQ4_0, set_avx512::dot_blocks32<set_avx512::CodesQ4_0>);
+  add(TensorType::kQ4_1, set_avx512::dot_blocks32<set_avx512::CodesQ4_1>);
+  add(TensorType::kQ5_0, set_avx512::dot_blocks32<set_avx512::CodesQ5_0>);
+  add(TensorType::kQ5_1, set_avx512::dot_blocks32<set_avx512::CodesQ5_1>);
+  add(TensorType::kIQ4_NL, set_avx512::dot_blocks32<set_avx512::CodesIQ4_NL>);
+  add(TensorType::kMXFP4, set_avx512::dot_blocks32<set_avx512::CodesMXFP4>);
+  add(TensorType::kQ4_K, set_avx512::dot_k45<false>);
+  add(TensorType::kQ5_K, set_avx512::dot_k45<true>);
+  add(TensorType::kQ6_K, set_avx512::dot_q6_k);
+  return set;
+}
+
+}  // namespace
+
+extern const KernelSet kAvx512Set;
+const KernelSet kAvx512Set = make_set();
+
+}  // namespace shoal

@@ -1,0 +1,52 @@
+// A fork-join pool for kernels: run(n, f) calls f(i) for i = 0 … n−1, one call per thread, the caller
+// being thread 0. Workers spin briefly between calls — the next op of a forward pass follows within
+// microseconds — and then sleep. With more threads than cores they do not spin at all.
+//
+// One thread calls run(). Which thread computes what never changes a result: kernels write disjoint
+// outputs and reduce in an order of their own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace shoal {
+
+class ThreadPool {
+ public:
+  // `threads` ≥ 1, the caller included; thread i is pinned to cores[i] if given.
+  ThreadPool(int threads, const std::vector<int>& cores);
+  ~ThreadPool();
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(const std::function<void(int)>& job);
+
+  // Splits [0, total) into one contiguous range per thread, cut at multiples of `grain`.
+  template <class F>
+  void parallel_for(int64_t total, int64_t grain, const F& body) {
+    if (total <= 0) return;
+    const int64_t units = (total + grain - 1) / grain;
+    if (threads() == 1 || units == 1) return body(int64_t{0}, total);
+    const int64_t count = threads();
+    run([&](int thread) {
+      const int64_t begin = units * thread / count * grain;
+      int64_t end = units * (thread + 1) / count * grain;
+      if (end > total) end = total;
+      if (begin < end) body(begin, end);
+    });
+  }
+
+ private:
+  void serve(int index, int core);
+
+  std::vector<std::thread> workers_;
+  const std::function<void(int)>* job_ = nullptr;
+  std::atomic<uint32_t> generation_{0};  // bumped to start a job
+  std::atomic<int> pending_{0};          // workers that have not finished it
+  std::atomic<bool> stopping_{false};
+  int spins_ = 0;
+};
+
+}  // namespace shoal
