@@ -49,7 +49,7 @@ struct WeightSlice {
   int64_t file_cols = 0;  // length of the file row
 
   int64_t first_block() const;
-  int64_t block_count() const;     // blocks per row that touch the slice
+  int64_t block_count() const;       // blocks per row that touch the slice
   uint64_t slice_row_bytes() const;  // bytes per row as given to fill_weight
 };
 
@@ -89,9 +89,9 @@ enum class RopePairing : uint8_t {
 // unless said otherwise.
 struct StepView {
   int64_t rows = 0;
-  const int32_t* positions = nullptr;  // position of the row's token in its sequence
-  const int64_t* kv_slots = nullptr;   // where its K/V go: block × block_tokens + offset
-  const int32_t* sequences = nullptr;  // index of the row's sequence in block_tables
+  const int32_t* positions = nullptr;     // position of the row's token in its sequence
+  const int64_t* kv_slots = nullptr;      // where its K/V go: block × block_tokens + offset
+  const int32_t* sequences = nullptr;     // index of the row's sequence in block_tables
   const int32_t* block_tables = nullptr;  // [sequences][table_stride] physical block ids
   int64_t table_stride = 0;
 };
@@ -121,9 +121,9 @@ struct AttentionInput {
   const float* k_norm = nullptr;
   float norm_eps = 0;
   RopePairing rope = RopePairing::kNone;
-  int64_t rope_dims = 0;                // features of each head that rotate; even
-  const float* inv_freq = nullptr;      // [rope_dims / 2] radians per position
-  float rope_magnitude = 1.0f;          // multiplies cos and sin (YaRN)
+  int64_t rope_dims = 0;            // features of each head that rotate; even
+  const float* inv_freq = nullptr;  // [rope_dims / 2] radians per position
+  float rope_magnitude = 1.0f;      // multiplies cos and sin (YaRN)
 };
 
 // Causal attention of each row over positions [visible start, its own] of its sequence.
@@ -133,9 +133,9 @@ struct AttentionSpec {
   int64_t first_kv_head = 0;  // global index of the rank's first KV head
   int64_t group = 1;          // query heads per KV head, global
   float scale = 1.0f;
-  int64_t window = 0;         // > 0: row i sees j with i − j < window
-  int64_t chunk = 0;          // > 0: row i sees j ≥ ⌊i / chunk⌋ · chunk
-  float softcap = 0;          // > 0: s = cap · tanh(s / cap)
+  int64_t window = 0;            // > 0: row i sees j with i − j < window
+  int64_t chunk = 0;             // > 0: row i sees j ≥ ⌊i / chunk⌋ · chunk
+  float softcap = 0;             // > 0: s = cap · tanh(s / cap)
   const float* sinks = nullptr;  // [q_heads] extra logits of this rank's heads, or null
 };
 
@@ -154,24 +154,27 @@ struct SampleRow {
   float presence = 0, frequency = 0, repetition = 1.0f;
   uint64_t seed = 0;
   uint32_t choice = 0;
-  uint32_t position = 0;  // position of the token being sampled
-  int32_t top_logprobs = -1;     // raw candidates wanted; −1: no logprob either
-  int32_t shaped_candidates = 0;  // candidates wanted after penalties and temperature
-  int32_t probe_id = -1;  // a token whose raw logit is wanted, or −1
+  uint32_t position = 0;      // position of the token being sampled
+  int32_t top_logprobs = -1;  // raw candidates wanted; −1: no logprob either
+  int32_t shaped_candidates =
+      0;  // candidates wanted after penalties and temperature; > 0: no noise
   std::span<const TokenBias> biases;  // host memory
 };
 
 struct Candidate {
-  int32_t id = -1;  // global token id; −1 pads short lists
-  float value = 0;
+  int32_t id = -1;  // global token id; −1: none
+  float value = 0;  // what it competes with: shaped, shaped + noise, or the raw logit
+  float raw = 0;    // its unmodified logit
 };
 
 // What one rank knows of one row after looking at its vocabulary slice [first_id, first_id + n).
 // value ties go to the lowest id. `shaped` = (logit with penalties and bias) ÷ temperature
 // (temperature 0: not divided).
 struct LocalSample {
-  Candidate best;              // argmax of shaped + Gumbel(seed, choice, position, id); greedy: of shaped
-  float raw_max = 0;           // max and Σ exp(raw − raw_max) over the slice
+  // argmax of shaped + Gumbel(seed, choice, position, id); of shaped if greedy or shaped_candidates
+  // > 0
+  Candidate best;
+  float raw_max = 0;  // max and Σ exp(raw − raw_max) over the slice
   double raw_sum = 0;
   float shaped_max = 0;
   double shaped_sum = 0;
@@ -205,8 +208,8 @@ class Device {
   // out[r, 0..cols) = row ids[r] − first_id of the table, or zeros if not in this slice.
   virtual void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
                      float* out) = 0;
-  // h[r, :] += delta[r, :] + bias (either may be null); out[i, :] = RMSNorm(h[row_index[i], :]) · w.
-  // row_index (device, out_rows entries) may be null: then out_rows = rows, in order.
+  // h[r, :] += delta[r, :] + bias (either may be null); out[i, :] = RMSNorm(h[row_index[i], :]) ·
+  // w. row_index (device, out_rows entries) may be null: then out_rows = rows, in order.
   virtual void residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
                                  int64_t cols, const float* weight, float eps,
                                  const int32_t* row_index, int64_t out_rows, Activations& out) = 0;
@@ -231,10 +234,10 @@ class Device {
 };
 
 struct CpuOptions {
-  int threads = 0;                   // 0: one per core this process may run on, minus none
-  std::vector<int> cores;            // pin thread i to cores[i]; empty: not pinned
-  bool int8_activations = true;      // false: float activations for every type (reference path)
-  std::string isa;                   // "", "generic", "avx2", "avx512vnni": force a kernel set
+  int threads = 0;               // 0: one per core this process may run on, minus none
+  std::vector<int> cores;        // pin thread i to cores[i]; empty: not pinned
+  bool int8_activations = true;  // false: float activations for every type (reference path)
+  std::string isa;               // "", "generic", "avx2", "avx512vnni": force a kernel set
 };
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options);
 

@@ -32,6 +32,11 @@ class Sampler {
                                               const OpContext& op);
 
  private:
+  void look(Transformer& transformer, const std::vector<SampleRow>& rows, size_t first, size_t count,
+            std::vector<LocalSample>* found);
+  Result<std::vector<std::vector<LocalSample>>> gather(const std::vector<LocalSample>& mine,
+                                                       const OpContext& op);
+
   Device& device_;
   Collective& group_;
   Range slice_;

@@ -4,9 +4,9 @@
 //   greedy:  argmax shaped (temperature 0: not divided)
 //   sampled: argmax over the kept ids of shaped + Gumbel(seed, choice, position, id)
 //
-// The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014) draws from softmax(shaped) exactly, needs no
-// normalisation and no order, so ranks can each look at their slice of the vocabulary. The noise is a
-// function of counters alone: the same seed gives the same draw on every layout.
+// The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014) draws from softmax(shaped) exactly,
+// needs no normalisation and no order, so ranks can each look at their slice of the vocabulary. The
+// noise is a function of counters alone: the same seed gives the same draw on every layout.
 #pragma once
 
 #include <cmath>
@@ -38,7 +38,8 @@ SHOAL_BODY double noise_uniform(uint64_t key, int32_t id) {
 
 SHOAL_BODY double gumbel(double uniform) { return -std::log(-std::log(uniform)); }
 
-// gumbel(u) < gumbel_bound(u), without a logarithm: −ln u ≥ 1 − u, and 1 − u ≥ 2^e for its exponent e.
+// gumbel(u) < gumbel_bound(u), without a logarithm: −ln u ≥ 1 − u, and 1 − u ≥ 2^e for its exponent
+// e.
 SHOAL_BODY double gumbel_bound(double uniform) {
   const uint64_t bits = __builtin_bit_cast(uint64_t, 1.0 - uniform);
   const int exponent = static_cast<int>(bits >> 52) - 1023;

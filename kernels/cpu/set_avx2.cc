@@ -59,6 +59,6 @@ constexpr KernelSet make_set() {
 }  // namespace
 
 extern const KernelSet kAvx2Set;
-const KernelSet kAvx2Set = make_set();
+constinit const KernelSet kAvx2Set = make_set();
 
 }  // namespace shoal

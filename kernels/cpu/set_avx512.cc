@@ -58,6 +58,6 @@ constexpr KernelSet make_set() {
 }  // namespace
 
 extern const KernelSet kAvx512Set;
-const KernelSet kAvx512Set = make_set();
+constinit const KernelSet kAvx512Set = make_set();
 
 }  // namespace shoal

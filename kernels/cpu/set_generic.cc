@@ -8,7 +8,7 @@
 namespace shoal {
 
 extern const KernelSet kGenericSet;
-const KernelSet kGenericSet = {
+constinit const KernelSet kGenericSet = {
     .name = "generic",
     .dot = set_generic::dot,
     .dot_f16 = set_generic::dot_f16,

@@ -1,6 +1,6 @@
-// A fork-join pool for kernels: run(n, f) calls f(i) for i = 0 … n−1, one call per thread, the caller
-// being thread 0. Workers spin briefly between calls — the next op of a forward pass follows within
-// microseconds — and then sleep. With more threads than cores they do not spin at all.
+// A fork-join pool for kernels: run(n, f) calls f(i) for i = 0 … n−1, one call per thread, the
+// caller being thread 0. Workers spin briefly between calls — the next op of a forward pass follows
+// within microseconds — and then sleep. With more threads than cores they do not spin at all.
 //
 // One thread calls run(). Which thread computes what never changes a result: kernels write disjoint
 // outputs and reduce in an order of their own.

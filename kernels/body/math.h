@@ -1,0 +1,31 @@
+// Scalar arithmetic shared by host and device.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/body/half.h"
+
+namespace shoal::body {
+
+// gelu(x) = 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))): Hendrycks & Gimpel 2016, the tanh form.
+SHOAL_BODY float gelu_tanh(float x) {
+  constexpr float kRoot = 0.7978845608028654f;
+  return 0.5f * x * (1.0f + std::tanh(kRoot * (x + 0.044715f * x * x * x)));
+}
+
+// Rotates the pair (a, b) by an angle: Su et al. 2021, "RoFormer".
+SHOAL_BODY void rotate(float* a, float* b, float cosine, float sine) {
+  const float x = *a, y = *b;
+  *a = x * cosine - y * sine;
+  *b = x * sine + y * cosine;
+}
+
+// First position a row at `position` attends to.
+SHOAL_BODY long long first_visible(long long position, long long window, long long chunk) {
+  long long first = 0;
+  if (window > 0 && position - window + 1 > first) first = position - window + 1;
+  if (chunk > 0 && position / chunk * chunk > first) first = position / chunk * chunk;
+  return first;
+}
+
+}  // namespace shoal::body

@@ -1,0 +1,108 @@
+// The CPU implementation of Device. Weights keep the file's block layout, one allocation each; ops
+// run at once on a fork-join pool.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/kernel_set.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/device.h"
+
+namespace shoal {
+
+// Page-aligned zeroed memory straight from the kernel: pages count only once they are touched,
+// large ones may be huge pages, and freeing gives them back.
+class CpuMemory {
+ public:
+  static Result<CpuMemory> map(uint64_t bytes, const std::string& what);
+  CpuMemory() = default;
+  CpuMemory(CpuMemory&& other) noexcept;
+  CpuMemory& operator=(CpuMemory&& other) noexcept;
+  ~CpuMemory();
+  uint8_t* data() const { return data_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  uint8_t* data_ = nullptr;
+  uint64_t bytes_ = 0;
+};
+
+struct CpuWeight final : Weight {
+  const WeightSlice& slice() const override { return shape; }
+  uint64_t device_bytes() const override { return memory.bytes(); }
+  const uint8_t* row(int64_t r) const {
+    return memory.data() + static_cast<uint64_t>(r) * row_bytes;
+  }
+
+  WeightSlice shape;
+  uint64_t row_bytes = 0;
+  int64_t lead = 0;      // masked features in front of column 0
+  int64_t features = 0;  // in a stored row: lead + cols + masked features behind
+  CpuMemory memory;
+};
+
+// Row r's features start at values + r · stride; kActivationPad zeros stand in front and behind.
+struct CpuActivations final : Activations {
+  int64_t max_rows() const override { return rows; }
+  int64_t cols() const override { return columns; }
+  float* row(int64_t r) const { return values + r * stride; }
+  QuantRow quant(int64_t r, int64_t lead) const;
+
+  int64_t rows = 0, columns = 0;
+  int64_t stride = 0;  // features per row with pads; a multiple of 32
+  bool int8 = false;
+  float* values = nullptr;
+  int8_t* codes = nullptr;
+  float *scales = nullptr, *sums = nullptr, *half_sums = nullptr;
+  CpuMemory memory;
+};
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(const KernelSet& set, int threads, const CpuOptions& options);
+
+  std::string describe() const override;
+  bool host_visible() const override { return true; }
+  uint64_t free_memory() const override;
+  Result<std::unique_ptr<Buffer>> allocate(uint64_t bytes, const std::string& what) override;
+  void copy_to_device(void* to, const void* from, uint64_t bytes) override;
+  void copy_to_host(void* to, const void* from, uint64_t bytes) override;
+  Status synchronize(TimePoint) override { return Status::ok(); }
+  Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
+                                                const std::string& name) override;
+  Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;
+  Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows, int64_t cols) override;
+
+  void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
+             float* out) override;
+  void residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
+                         int64_t cols, const float* weight, float eps, const int32_t* row_index,
+                         int64_t out_rows, Activations& out) override;
+  void load_activations(const float* x, int64_t x_stride, int64_t rows, Activations& out) override;
+  void matmul(std::span<const MatmulTask> tasks, const Activations& x, int64_t rows) override;
+  void gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
+                    const Activations& x, int64_t rows, Activations& out) override;
+  uint64_t kv_layer_bytes(const KvLayer& shape) const override;
+  void store_kv(const AttentionInput& input, const StepView& step, const KvLayer& kv) override;
+  void attention(const float* q, int64_t q_stride, const AttentionSpec& spec, const StepView& step,
+                 const KvLayer& kv, Activations& out) override;
+  void sample_local(float* logits, int64_t logits_stride, int64_t vocab, int64_t first_id,
+                    std::span<const SampleRow> rows, std::span<LocalSample> out) override;
+
+ private:
+  // Quantises rows whose values are in place.
+  void finish_row(CpuActivations& out, int64_t row) const;
+  static void gelu_mul(const float* gate, const float* up, int64_t n, float* out);
+  void matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows, int64_t begin,
+                   int64_t end);
+
+  const KernelSet& set_;
+  ThreadPool pool_;
+  bool int8_;
+  std::vector<float> gate_, up_;  // scratch of gated_matmul, grows to the largest step
+  std::vector<float> partials_;   // scratch of split attention
+};
+
+}  // namespace shoal

@@ -1,0 +1,149 @@
+// Embedding, norms, activations, rope and the write into the KV cache.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/body/math.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/kv_layout.h"
+#include "kernels/decode.h"
+
+namespace shoal {
+
+void CpuDevice::finish_row(CpuActivations& out, int64_t row) const {
+  if (!out.int8) return;
+  const int64_t n = (out.columns + 31) / 32 * 32;
+  const QuantRow q = out.quant(row, 0);
+  set_.quantise(out.row(row), n, const_cast<int8_t*>(q.codes), const_cast<float*>(q.scales),
+                const_cast<float*>(q.sums), const_cast<float*>(q.half_sums));
+}
+
+void CpuDevice::embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
+                      float* out) {
+  const auto& weight = static_cast<const CpuWeight&>(table);
+  const int64_t n = weight.shape.cols;
+  SHOAL_CHECK(weight.lead == 0, "an embedding is never cut by columns");
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t id = ids[r] - first_id;
+      if (id < 0 || id >= weight.shape.rows) {
+        std::fill_n(out + r * n, n, 0.0f);
+      } else {
+        decode_row(weight.shape.type, weight.row(id), n, out + r * n);
+      }
+    }
+  });
+}
+
+void CpuDevice::residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
+                                  int64_t cols, const float* weight, float eps,
+                                  const int32_t* row_index, int64_t out_rows, Activations& output) {
+  auto& out = static_cast<CpuActivations&>(output);
+  SHOAL_CHECK(out_rows == 0 || out.columns == cols, "norm output of another width");
+  SHOAL_CHECK(out_rows <= out.rows, "norm output of too few rows");
+  const auto norm = [&](int64_t from, int64_t to) {
+    const float* x = h + from * cols;
+    const float mean = set_.sum_squares(x, cols) / static_cast<float>(cols);
+    const float factor = 1.0f / std::sqrt(mean + eps);
+    float* y = out.row(to);
+    for (int64_t i = 0; i < cols; ++i) y[i] = x[i] * factor * weight[i];
+    finish_row(out, to);
+  };
+  const bool in_order = row_index == nullptr;
+  SHOAL_CHECK(!in_order || out_rows <= rows, "more norm rows than rows");
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      if (delta != nullptr) set_.axpy(1.0f, delta + r * cols, cols, h + r * cols);
+      if (bias != nullptr) set_.axpy(1.0f, bias, cols, h + r * cols);
+      if (in_order && r < out_rows) norm(r, r);
+    }
+  });
+  if (in_order) return;
+  pool_.parallel_for(out_rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) norm(row_index[r], r);
+  });
+}
+
+void CpuDevice::load_activations(const float* x, int64_t x_stride, int64_t rows,
+                                 Activations& output) {
+  auto& out = static_cast<CpuActivations&>(output);
+  SHOAL_CHECK(rows <= out.rows, "more rows than the activations hold");
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::copy_n(x + r * x_stride, out.columns, out.row(r));
+      finish_row(out, r);
+    }
+  });
+}
+
+void CpuDevice::gelu_mul(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(gate[i]) * up[i];
+}
+
+namespace {
+
+// cos and sin of one row's angles, in double: at position 10^6 a float angle is off by 0.03
+// radians.
+struct Angles {
+  std::vector<float> cosine, sine;
+};
+
+void fill_angles(const AttentionInput& in, int64_t position, Angles* angles) {
+  const auto pairs = static_cast<size_t>(in.rope_dims / 2);
+  angles->cosine.resize(pairs);
+  angles->sine.resize(pairs);
+  for (size_t p = 0; p < pairs; ++p) {
+    const double angle = static_cast<double>(position) * static_cast<double>(in.inv_freq[p]);
+    angles->cosine[p] = static_cast<float>(std::cos(angle)) * in.rope_magnitude;
+    angles->sine[p] = static_cast<float>(std::sin(angle)) * in.rope_magnitude;
+  }
+}
+
+void rotate_head(const AttentionInput& in, const Angles& angles, float* head) {
+  const int64_t pairs = in.rope_dims / 2;
+  const bool interleaved = in.rope == RopePairing::kInterleaved;
+  for (int64_t p = 0; p < pairs; ++p) {
+    float* a = head + (interleaved ? 2 * p : p);
+    float* b = head + (interleaved ? 2 * p + 1 : p + pairs);
+    body::rotate(a, b, angles.cosine[static_cast<size_t>(p)], angles.sine[static_cast<size_t>(p)]);
+  }
+}
+
+}  // namespace
+
+void CpuDevice::store_kv(const AttentionInput& in, const StepView& step, const KvLayer& kv) {
+  const int64_t dim = kv.head_dim;
+  const auto prepare = [&](float* head, const float* norm, const Angles& angles) {
+    if (norm != nullptr) {
+      const float mean = set_.sum_squares(head, dim) / static_cast<float>(dim);
+      const float factor = 1.0f / std::sqrt(mean + in.norm_eps);
+      for (int64_t i = 0; i < dim; ++i) head[i] = head[i] * factor * norm[i];
+    }
+    if (in.rope != RopePairing::kNone) rotate_head(in, angles, head);
+  };
+  pool_.parallel_for(step.rows, 1, [&](int64_t begin, int64_t end) {
+    Angles angles;
+    for (int64_t r = begin; r < end; ++r) {
+      if (in.rope != RopePairing::kNone) fill_angles(in, step.positions[r], &angles);
+      for (int64_t h = 0; h < in.q_heads; ++h)
+        prepare(in.q + r * in.q_stride + h * dim, in.q_norm, angles);
+      const int64_t slot = step.kv_slots[r];
+      SHOAL_CHECK(slot >= 0 && slot < kv.blocks * kv.block_tokens, "KV slot out of range");
+      for (int64_t h = 0; h < kv.kv_heads; ++h) {
+        float* k = in.k + r * in.kv_stride + h * dim;
+        const float* v = in.v + r * in.kv_stride + h * dim;
+        prepare(k, in.k_norm, angles);
+        const KvPlace place = kv_place(kv, slot / kv.block_tokens, h, slot % kv.block_tokens);
+        if (kv.type == KvType::kF32) {
+          std::memcpy(place.key, k, static_cast<size_t>(dim) * 4);
+          std::memcpy(place.value, v, static_cast<size_t>(dim) * 4);
+        } else {
+          set_.float_to_half(k, dim, reinterpret_cast<uint16_t*>(place.key));
+          set_.float_to_half(v, dim, reinterpret_cast<uint16_t*>(place.value));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace shoal
