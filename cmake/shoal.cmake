@@ -16,7 +16,7 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
 add_library(shoal_flags INTERFACE)
 # -ffp-contract=off: a sum must not depend on whether the compiler happened to fuse it
 # (batch invariance); kernels ask for fma explicitly.
-target_compile_options(shoal_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror
+target_compile_options(shoal_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -Wno-missing-field-initializers
                                              -ffp-contract=off -fno-math-errno)
 target_include_directories(shoal_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_link_libraries(shoal_flags INTERFACE Threads::Threads)

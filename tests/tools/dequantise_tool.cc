@@ -1,5 +1,5 @@
-// dequantise_tool IN OUT: the same model with every tensor as F32, for comparisons with engines whose
-// quantised kernels round activations.
+// dequantise_tool IN OUT: the same model with every tensor as F32, for comparisons with engines
+// whose quantised kernels round activations.
 #include <cstdio>
 #include <string>
 
@@ -19,15 +19,15 @@ Status dequantise(const std::string& in, const std::string& out) {
   for (const TensorInfo& tensor : file.tensors()) {
     const uint64_t row = row_bytes(tensor.type, tensor.dims[0]);
     const std::vector<uint64_t> dims(tensor.dims.begin(), tensor.dims.begin() + tensor.n_dims);
-    SHOAL_TRY(writer.add_tensor(
-        tensor.name, TensorType::kF32, dims,
-        [&file, &tensor, row](uint64_t first, uint64_t rows, std::span<uint8_t> bytes) -> Status {
-          std::vector<uint8_t> raw(rows * row);
-          SHOAL_TRY(file.read_tensor(tensor, first * row, raw));
-          decode_row(tensor.type, raw.data(), static_cast<int64_t>(rows * tensor.dims[0]),
-                     reinterpret_cast<float*>(bytes.data()));
-          return Status::ok();
-        }));
+    const auto generate = [&file, &tensor, row](uint64_t first, uint64_t rows,
+                                                std::span<uint8_t> bytes) -> Status {
+      std::vector<uint8_t> raw(rows * row);
+      SHOAL_TRY(file.read_tensor(tensor, first * row, raw));
+      decode_row(tensor.type, raw.data(), static_cast<int64_t>(rows * tensor.dims[0]),
+                 reinterpret_cast<float*>(bytes.data()));
+      return Status::ok();
+    };
+    SHOAL_TRY(writer.add_tensor(tensor.name, TensorType::kF32, dims, generate));
   }
   return writer.finish(out);
 }

@@ -42,6 +42,16 @@ SynthShape awkward_shape(int64_t ffn) {
 
 class QuantisedSplit : public ::testing::TestWithParam<TensorType> {};
 
+// Mean |a − b|.
+float mean_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double total = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    total += std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+  return static_cast<float>(total / static_cast<double>(a.size()));
+}
+
+// With float activations a split only regroups sums: 1e-3 on every logit. With int8 activations the
+// last bit of a sum can move a code by one step of 1/127, so only the mean is bounded.
 TEST_P(QuantisedSplit, LogitsAgreeWithOneRank) {
   const TensorType type = GetParam();
   const testing::TempDir dir;
@@ -53,17 +63,24 @@ TEST_P(QuantisedSplit, LogitsAgreeWithOneRank) {
         write_synth_model(shape, {.mix = std::string(tensor_type_name(type)), .seed = 5}, path)
             .is_ok());
     const auto tokens = random_tokens(rng, 21, shape.vocab);
-    GroupOptions options;
-    const auto expected = MiniGroup(path, options).prefill(0, tokens, 64);
-    float scale = 0;
-    for (const float logit : expected) scale = std::max(scale, std::abs(logit));
-    ASSERT_GT(scale, 0.1f) << "the model says nothing";
-    for (const auto& shares :
-         std::vector<std::vector<double>>{{1, 1}, {1, 1, 1}, {2, 1, 1}, {1, 1, 1, 1}}) {
-      options.shares = shares;
-      const auto logits = MiniGroup(path, options).prefill(0, tokens, 64);
-      EXPECT_LE(max_difference(expected, logits), 1e-3f)
-          << tensor_type_name(type) << " ffn " << ffn << " on " << shares.size() << " ranks";
+    for (const bool int8 : {false, true}) {
+      GroupOptions options;
+      options.device.int8_activations = int8;
+      const auto expected = MiniGroup(path, options).prefill(0, tokens, 64);
+      float scale = 0;
+      for (const float logit : expected) scale = std::max(scale, std::abs(logit));
+      ASSERT_GT(scale, 0.1f) << "the model says nothing";
+      for (const auto& shares :
+           std::vector<std::vector<double>>{{1, 1}, {1, 1, 1}, {2, 1, 1}, {1, 1, 1, 1}}) {
+        options.shares = shares;
+        const auto logits = MiniGroup(path, options).prefill(0, tokens, 64);
+        if (!int8) {
+          EXPECT_LE(max_difference(expected, logits), 1e-3f)
+              << tensor_type_name(type) << " ffn " << ffn << " on " << shares.size() << " ranks";
+        }
+        EXPECT_LE(mean_difference(expected, logits), int8 ? 1e-2f : 1e-4f)
+            << tensor_type_name(type) << " ffn " << ffn << " on " << shares.size() << " ranks";
+      }
     }
   }
 }
@@ -81,9 +98,7 @@ std::vector<TensorType> storable_types() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, QuantisedSplit, ::testing::ValuesIn(storable_types()),
-                         [](const auto& info) {
-                           return std::string(tensor_type_name(info.param));
-                         });
+                         [](const auto& p) { return std::string(tensor_type_name(p.param)); });
 
 // Alone, among 32 others, and in chunks of 1, 7 and 64: the same bits.
 void expect_batch_invariant(const std::string& path, const GroupOptions& base) {
@@ -134,7 +149,7 @@ TEST_P(BatchInvariance, SameBitsInAnyCompany) {
 INSTANTIATE_TEST_SUITE_P(Types, BatchInvariance,
                          ::testing::Values("F32", "F16", "BF16", "Q8_0", "Q4_K", "Q6_K", "Q5_K",
                                            "Q4_0", "IQ3_S", "MXFP4"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& p) { return std::string(p.param); });
 
 TEST(BatchInvarianceThreads, ThreadCountChangesNothing) {
   const testing::TempDir dir;
