@@ -316,6 +316,8 @@ void Membership::stop(const std::string& reason, Actions& actions) {
   for (const auto& [peer, name] : by_peer_) {
     actions.emplace_back(SendAction{peer, wire::Shutdown{reason}});
   }
+  for (auto& [name, worker] : workers_) worker.rank = -1;
+  members_.clear();
   last_loss_.reason = reason;
   last_failure_ = reason;
   phase_ = Phase::kStopped;

@@ -1,0 +1,235 @@
+#include "tests/coordinator/fake_worker.h"
+
+#include <fmt/core.h>
+
+namespace shoal::testing {
+namespace {
+
+constexpr Duration kCoordinatorSilence = std::chrono::seconds(5);
+
+}  // namespace
+
+int32_t FakeModel::sample(uint64_t seed, const std::vector<int32_t>& tokens) const {
+  uint64_t h = mix64(seed);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    h = mix64(h ^ (static_cast<uint64_t>(tokens[i]) << 32 | i));
+  }
+  if (end_odds > 0 && (h >> 40) % end_odds == 0) return end_token;
+  return static_cast<int32_t>(h % static_cast<uint64_t>(vocab));
+}
+
+std::vector<int32_t> FakeModel::expected(std::vector<int32_t> prompt, uint64_t seed,
+                                         uint32_t max_tokens, bool ignore_end) const {
+  std::vector<int32_t> out;
+  while (out.size() < max_tokens) {
+    out.push_back(sample(seed, prompt));
+    prompt.push_back(out.back());
+    if (out.back() == end_token && !ignore_end) break;
+  }
+  return out;
+}
+
+FakeWorker::FakeWorker(const FakeWorkerOptions& options, const FakeModel& model,
+                       wire::WorkerLink& link, const Clock& clock, uint64_t seed)
+    : options_(options),
+      model_(model),
+      link_(link),
+      clock_(clock),
+      rng_(seed),
+      min_step_(options.min_step),
+      max_step_(options.max_step) {}
+
+void FakeWorker::send(const wire::Message& message) { (void)link_.send(message); }
+
+void FakeWorker::turn() {
+  if (exited_ || frozen_) return;
+  const TimePoint now = clock_.now();
+  while (auto message = link_.receive(Duration::zero())) {
+    heard_ = now;
+    welcome_ = true;
+    take(*message);
+    if (exited_) return;
+  }
+  if (welcome_ && now - heard_ > kCoordinatorSilence) {
+    give_up();
+    welcome_ = false;
+  }
+  work(now);
+  if (now - last_beat_ < options_.heartbeat) return;
+  last_beat_ = now;
+  if (welcome_) {
+    const bool busy = load_due_ || step_due_;
+    send(wire::WorkerHeartbeat{epoch_, last_step_, 1u << 20, busy});
+    return;
+  }
+  wire::Hello hello;
+  hello.protocol_version = options_.protocol_version;
+  hello.build = "fake 1";
+  hello.incarnation = options_.incarnation;
+  hello.name = options_.name;
+  hello.host_id = hello.host_name = options_.host;
+  hello.device_kind = "cpu";
+  hello.device = "fake";
+  hello.memory_bytes = 1u << 30;
+  hello.data_address = options_.data_address;
+  hello.model_digest = loaded_rank_ >= 0 ? "digest" : "";
+  hello.pid = options_.pid;
+  send(hello);
+}
+
+std::optional<TimePoint> FakeWorker::next_due() const {
+  if (exited_ || frozen_) return std::nullopt;
+  TimePoint due = last_beat_ + options_.heartbeat;
+  if (!hung_ && load_due_) due = std::min(due, *load_due_);
+  if (!hung_ && step_due_) due = std::min(due, *step_due_);
+  return due;
+}
+
+void FakeWorker::give_up() {
+  given_up_ = true;
+  steps_.clear();
+  if (hung_) return;  // what hangs stays busy
+  load_due_.reset();
+  step_due_.reset();
+}
+
+void FakeWorker::take(const wire::Message& message) {
+  if (const auto* plan = std::get_if<wire::Assign>(&message)) {
+    if (plan->epoch <= epoch_) return;
+    give_up();
+    epoch_ = plan->epoch;
+    given_up_ = false;
+    plan_ = *plan;
+    last_step_ = 0;
+    slots_.clear();
+    const bool keeps = loaded_rank_ == static_cast<int>(plan->rank);
+    load_due_ = clock_.now() + (keeps ? Duration::zero() : options_.load_time);
+  } else if (const auto* step = std::get_if<wire::Step>(&message)) {
+    if (step->epoch != epoch_ || given_up_) return;
+    steps_.push_back(*step);
+    if (!step_due_) step_due_ = clock_.now() + draw_step_time();
+  } else if (const auto* abort = std::get_if<wire::Abort>(&message)) {
+    if (abort->epoch == epoch_) give_up();
+  } else if (const auto* refused = std::get_if<wire::Refused>(&message)) {
+    exited_ = true;
+    exit_reason_ = refused->reason;
+  } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&message)) {
+    exited_ = true;
+    exit_reason_ = shutdown->reason;
+  }
+}
+
+Duration FakeWorker::draw_step_time() {
+  return min_step_ + from_seconds(rng_.uniform() * to_seconds(max_step_ - min_step_));
+}
+
+void FakeWorker::work(TimePoint now) {
+  if (hung_) return;
+  if (load_due_ && *load_due_ <= now) finish_load();
+  while (step_due_ && *step_due_ <= now) {
+    const wire::Step step = std::move(steps_.front());
+    steps_.pop_front();
+    run_step(step);
+    if (given_up_ || steps_.empty()) {
+      step_due_.reset();
+    } else {
+      step_due_ = *step_due_ + draw_step_time();
+    }
+  }
+}
+
+void FakeWorker::finish_load() {
+  load_due_.reset();
+  if (!options_.fail_load.empty()) {
+    send(wire::Failed{epoch_, true, options_.fail_load});
+    return give_up();
+  }
+  if (loaded_rank_ != static_cast<int>(plan_.rank)) ++loads_;
+  loaded_rank_ = static_cast<int>(plan_.rank);
+  cache_.assign(size_t{plan_.kv_blocks} * plan_.block_tokens, Cell{});
+  send(wire::LoadProgress{epoch_, 100, 100});
+  send(wire::Ready{epoch_, 100, 200, 300, 0.1});
+}
+
+void FakeWorker::run_step(const wire::Step& step) {
+  std::string error = std::exchange(fail_step_, "");
+  const bool asked_to_fail = !error.empty();
+  wire::StepResult result;
+  result.epoch = step.epoch;
+  result.step = step.step;
+  if (error.empty()) error = apply(step);
+  for (const wire::RowGroup& group : step.rows) {
+    if (error.empty()) error = run_group(group, result);
+  }
+  if (!error.empty()) {
+    if (!asked_to_fail && violation_.empty())
+      violation_ = fmt::format("step {}: {}", step.step, error);
+    send(wire::Failed{epoch_, false, error});
+    return give_up();
+  }
+  last_step_ = step.step;
+  ++steps_run_;
+  if (plan_.rank != 0) result.rows.clear();
+  result.stats = {0.002, 0.001, 0.0005, 0.0001};
+  send(result);
+}
+
+std::string FakeWorker::apply(const wire::Step& step) {
+  if (step.step != last_step_ + 1) return fmt::format("follows step {}", last_step_);
+  for (const uint32_t slot : step.ended) {
+    if (slots_.erase(slot) == 0) return fmt::format("end of slot {}, which is empty", slot);
+  }
+  for (const auto& start : step.started) {
+    if (start.slot >= plan_.max_slots) return fmt::format("slot {} does not exist", start.slot);
+    if (start.tokens.size() > plan_.max_sequence_tokens) return "a sequence beyond the context";
+    if (!slots_.emplace(start.slot, Slot{start, start.tokens, {}}).second) {
+      return fmt::format("slot {} is in use", start.slot);
+    }
+  }
+  for (const auto& append : step.appended) {
+    const auto slot = slots_.find(append.slot);
+    if (slot == slots_.end()) return fmt::format("blocks for slot {}, which is empty", append.slot);
+    for (const uint32_t block : append.blocks) {
+      if (block >= plan_.kv_blocks) return fmt::format("block {} does not exist", block);
+      for (const auto& [other, state] : slots_) {
+        for (const uint32_t held : state.blocks) {
+          if (held == block) return fmt::format("block {} is slot {}'s", block, other);
+        }
+      }
+      slot->second.blocks.push_back(block);
+    }
+  }
+  uint64_t rows = 0;
+  for (const auto& group : step.rows) rows += group.count;
+  if (rows > plan_.max_rows) return fmt::format("{} rows", rows);
+  return "";
+}
+
+std::string FakeWorker::run_group(const wire::RowGroup& group, wire::StepResult& result) {
+  const auto found = slots_.find(group.slot);
+  if (found == slots_.end()) return fmt::format("rows for slot {}, which is empty", group.slot);
+  Slot& slot = found->second;
+  const uint64_t end = uint64_t{group.position} + group.count;
+  if (end > slot.tokens.size()) return fmt::format("rows beyond slot {}", group.slot);
+  if (end > slot.blocks.size() * plan_.block_tokens) {
+    return fmt::format("rows {}..{} of slot {} have no block", group.position, end, group.slot);
+  }
+  const auto cell = [&](uint32_t p) -> Cell& {
+    return cache_[size_t{slot.blocks[p / plan_.block_tokens]} * plan_.block_tokens +
+                  p % plan_.block_tokens];
+  };
+  for (uint32_t p = group.position; p < end; ++p) cell(p) = {slot.tokens[p], p};
+  if (!group.sample) return "";
+  if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
+  std::vector<int32_t> seen;
+  for (uint32_t p = 0; p < end; ++p) {
+    if (cell(p).position != p) return fmt::format("position {} of slot {} was lost", p, group.slot);
+    seen.push_back(cell(p).token);
+  }
+  const int32_t token = model_.sample(slot.start.seed, seen);
+  slot.tokens.push_back(token);
+  result.rows.push_back({group.slot, slot.start.generation, token, -1.0f, {}});
+  return "";
+}
+
+}  // namespace shoal::testing

@@ -1,0 +1,109 @@
+// A worker without a model. It keeps slots, block tables and a K/V cache exactly as the wire
+// protocol says, refuses every step a real one would refuse, and "samples" a hash of what its cache
+// holds for the sequence: a wrong block, position, replay or order shows as a wrong token.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "wire/link.h"
+
+namespace shoal::testing {
+
+struct FakeModel {
+  int32_t vocab = 1000;
+  int32_t end_token = 7;
+  uint32_t end_odds = 0;  // one sample in this many is the end token; 0: only by chance
+
+  int32_t sample(uint64_t seed, const std::vector<int32_t>& tokens) const;
+  // What a client must see: up to `max_tokens` tokens, the end token included if it comes.
+  std::vector<int32_t> expected(std::vector<int32_t> prompt, uint64_t seed, uint32_t max_tokens,
+                                bool ignore_end = false) const;
+};
+
+struct FakeWorkerOptions {
+  std::string name = "w0";
+  std::string host = "host0";
+  std::string data_address = "10.0.0.1";
+  uint64_t incarnation = 1;
+  uint32_t protocol_version = wire::kProtocolVersion;
+  int64_t pid = 100;
+  Duration load_time = std::chrono::milliseconds(100);
+  Duration min_step{}, max_step = std::chrono::milliseconds(1);
+  Duration heartbeat = std::chrono::milliseconds(250);
+  std::string fail_load;  // a permanent failure with this message
+};
+
+class FakeWorker {
+ public:
+  FakeWorker(const FakeWorkerOptions& options, const FakeModel& model, wire::WorkerLink& link,
+             const Clock& clock, uint64_t seed);
+
+  // Takes what has arrived and does what is due.
+  void turn();
+  std::optional<TimePoint> next_due() const;
+
+  void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
+  void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP
+  void fail_next_step(const std::string& message) { fail_step_ = message; }
+  void set_step_time(Duration low, Duration high) { min_step_ = low, max_step_ = high; }
+
+  bool exited() const { return exited_; }
+  const std::string& exit_reason() const { return exit_reason_; }
+  uint64_t epoch() const { return epoch_; }
+  const wire::Assign& plan() const { return plan_; }
+  uint64_t steps_run() const { return steps_run_; }
+  uint64_t loads() const { return loads_; }  // of weights; keeping them is none
+  size_t slots_used() const { return slots_.size(); }
+  // The first step a real worker would have refused, or empty.
+  const std::string& violation() const { return violation_; }
+
+ private:
+  struct Slot {
+    wire::NewSequence start;
+    std::vector<int32_t> tokens;
+    std::vector<uint32_t> blocks;
+  };
+  struct Cell {
+    int32_t token = -1;
+    uint32_t position = 0;
+  };
+
+  void take(const wire::Message& message);
+  void give_up();
+  void work(TimePoint now);
+  void finish_load();
+  void run_step(const wire::Step& step);
+  std::string apply(const wire::Step& step);
+  std::string run_group(const wire::RowGroup& group, wire::StepResult& result);
+  void send(const wire::Message& message);
+  Duration draw_step_time();
+
+  const FakeWorkerOptions options_;
+  const FakeModel model_;
+  wire::WorkerLink& link_;
+  const Clock& clock_;
+  Rng rng_;
+  Duration min_step_, max_step_;
+
+  bool welcome_ = false, exited_ = false, hung_ = false, frozen_ = false;
+  std::string exit_reason_, fail_step_, violation_;
+  TimePoint heard_{}, last_beat_{};
+  uint64_t epoch_ = 0;
+  bool given_up_ = true;
+  wire::Assign plan_;
+  int loaded_rank_ = -1;
+  uint64_t loads_ = 0, steps_run_ = 0, last_step_ = 0;
+  std::optional<TimePoint> load_due_, step_due_;
+  std::deque<wire::Step> steps_;
+  std::map<uint32_t, Slot> slots_;
+  std::vector<Cell> cache_;  // [kv_blocks · block_tokens]
+};
+
+}  // namespace shoal::testing

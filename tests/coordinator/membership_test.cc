@@ -1,0 +1,466 @@
+// Epochs, losses and refusals through the whole core, on a fake clock.
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "tests/coordinator/fake_cluster.h"
+
+namespace shoal::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::Test;
+
+std::vector<int32_t> prompt_of(size_t tokens) {
+  std::vector<int32_t> out(tokens);
+  std::iota(out.begin(), out.end(), 10);
+  return out;
+}
+
+struct TwoRanks : FakeCluster {
+  explicit TwoRanks(CoreOptions options = small_core_options(2)) : FakeCluster(options, {}, 1) {}
+  void form() {
+    add_worker("w0");
+    add_worker("w1");
+    ASSERT_TRUE(run_until_ready());
+  }
+  uint64_t epoch() { return core.state(clock.now()).epoch; }
+  WorkerState worker_state(const std::string& name) {
+    for (const WorkerState& w : core.state(clock.now()).workers) {
+      if (w.name == name) return w;
+    }
+    return {};
+  }
+  std::string reason() { return core.state(clock.now()).not_ready_reason; }
+  // A request that is in the middle of its decode.
+  RequestId running_request(uint32_t max_tokens = 50) {
+    for (auto& name : {"w0", "w1"}) worker(name).set_step_time(20ms, 20ms);
+    const RequestId id = submit(prompt_of(5), max_tokens);
+    EXPECT_TRUE(run_until([&] { return streams[id].tokens.size() >= 3; }));
+    return id;
+  }
+  void expect_lost(RequestId id, const std::string& part) {
+    EXPECT_EQ(streams[id].finish.reason, FinishReason::kError);
+    EXPECT_EQ(streams[id].finish.error.code(), Code::kUnavailable);
+    EXPECT_NE(streams[id].finish.error.message().find(part), std::string::npos)
+        << streams[id].finish.error.message();
+  }
+  void expect_serves() {
+    const RequestId id = submit(prompt_of(5), 8, 99);
+    ASSERT_TRUE(run_until_finished(id));
+    EXPECT_EQ(streams[id].finish.reason, FinishReason::kLength);
+    check_streams();
+  }
+};
+
+TEST(Membership, FormsWhenEnoughWorkersAreThere) {
+  TwoRanks cluster;
+  EXPECT_NE(cluster.reason().find("0 of 2 workers"), std::string::npos);
+  cluster.add_worker("w1");
+  cluster.run_for(1s);
+  EXPECT_NE(cluster.reason().find("1 of 2 workers"), std::string::npos);
+  cluster.add_worker("w0");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("w0").plan().rank, 0u);
+  EXPECT_EQ(cluster.worker("w1").plan().rank, 1u);
+  EXPECT_EQ(cluster.worker("w0").plan().engine, wire::CollectiveEngine::kShm);
+  EXPECT_EQ(cluster.worker("w0").plan().segment, cluster.worker("w1").plan().segment);
+  EXPECT_EQ(cluster.worker("w0").plan().shares, std::vector<double>({1, 1}));
+  EXPECT_EQ(cluster.worker_state("w1").state, "ready");
+  cluster.expect_serves();
+}
+
+TEST(Membership, WorkersOnSeveralHostsUseGlooAndNeedAnAddress) {
+  TwoRanks cluster;
+  FakeWorkerOptions options;
+  options.name = "a";
+  cluster.add_worker(options);
+  options.name = "b";
+  options.host = "host1";
+  options.data_address = "";
+  cluster.add_worker(options);
+  cluster.run_for(2s);
+  EXPECT_FALSE(cluster.core.admission().ready);
+  EXPECT_NE(cluster.reason().find("'b'"), std::string::npos) << cluster.reason();
+  EXPECT_NE(cluster.reason().find("--data-address"), std::string::npos);
+  cluster.kill("b");
+  options.data_address = "10.0.0.2";
+  cluster.add_worker(options);
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("b").plan().engine, wire::CollectiveEngine::kGloo);
+}
+
+TEST(Membership, AKilledWorkerEndsItsStreamsWithinASecondAndTheGroupFormsAgain) {
+  TwoRanks cluster;
+  cluster.form();
+  const uint64_t before = cluster.epoch();
+  const RequestId id = cluster.running_request();
+  const RequestId queued = cluster.submit(prompt_of(5), 8);
+  const TimePoint killed = cluster.clock.now();
+  cluster.kill("w1");
+  ASSERT_TRUE(cluster.run_until_finished(id, 1s));
+  EXPECT_LE(cluster.streams[id].finished_at - killed, 1s);
+  cluster.expect_lost(id, "worker 'w1' (rank 1) was lost");
+  cluster.expect_lost(queued, "worker 'w1'");
+  EXPECT_FALSE(cluster.core.admission().ready);
+  EXPECT_EQ(cluster.worker_state("w1").state, "lost");
+  ASSERT_EQ(cluster.lost.size(), 1u);
+  EXPECT_EQ(cluster.lost[0].name, "w1");
+  ASSERT_EQ(cluster.aborts.size(), 1u);
+  EXPECT_EQ(cluster.aborts[0].epoch, before);
+  cluster.run_for(3s);
+  EXPECT_NE(cluster.reason().find("1 of 2"), std::string::npos);
+
+  cluster.add_worker("w1");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_GT(cluster.epoch(), before);
+  EXPECT_EQ(cluster.worker("w1").plan().rank, 1u);
+  EXPECT_EQ(cluster.worker("w0").loads(), 1u) << "the survivor keeps its weights";
+  cluster.expect_serves();
+}
+
+TEST(Membership, AStoppedProcessIsLostBySilence) {
+  TwoRanks cluster;
+  cluster.form();
+  const RequestId id = cluster.running_request();
+  const TimePoint stopped = cluster.clock.now();
+  cluster.worker("w1").set_frozen(true);
+  ASSERT_TRUE(cluster.run_until_finished(id, 3s));
+  EXPECT_GE(cluster.streams[id].finished_at - stopped, 1700ms);
+  EXPECT_LE(cluster.streams[id].finished_at - stopped, 2300ms);
+  cluster.expect_lost(id, "no sign of life");
+  const std::vector<int32_t> seen = cluster.streams[id].tokens;
+
+  // A spare takes its place; when it wakes up, what it still sends changes nothing, and it
+  // introduces itself again.
+  cluster.add_worker("w2");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("w2").plan().rank, 1u);
+  const uint64_t epoch = cluster.epoch();
+  cluster.worker("w1").set_frozen(false);
+  cluster.run_for(7s);
+  EXPECT_EQ(cluster.epoch(), epoch);
+  EXPECT_EQ(cluster.streams[id].tokens, seen);
+  EXPECT_EQ(cluster.worker_state("w1").state, "connected");
+  cluster.expect_serves();
+}
+
+TEST(Membership, TheSupervisorsWordIsTakenAtOnce) {
+  TwoRanks cluster;
+  cluster.form();
+  const RequestId id = cluster.running_request();
+  const int64_t pid = cluster.worker_state("w1").pid;
+  cluster.handle(WorkerDiedEvent{"w1", pid + 1, "an older process"});
+  EXPECT_EQ(cluster.streams[id].finishes, 0);
+  cluster.handle(WorkerDiedEvent{"w1", pid, "killed by signal 9"});
+  EXPECT_EQ(cluster.streams[id].finishes, 1);
+  cluster.expect_lost(id, "worker 'w1' (rank 1) was lost: killed by signal 9");
+}
+
+TEST(Membership, AHungStepIsNoticedAndTheRankThatStaysBusyIsLost) {
+  TwoRanks cluster;
+  cluster.form();
+  const RequestId id = cluster.running_request();
+  const TimePoint hung = cluster.clock.now();
+  cluster.worker("w1").set_hung(true);
+  ASSERT_TRUE(cluster.run_until_finished(id, 10s));
+  // The plan's step timeout of 3 s and 2 s of grace.
+  EXPECT_LE(cluster.streams[id].finished_at - hung, 5500ms);
+  cluster.expect_lost(id, "did not return");
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 5s));
+  EXPECT_EQ(cluster.lost[0].name, "w1");
+  EXPECT_TRUE(cluster.worker("w1").exited());
+  EXPECT_FALSE(cluster.worker("w0").exited());
+}
+
+TEST(Membership, WhenAllRanksOweAStepTheOneThatStaysBusyIsLost) {
+  TwoRanks cluster;
+  cluster.form();
+  for (auto& name : {"w0", "w1"}) cluster.worker(name).set_step_time(20ms, 20ms);
+  cluster.worker("w1").set_hung(true);
+  cluster.worker("w0").set_step_time(1h, 1h);  // waits for its peer
+  const RequestId id = cluster.submit(prompt_of(5), 8);
+  ASSERT_TRUE(cluster.run_until_finished(id, 10s));
+  cluster.expect_lost(id, "on any rank");
+  EXPECT_TRUE(cluster.lost.empty());
+  cluster.worker("w0").set_step_time(1ms, 1ms);
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 5s));
+  EXPECT_EQ(cluster.lost[0].name, "w1");
+  EXPECT_NE(cluster.lost[0].reason.find("hangs"), std::string::npos);
+  cluster.add_worker("w2");
+  ASSERT_TRUE(cluster.run_until_ready());
+  cluster.expect_serves();
+}
+
+TEST(Membership, AFailedStepEndsTheEpochAndTheNextOneServes) {
+  TwoRanks cluster;
+  cluster.form();
+  const uint64_t before = cluster.epoch();
+  const RequestId id = cluster.running_request();
+  cluster.worker("w0").fail_next_step("the collective timed out");
+  ASSERT_TRUE(cluster.run_until_finished(id, 1s));
+  cluster.expect_lost(id, "worker 'w0' (rank 0) failed: the collective timed out");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.epoch(), before + 1);
+  EXPECT_TRUE(cluster.lost.empty());
+  cluster.expect_serves();
+}
+
+TEST(Membership, APermanentFailureIsShownAndNotTriedInALoop) {
+  TwoRanks cluster;
+  cluster.add_worker("w0");
+  FakeWorkerOptions options;
+  options.name = "w1";
+  options.fail_load = "blk.0.attn_q.weight is cut short";
+  cluster.add_worker(options);
+  cluster.run_for(50s);
+  EXPECT_NE(cluster.reason().find("blk.0.attn_q.weight is cut short"), std::string::npos);
+  EXPECT_EQ(cluster.epoch(), 1u);
+  cluster.run_for(20s);  // once a minute
+  EXPECT_EQ(cluster.epoch(), 2u);
+  // Another worker is reason enough to try at once.
+  cluster.kill("w1");
+  cluster.add_worker("w1");
+  ASSERT_TRUE(cluster.run_until_ready());
+  cluster.expect_serves();
+}
+
+TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
+  CoreOptions options = small_core_options(2);
+  options.membership.kv_blocks = [](const std::vector<wire::Hello>& hellos) -> Result<uint32_t> {
+    return resource_exhausted("needs 3.0 GiB, " + hellos[0].name + " has 1.0 GiB");
+  };
+  TwoRanks cluster(options);
+  cluster.add_worker("w0");
+  cluster.add_worker("w1");
+  cluster.run_for(3s);
+  EXPECT_NE(cluster.reason().find("needs 3.0 GiB, w0 has 1.0 GiB"), std::string::npos);
+  EXPECT_EQ(cluster.worker("w0").epoch(), 0u);  // no plan was sent
+}
+
+TEST(Membership, RepeatedFailuresBackOff) {
+  TwoRanks cluster;
+  cluster.form();
+  std::vector<double> gaps;
+  for (int i = 0; i < 6; ++i) {
+    cluster.worker("w1").fail_next_step("flaky");
+    const RequestId id = cluster.submit(prompt_of(5), 8);
+    ASSERT_TRUE(cluster.run_until_finished(id, 5s));
+    const TimePoint failed = cluster.clock.now();
+    ASSERT_TRUE(cluster.run_until_ready());
+    gaps.push_back(to_seconds(cluster.clock.now() - failed));
+  }
+  EXPECT_LT(gaps[0], 0.6);
+  EXPECT_GT(gaps[5], 6.0) << "0.25 s, doubled five times";
+  cluster.run_for(10s);  // stable: forgotten
+  cluster.worker("w1").fail_next_step("flaky");
+  const RequestId id = cluster.submit(prompt_of(5), 8);
+  ASSERT_TRUE(cluster.run_until_finished(id, 5s));
+  const TimePoint failed = cluster.clock.now();
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_LT(to_seconds(cluster.clock.now() - failed), 0.6);
+}
+
+TEST(Membership, AnotherProtocolVersionIsRefusedWithTheReason) {
+  TwoRanks cluster;
+  FakeWorkerOptions options;
+  options.name = "w0";
+  options.protocol_version = wire::kProtocolVersion + 1;
+  FakeWorker& worker = cluster.add_worker(options);
+  cluster.run_for(1s);
+  EXPECT_TRUE(worker.exited());
+  EXPECT_NE(worker.exit_reason().find("protocol version"), std::string::npos);
+}
+
+TEST(Membership, UnknownAndUnprintableNamesAreRefused) {
+  CoreOptions core_options = small_core_options(1);
+  core_options.membership.names = {"w0", "spare"};
+  FakeCluster cluster(core_options, {}, 1);
+  FakeWorker& stranger = cluster.add_worker("w7");
+  FakeWorker& unprintable = cluster.add_worker("w 0");
+  cluster.add_worker("spare");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_NE(stranger.exit_reason().find("not in the configuration"), std::string::npos);
+  EXPECT_TRUE(unprintable.exited());
+}
+
+TEST(Membership, ASecondProcessOfTheSameHostReplacesTheFirst) {
+  TwoRanks cluster;
+  cluster.form();
+  FakeWorker& old = cluster.worker("w1");
+  FakeWorker& replacement = cluster.add_worker("w1");
+  ASSERT_TRUE(cluster.run_until([&] { return old.exited(); }, 2s));
+  EXPECT_NE(old.exit_reason().find("taken over"), std::string::npos);
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(replacement.plan().rank, 1u);
+  cluster.expect_serves();
+}
+
+TEST(Membership, ASecondProcessOnAnotherHostIsRefusedWhileTheFirstLives) {
+  TwoRanks cluster;
+  cluster.form();
+  const uint64_t epoch = cluster.epoch();
+  FakeWorkerOptions options;
+  options.name = "w1";
+  options.host = "elsewhere";
+  FakeWorker& impostor = cluster.add_worker(options);
+  ASSERT_TRUE(cluster.run_until([&] { return impostor.exited(); }, 2s));
+  EXPECT_NE(impostor.exit_reason().find("names must be unique"), std::string::npos);
+  EXPECT_EQ(cluster.epoch(), epoch);
+  cluster.expect_serves();
+}
+
+TEST(Membership, ANameBelongsToTheKeyThatBroughtIt) {
+  Membership membership([] {
+    MembershipOptions options = small_core_options(2).membership;
+    options.keys = {{"w9", "the right key"}};
+    return options;
+  }());
+  wire::Hello hello;
+  hello.name = "w0";
+  hello.incarnation = 1;
+  hello.host_id = "h";
+  const TimePoint now{1h};
+  Actions actions;
+  membership.on_message({"peer1", hello, "key A"}, now, actions);
+  ASSERT_TRUE(
+      std::holds_alternative<wire::CoordinatorHeartbeat>(std::get<SendAction>(actions[0]).message));
+  const auto refused = [&](const wire::PeerId& peer, const std::string& key) {
+    actions.clear();
+    membership.on_message({peer, hello, key}, now, actions);
+    return std::holds_alternative<wire::Refused>(std::get<SendAction>(actions[0]).message);
+  };
+  hello.incarnation = 2;
+  EXPECT_TRUE(refused("peer2", "key B"));
+  actions.clear();
+  membership.on_message({"peer2", hello, "key A"}, now, actions);  // its own restart
+  EXPECT_EQ(membership.worker_states(now).size(), 1u);
+  membership.check_invariants();
+  hello.name = "w9";
+  EXPECT_TRUE(refused("peer3", "key B"));
+  EXPECT_FALSE(refused("peer3", "the right key"));
+}
+
+TEST(Membership, ManyHellosBeforeTheFirstAnswerAreOneWorker) {
+  wire::LinkFaults slow{600ms, 600ms, 0, false, false};  // round trip 1.2 s: five hellos
+  FakeCluster cluster(small_core_options(2), {}, 1, slow);
+  cluster.add_worker("w0");
+  cluster.add_worker("w1");
+  ASSERT_TRUE(cluster.run_until_ready());
+  cluster.run_for(5s);
+  EXPECT_TRUE(cluster.core.admission().ready);
+  EXPECT_EQ(cluster.core.state(cluster.clock.now()).epoch, 1u);
+}
+
+TEST(Membership, ANewCoordinatorTakesOverWorkersOfAnOldOne) {
+  // Workers that have seen epoch 41 ignore smaller ones; their heartbeats say so.
+  CoreOptions options = small_core_options(1);
+  Membership membership(options.membership);
+  Actions actions;
+  wire::Hello hello;
+  hello.name = "w0";
+  hello.incarnation = 1;
+  TimePoint now{1h};
+  membership.on_message({"p", wire::Message(hello), ""}, now, actions);
+  EXPECT_EQ(membership.epoch(), 1u);
+  membership.on_message({"p", wire::WorkerHeartbeat{41, 0, 0, false}, ""}, now, actions);
+  membership.on_message({"p", wire::Failed{1, false, "an old plan"}, ""}, now, actions);
+  membership.on_message({"p", wire::WorkerHeartbeat{41, 0, 0, false}, ""}, now, actions);
+  now += 1s;
+  membership.tick(now, actions);
+  EXPECT_EQ(membership.epoch(), 42u);
+}
+
+TEST(Membership, AControlPlaneCutIsALossAndHealsIntoANewEpoch) {
+  TwoRanks cluster;
+  cluster.form();
+  const RequestId id = cluster.running_request();
+  const wire::PeerId peer = cluster.network.peer_of("w1");
+  wire::LinkFaults cut;
+  cut.cut = true;
+  cluster.network.set_faults(peer, wire::MemoryNetwork::Direction::kToCoordinator, cut);
+  ASSERT_TRUE(cluster.run_until_finished(id, 3s));
+  cluster.run_for(4s);
+  EXPECT_FALSE(cluster.core.admission().ready);
+  cluster.network.set_faults(peer, {});
+  // It says hello again once the coordinator has been silent to it for 5 s.
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("w1").loads(), 1u);
+  cluster.expect_serves();
+}
+
+TEST(Membership, AProtocolViolationEndsTheEpoch) {
+  TwoRanks cluster;
+  cluster.form();
+  const uint64_t epoch = cluster.epoch();
+  const RequestId id = cluster.running_request();
+  wire::StepResult wrong;
+  wrong.epoch = epoch;
+  wrong.step = 1000;
+  cluster.handle(wire::Incoming{cluster.network.peer_of("w0"), wrong, ""});
+  cluster.expect_lost(id, "broke the protocol");
+  wrong.epoch = epoch - 1;  // an older epoch changes nothing
+  ASSERT_TRUE(cluster.run_until_ready());
+  const uint64_t next = cluster.epoch();
+  cluster.handle(wire::Incoming{cluster.network.peer_of("w0"), wrong, ""});
+  EXPECT_TRUE(cluster.core.admission().ready);
+  EXPECT_EQ(cluster.epoch(), next);
+}
+
+TEST(Membership, LoadingThatStallsIsGivenUp) {
+  TwoRanks cluster;
+  cluster.add_worker("w0");
+  cluster.add_worker("w1").set_hung(true);
+  cluster.run_for(29s);
+  EXPECT_NE(cluster.reason().find("loading: worker 'w1' (rank 1)"), std::string::npos)
+      << cluster.reason();
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 5s));
+  EXPECT_EQ(cluster.lost[0].name, "w1");
+  EXPECT_NE(cluster.reason().find("no progress"), std::string::npos) << cluster.reason();
+}
+
+TEST(Membership, StopEndsEverything) {
+  TwoRanks cluster;
+  cluster.form();
+  const RequestId id = cluster.running_request();
+  cluster.handle(StopEvent{"shutting down"});
+  cluster.expect_lost(id, "shutting down");
+  cluster.run_for(100ms);
+  EXPECT_TRUE(cluster.worker("w0").exited());
+  EXPECT_TRUE(cluster.worker("w1").exited());
+  EXPECT_FALSE(cluster.core.admission().ready);
+}
+
+TEST(Membership, TheRendezvousStoreAnswersAndFencesEpochs) {
+  TwoRanks cluster;
+  FakeWorkerOptions options;
+  options.name = "a";
+  cluster.add_worker(options);
+  options.name = "b";
+  options.host = "host1";
+  options.load_time = 1h;  // forming
+  cluster.add_worker(options);
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.worker("b").epoch() > 0; }));
+  const uint64_t epoch = cluster.epoch();
+  const auto answers = [&](const wire::Incoming& incoming) {
+    std::vector<std::string> out;
+    for (const Action& action : cluster.core.handle(Event(incoming), cluster.clock.now())) {
+      const auto* sent = std::get_if<SendAction>(&action);
+      const auto* set = sent ? std::get_if<wire::StoreSet>(&sent->message) : nullptr;
+      if (set) out.push_back(sent->peer + " " + set->key + "=" + set->value);
+    }
+    return out;
+  };
+  using Answers = std::vector<std::string>;
+  const wire::PeerId a = cluster.network.peer_of("a"), b = cluster.network.peer_of("b");
+  EXPECT_EQ(answers({a, wire::StoreGet{epoch, "k"}, ""}), Answers());
+  EXPECT_EQ(answers({b, wire::StoreSet{epoch + 1, "k", "other epoch"}, ""}), Answers());
+  EXPECT_EQ(answers({b, wire::StoreSet{epoch, "k", "v"}, ""}), Answers({a + " k=v"}));
+  EXPECT_EQ(answers({b, wire::StoreGet{epoch, "k"}, ""}), Answers({b + " k=v"}));
+  // Another value for the same key is a broken rendezvous.
+  answers({a, wire::StoreSet{epoch, "k", "w"}, ""});
+  EXPECT_NE(cluster.reason().find("rendezvous key 'k' is set twice"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace shoal::testing
