@@ -63,7 +63,7 @@ void send_error(Exchange& exchange, const ApiError& error) {
 void send_json(Exchange& exchange, int status, const Json& body) {
   HttpResponse response;
   response.status = status;
-  response.body = dump_json(body);
+  response.body = body.dump(-1, ' ', false, Json::error_handler_t::replace);
   exchange.respond(std::move(response));
 }
 

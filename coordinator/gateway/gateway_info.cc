@@ -122,7 +122,7 @@ void Gateway::ready(const HttpRequest&, const std::shared_ptr<Exchange>& exchang
   out["reason"] = state.draining ? "the server is shutting down"
                   : hung         ? "the engine's loop stands still"
                                  : state.not_ready_reason;
-  response.body = dump_json(out);
+  response.body = out.dump(-1, ' ', false, Json::error_handler_t::replace);
   exchange->respond(std::move(response));
 }
 

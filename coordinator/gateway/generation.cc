@@ -12,6 +12,10 @@ namespace {
 // not take it for dead. Until then the status line waits too: an early failure is a proper 503.
 constexpr Duration kSilence = std::chrono::seconds(10);
 
+// An answer that is not streamed is held in memory and written in one go: at about 100 bytes for
+// each log-probability this bounds it to some 50 MB.
+constexpr size_t kMaxCollectedLogprobs = 1 << 19;
+
 HttpResponse error_response(const ApiError& error) {
   HttpResponse response;
   response.status = error.status;
@@ -116,6 +120,7 @@ void Generation::on_finish(size_t index, const FinishEvent& event) {
     return;
   }
   emit(index, std::move(delta));
+  if (over_) return;
   slot.result.finish_reason = *reason;
   if (options_.stream) {
     ensure_stream();
@@ -130,6 +135,14 @@ void Generation::emit(size_t index, ChoiceDelta delta) {
     ensure_stream();
     wrote_lately_ = true;
     exchange_->write(format_.chunk_delta(static_cast<uint32_t>(index), delta));
+    return;
+  }
+  for (const TokenRecord& record : delta.records) collected_logprobs_ += 1 + record.top.size();
+  if (collected_logprobs_ > kMaxCollectedLogprobs) {
+    fail(invalid_field("logprobs",
+                       "the answer holds too many log-probabilities for one body; use \"stream\": "
+                       "true, a smaller max_tokens, or fewer 'logprobs'",
+                       "answer_too_large"));
     return;
   }
   FinishedChoice& result = slots_[index].result;

@@ -70,6 +70,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   std::vector<Slot> slots_;  // prompt-major: all choices of the first prompt, then of the second
   size_t unfinished_ = 0;
+  size_t collected_logprobs_ = 0;
   bool over_ = false;  // answered, failed or abandoned: later events are dropped
   bool stream_started_ = false;
   bool wrote_lately_ = false;

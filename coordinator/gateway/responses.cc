@@ -2,19 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <nlohmann/json.hpp>
+#include <algorithm>
 #include <utility>
 
 #include "base/utf8.h"
+#include "coordinator/gateway/json_writer.h"
 
 namespace shoal::gateway {
 namespace {
-
-// JSON has no infinity; OpenAI uses this value for "practically impossible".
-constexpr float kLowestLogprob = -9999.0f;
-
-double finite_logprob(float value) { return std::isfinite(value) ? value : kLowestLogprob; }
 
 // A token's text. One that is not valid UTF-8 by itself is written as escaped bytes, so that two
 // such tokens stay different: "bytes:\xf0\x9f", as OpenAI does.
@@ -25,180 +20,193 @@ std::string token_text(const std::string& bytes) {
   return text;
 }
 
-Json byte_array(const std::string& bytes) {
-  Json array = Json::array();
-  for (const unsigned char c : bytes) array.push_back(c);
-  return array;
+// Calls `write` for every element, with commas between.
+template <class Range, class Write>
+void append_list(std::string* out, const Range& range, const Write& write) {
+  bool first = true;
+  for (const auto& element : range) {
+    if (!std::exchange(first, false)) *out += ',';
+    write(element);
+  }
 }
 
-Json token_entry(const TextCodec& codec, int32_t id, float logprob) {
-  const std::string bytes = codec.token_bytes(id);
-  Json entry = Json::object();
-  entry["token"] = token_text(bytes);
-  entry["id"] = id;
-  entry["logprob"] = finite_logprob(logprob);
-  entry["bytes"] = byte_array(bytes);
-  return entry;
+void append_usage(std::string* out, const Usage& usage) {
+  *out += fmt::format(R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
+                      R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
+                      usage.prompt_tokens, usage.completion_tokens,
+                      usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
 }
 
-Json usage_json(const Usage& usage) {
-  Json out = Json::object();
-  out["prompt_tokens"] = usage.prompt_tokens;
-  out["completion_tokens"] = usage.completion_tokens;
-  out["total_tokens"] = usage.prompt_tokens + usage.completion_tokens;
-  out["prompt_tokens_details"] = Json::object({{"cached_tokens", usage.cached_tokens}});
-  return out;
-}
-
-Json ids_of(const std::vector<TokenRecord>& records) {
-  Json ids = Json::array();
-  for (const TokenRecord& record : records) ids.push_back(record.id);
-  return ids;
+void append_finish_reason(std::string* out, std::string_view reason) {
+  *out += R"(,"finish_reason":)";
+  append_json_string(out, reason);
 }
 
 std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
 
 }  // namespace
 
-std::string dump_json(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 AnswerFormat::AnswerFormat(const TextCodec& codec, ResponseHead head)
     : codec_(codec), head_(std::move(head)) {}
 
-Json AnswerFormat::head_fields(std::string_view object) const {
-  Json out = Json::object();
-  out["id"] = head_.id;
-  out["object"] = object;
-  out["created"] = head_.created;
-  out["model"] = head_.model;
-  out["system_fingerprint"] = head_.system_fingerprint;
-  return out;
+std::string AnswerFormat::start(std::string_view object) const {
+  std::string out = R"({"id":)";
+  append_json_string(&out, head_.id);
+  out += R"(,"object":)";
+  append_json_string(&out, object);
+  out += R"(,"created":)";
+  append_json_integer(&out, head_.created);
+  out += R"(,"model":)";
+  append_json_string(&out, head_.model);
+  out += R"(,"system_fingerprint":)";
+  append_json_string(&out, head_.system_fingerprint);
+  return out + R"(,"choices":[)";
 }
 
-Json AnswerFormat::chat_logprobs(const std::vector<TokenRecord>& records) const {
-  Json content = Json::array();
-  for (const TokenRecord& record : records) {
-    Json entry = token_entry(codec_, record.id, record.logprob);
-    Json top = Json::array();
-    for (const auto& other : record.top)
-      top.push_back(token_entry(codec_, other.id, other.logprob));
-    entry["top_logprobs"] = std::move(top);
-    content.push_back(std::move(entry));
-  }
-  return content;
+// Without the closing brace, so that top_logprobs can follow.
+void AnswerFormat::append_entry(std::string* out, int32_t id, float logprob) const {
+  const std::string bytes = codec_.token_bytes(id);
+  *out += R"({"token":)";
+  append_json_string(out, token_text(bytes));
+  *out += R"(,"id":)";
+  append_json_integer(out, id);
+  *out += R"(,"logprob":)";
+  append_json_logprob(out, logprob);
+  *out += R"(,"bytes":[)";
+  append_list(out, bytes, [&](char c) { append_json_integer(out, static_cast<unsigned char>(c)); });
+  *out += ']';
 }
 
-Json AnswerFormat::completion_logprobs(const std::vector<TokenRecord>& records) const {
-  Json tokens = Json::array(), logprobs = Json::array(), top = Json::array();
-  Json offsets = Json::array();
-  for (const TokenRecord& record : records) {
-    tokens.push_back(token_text(codec_.token_bytes(record.id)));
-    logprobs.push_back(finite_logprob(record.logprob));
-    Json alternatives = Json::object();
+void AnswerFormat::append_content(std::string* out, const std::vector<TokenRecord>& records) const {
+  *out += R"("content":[)";
+  append_list(out, records, [&](const TokenRecord& record) {
+    append_entry(out, record.id, record.logprob);
+    *out += R"(,"top_logprobs":[)";
+    append_list(out, record.top, [&](const wire::TokenLogprob& other) {
+      append_entry(out, other.id, other.logprob);
+      *out += '}';
+    });
+    *out += "]}";
+  });
+  *out += ']';
+}
+
+void AnswerFormat::append_completion_logprobs(std::string* out,
+                                              const std::vector<TokenRecord>& records) const {
+  *out += R"({"tokens":[)";
+  append_list(out, records, [&](const TokenRecord& record) {
+    append_json_string(out, token_text(codec_.token_bytes(record.id)));
+  });
+  *out += R"(],"token_logprobs":[)";
+  append_list(out, records,
+              [&](const TokenRecord& record) { append_json_logprob(out, record.logprob); });
+  *out += R"(],"top_logprobs":[)";
+  append_list(out, records, [&](const TokenRecord& record) {
+    // Two ids may share a text; the better one stays (top is sorted), `content` has both.
+    std::vector<std::pair<std::string, float>> unique;
     for (const auto& other : record.top) {
-      // Two ids may share a text; the better one stays (top is sorted), `content` has both.
-      const std::string text = token_text(codec_.token_bytes(other.id));
-      if (!alternatives.contains(text)) alternatives[text] = finite_logprob(other.logprob);
+      std::string text = token_text(codec_.token_bytes(other.id));
+      const auto same = [&](const auto& entry) { return entry.first == text; };
+      if (std::none_of(unique.begin(), unique.end(), same)) {
+        unique.emplace_back(std::move(text), other.logprob);
+      }
     }
-    top.push_back(std::move(alternatives));
-    offsets.push_back(record.text_offset);
-  }
-  Json out = Json::object();
-  out["tokens"] = std::move(tokens);
-  out["token_logprobs"] = std::move(logprobs);
-  out["top_logprobs"] = std::move(top);
-  out["text_offset"] = std::move(offsets);
-  out["content"] = chat_logprobs(records);
-  return out;
+    *out += '{';
+    append_list(out, unique, [&](const auto& entry) {
+      append_json_string(out, entry.first);
+      *out += ':';
+      append_json_logprob(out, entry.second);
+    });
+    *out += '}';
+  });
+  *out += R"(],"text_offset":[)";
+  append_list(out, records, [&](const TokenRecord& record) {
+    append_json_integer(out, static_cast<int64_t>(record.text_offset));
+  });
+  *out += "],";
+  append_content(out, records);
+  *out += '}';
 }
 
-Json AnswerFormat::logprobs(const std::vector<TokenRecord>& records) const {
-  if (!head_.logprobs) return nullptr;
-  if (head_.endpoint == Endpoint::kCompletion) return completion_logprobs(records);
-  Json out = Json::object();
-  out["content"] = chat_logprobs(records);
-  out["refusal"] = nullptr;
-  return out;
+void AnswerFormat::append_logprobs(std::string* out,
+                                   const std::vector<TokenRecord>& records) const {
+  *out += R"(,"logprobs":)";
+  if (!head_.logprobs) {
+    *out += "null";
+  } else if (chat()) {
+    *out += '{';
+    append_content(out, records);
+    *out += R"(,"refusal":null})";
+  } else {
+    append_completion_logprobs(out, records);
+  }
+}
+
+void AnswerFormat::append_token_ids(std::string* out,
+                                    const std::vector<TokenRecord>& records) const {
+  if (!head_.token_ids) return;
+  *out += R"(,"token_ids":[)";
+  append_list(out, records,
+              [&](const TokenRecord& record) { append_json_integer(out, record.id); });
+  *out += ']';
 }
 
 std::string AnswerFormat::body(const std::vector<FinishedChoice>& choices,
                                const Usage& usage) const {
-  const bool chat = head_.endpoint == Endpoint::kChat;
-  Json list = Json::array();
-  for (size_t i = 0; i < choices.size(); ++i) {
-    const FinishedChoice& from = choices[i];
-    Json choice = Json::object();
-    choice["index"] = i;
-    if (chat) {
-      choice["message"] =
-          Json::object({{"role", "assistant"}, {"content", from.text}, {"refusal", nullptr}});
-    } else {
-      choice["text"] = from.text;
-    }
-    choice["logprobs"] = logprobs(from.records);
-    choice["finish_reason"] = from.finish_reason;
-    if (head_.token_ids) choice["token_ids"] = ids_of(from.records);
-    list.push_back(std::move(choice));
-  }
-  Json out = head_fields(chat ? "chat.completion" : "text_completion");
-  out["choices"] = std::move(list);
-  out["usage"] = usage_json(usage);
-  return dump_json(out);
+  std::string out = start(chat() ? "chat.completion" : "text_completion");
+  int64_t index = 0;
+  append_list(&out, choices, [&](const FinishedChoice& choice) {
+    out += R"({"index":)";
+    append_json_integer(&out, index++);
+    out += chat() ? R"(,"message":{"role":"assistant","content":)" : R"(,"text":)";
+    append_json_string(&out, choice.text);
+    if (chat()) out += R"(,"refusal":null})";
+    append_logprobs(&out, choice.records);
+    append_finish_reason(&out, choice.finish_reason);
+    append_token_ids(&out, choice.records);
+    out += '}';
+  });
+  out += R"(],"usage":)";
+  append_usage(&out, usage);
+  return out + "}";
 }
 
-std::string AnswerFormat::chunk(Json choice) const {
-  const bool chat = head_.endpoint == Endpoint::kChat;
-  Json out = head_fields(chat ? "chat.completion.chunk" : "text_completion");
-  out["choices"] = Json::array();
-  out["choices"].push_back(std::move(choice));
-  if (head_.include_usage) out["usage"] = nullptr;
-  return event(dump_json(out));
+std::string AnswerFormat::chunk(std::string_view choice) const {
+  std::string out = start(chat() ? "chat.completion.chunk" : "text_completion");
+  out += choice;
+  out += head_.include_usage ? R"(],"usage":null})" : "]}";
+  return event(out);
 }
 
 std::string AnswerFormat::chunk_role(uint32_t index) const {
-  Json choice = Json::object();
-  choice["index"] = index;
-  choice["delta"] = Json::object({{"role", "assistant"}, {"content", ""}, {"refusal", nullptr}});
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = nullptr;
-  return chunk(std::move(choice));
+  return chunk(fmt::format(R"({{"index":{},"delta":{{"role":"assistant","content":"",)"
+                           R"("refusal":null}},"logprobs":null,"finish_reason":null}})",
+                           index));
 }
 
 std::string AnswerFormat::chunk_delta(uint32_t index, const ChoiceDelta& delta) const {
-  Json choice = Json::object();
-  choice["index"] = index;
-  if (head_.endpoint == Endpoint::kChat) {
-    choice["delta"] = Json::object({{"content", delta.text}});
-  } else {
-    choice["text"] = delta.text;
-  }
-  choice["logprobs"] = logprobs(delta.records);
-  choice["finish_reason"] = nullptr;
-  if (head_.token_ids) choice["token_ids"] = ids_of(delta.records);
-  return chunk(std::move(choice));
+  std::string out = fmt::format(R"({{"index":{})", index);
+  out += chat() ? R"(,"delta":{"content":)" : R"(,"text":)";
+  append_json_string(&out, delta.text);
+  if (chat()) out += '}';
+  append_logprobs(&out, delta.records);
+  out += R"(,"finish_reason":null)";
+  append_token_ids(&out, delta.records);
+  return chunk(out + "}");
 }
 
 std::string AnswerFormat::chunk_finish(uint32_t index, std::string_view finish_reason) const {
-  Json choice = Json::object();
-  choice["index"] = index;
-  if (head_.endpoint == Endpoint::kChat) {
-    choice["delta"] = Json::object();
-  } else {
-    choice["text"] = "";
-  }
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = finish_reason;
-  return chunk(std::move(choice));
+  std::string out = fmt::format(R"({{"index":{},{},"logprobs":null)", index,
+                                chat() ? R"("delta":{})" : R"("text":"")");
+  append_finish_reason(&out, finish_reason);
+  return chunk(out + "}");
 }
 
 std::string AnswerFormat::chunk_usage(const Usage& usage) const {
-  const bool chat = head_.endpoint == Endpoint::kChat;
-  Json out = head_fields(chat ? "chat.completion.chunk" : "text_completion");
-  out["choices"] = Json::array();
-  out["usage"] = usage_json(usage);
-  return event(dump_json(out));
+  std::string out = start(chat() ? "chat.completion.chunk" : "text_completion");
+  out += R"(],"usage":)";
+  append_usage(&out, usage);
+  return event(out + "}");
 }
 
 std::string AnswerFormat::chunk_error(const std::string& error_body) { return event(error_body); }

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "coordinator/gateway/choice.h"
-#include "coordinator/gateway/json_reader.h"
 #include "coordinator/gateway/parse_options.h"
 #include "coordinator/gateway/text_codec.h"
 
@@ -54,16 +53,17 @@ class AnswerFormat {
   static std::string chunk_done();
 
  private:
-  Json chat_logprobs(const std::vector<TokenRecord>& records) const;
-  Json completion_logprobs(const std::vector<TokenRecord>& records) const;
-  Json logprobs(const std::vector<TokenRecord>& records) const;
-  std::string chunk(Json choice) const;
-  Json head_fields(std::string_view object) const;
+  bool chat() const { return head_.endpoint == Endpoint::kChat; }
+  std::string start(std::string_view object) const;  // up to and with "choices":[
+  std::string chunk(std::string_view choice) const;
+  void append_entry(std::string* out, int32_t id, float logprob) const;
+  void append_content(std::string* out, const std::vector<TokenRecord>& records) const;
+  void append_completion_logprobs(std::string* out, const std::vector<TokenRecord>& records) const;
+  void append_logprobs(std::string* out, const std::vector<TokenRecord>& records) const;
+  void append_token_ids(std::string* out, const std::vector<TokenRecord>& records) const;
 
   const TextCodec& codec_;
   const ResponseHead head_;
 };
-
-std::string dump_json(const Json& value);  // one line; invalid UTF-8 becomes U+FFFD
 
 }  // namespace shoal::gateway

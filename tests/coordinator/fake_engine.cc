@@ -100,7 +100,7 @@ void FakeEngine::run() {
       changed_.notify_all();
     }
     turn_of.clear();
-    std::this_thread::sleep_for(turn);
+    std::this_thread::sleep_for(turn.load());
   }
 }
 

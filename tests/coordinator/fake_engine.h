@@ -50,8 +50,8 @@ class FakeEngine : public Engine {
   // Waits until no request is active; false after 5 s.
   bool wait_idle() const;
 
-  uint32_t context = 4096;
-  std::chrono::microseconds turn{200};
+  std::atomic<uint32_t> context{4096};
+  std::atomic<std::chrono::microseconds> turn{std::chrono::microseconds(200)};
 
  private:
   struct Active {

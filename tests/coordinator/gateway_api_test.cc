@@ -323,6 +323,21 @@ TEST(GatewayApi, ErrorBeforeTheFirstTokenIsAStatus) {
   EXPECT_EQ(server.post(kChat, chat(R"("stream":true)")).status, 503);
 }
 
+TEST(GatewayApi, CollectedLogprobsAreBounded) {
+  TestServer server;
+  server.engine.context = 1 << 20;
+  server.engine.turn = std::chrono::microseconds(1);
+  server.engine.set_script([](const GenerationRequest&) {
+    Script script = testing::text_script("a");
+    script.endless = true;
+    return script;
+  });
+  const auto response = server.post(kText, R"({"prompt":"a","n":16,"logprobs":64})");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(Json::parse(response.body)["error"]["param"], "logprobs");
+  EXPECT_TRUE(server.engine.wait_idle());
+}
+
 TEST(GatewayApi, Models) {
   TestServer server;
   EXPECT_EQ(server.get("/v1/models").body,

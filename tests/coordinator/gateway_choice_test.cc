@@ -1,9 +1,12 @@
 // Choice and StopMatcher: what is released when, and never too early.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/rng.h"
 #include "base/utf8.h"
 #include "coordinator/gateway/choice.h"
+#include "coordinator/gateway/json_writer.h"
 #include "tests/coordinator/gateway_fakes.h"
 #include "tests/support/support.h"
 
@@ -123,6 +126,26 @@ TEST(GatewayChoice, StopTokenCountsButIsNoText) {
 TEST(GatewayChoice, ErrorsLeaveNoFinishReason) {
   EXPECT_FALSE(run("abc", {}, FinishReason::kError).reason.has_value());
   EXPECT_FALSE(run("abc", {}, FinishReason::kCancelled).reason.has_value());
+}
+
+TEST(GatewayChoice, JsonText) {
+  const auto text = [](std::string_view value) {
+    std::string out;
+    append_json_string(&out, value);
+    return out;
+  };
+  EXPECT_EQ(text("a\"b\\c\n\r\t"), "\"a\\\"b\\\\c\\n\\r\\t\"");
+  EXPECT_EQ(text(std::string_view("\0\x1f\x7f", 3)), "\"\\u0000\\u001f\\u007f\"");
+  EXPECT_EQ(text("\xc3\xa9\xff"), "\"\xc3\xa9\xef\xbf\xbd\"");
+  const auto number = [](float value) {
+    std::string out;
+    append_json_logprob(&out, value);
+    return out;
+  };
+  EXPECT_EQ(number(-0.1f), "-0.1");
+  EXPECT_EQ(number(-INFINITY), "-9999");
+  EXPECT_EQ(number(NAN), "-9999");
+  EXPECT_EQ(std::stof(number(-1.23456789e-7f)), -1.23456789e-7f);
 }
 
 // Random texts over a tiny alphabet against the plain definition: cut at the earliest stop string.

@@ -28,7 +28,11 @@ HttpServerOptions quick() {
   return options;
 }
 
+// 0 under sanitizers, which keep freed memory for a while.
 size_t resident_bytes() {
+#ifdef SHOAL_SANITIZED
+  return 0;
+#endif
   size_t total = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> total >> resident;
   return resident * 4096;
@@ -288,8 +292,8 @@ TEST(GatewayServer, ReadersThatTakeNothingTimeOut) {
   server.engine.context = 1 << 20;
   RawClient client(server.port());
   client.set_receive_buffer(4096);
-  // 8 choices × 7000 tokens with 10 log-probabilities each: far beyond the sockets' buffers.
-  client.send(post_request(kText, prompt("\"n\":8,\"logprobs\":10")));
+  // 8 choices × 7000 tokens with 5 log-probabilities each: far beyond the sockets' buffers.
+  client.send(post_request(kText, prompt("\"n\":8,\"logprobs\":5")));
   ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 8; }));
   EXPECT_TRUE(server.engine.wait_idle() || server.engine.wait_idle());
   EXPECT_EQ(server.engine.cancelled(), 0u);
