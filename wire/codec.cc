@@ -456,6 +456,7 @@ std::string encode(const Message& message, const EnvelopeInfo& envelope) {
   e.set_cluster(envelope.cluster);
   e.set_incarnation(envelope.incarnation);
   e.set_sequence(envelope.sequence);
+  e.set_acknowledged(envelope.acknowledged);
   std::visit([&e](const auto& m) { put(m, e); }, message);
   return e.SerializeAsString();
 }
@@ -474,8 +475,9 @@ Result<Decoded> decode(std::string_view frame) {
   SHOAL_TRY(check_envelope(e));
   SHOAL_ASSIGN(Message message, get_body(e));
   SHOAL_TRY(validate(message));
-  return Decoded{{e.protocol_version(), e.cluster(), e.incarnation(), e.sequence()},
-                 std::move(message)};
+  return Decoded{
+      {e.protocol_version(), e.cluster(), e.incarnation(), e.sequence(), e.acknowledged()},
+      std::move(message)};
 }
 
 }  // namespace shoal::wire

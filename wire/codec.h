@@ -17,7 +17,8 @@ struct EnvelopeInfo {
   uint32_t protocol_version = kProtocolVersion;
   std::string cluster;       // 1 … 64 bytes of UTF-8
   uint64_t incarnation = 0;  // of the sending process
-  uint64_t sequence = 0;     // of the frame, per connection and direction; starts at 1
+  uint64_t sequence = 0;     // of the frame, per sending process and receiver; starts at 1
+  uint64_t acknowledged = 0;  // the last sequence its sender has taken from us: credit for more
 };
 
 struct Decoded {

@@ -34,6 +34,11 @@ class CoordinatorLink {
   virtual std::optional<Incoming> receive(Duration timeout) = 0;
   virtual void wake() = 0;
   virtual uint64_t rejected_messages() const = 0;
+  // A peer whose connection broke since the last call: what was under way may be lost, and send()
+  // fails until it is back (under the same id if the process lives). A fast hint that makes
+  // receive() return early; silence still counts only by heartbeats, because a cut network breaks
+  // no connection for seconds.
+  virtual std::optional<PeerId> next_disconnected() { return std::nullopt; }
 };
 
 // A worker's end. send() is thread-safe; receive from one thread.

@@ -128,7 +128,7 @@ Status MemoryNetwork::push(Lane& lane, const Message& message, bool bounded) {
   if (bounded && lane.frames.size() >= options_.max_queued) {
     return resource_exhausted(fmt::format("{} messages wait already", lane.frames.size()));
   }
-  push_frame(lane, encode(message, {kProtocolVersion, "memory", 1, ++lane.sequence}));
+  push_frame(lane, encode(message, {kProtocolVersion, "memory", 1, ++lane.sequence, 0}));
   return Status::ok();
 }
 

@@ -17,7 +17,7 @@ using testing::sample_messages;
 using testing::sample_step;
 using testing::sample_step_result;
 
-EnvelopeInfo envelope() { return {kProtocolVersion, "lab", 0xabcdef0123456789ull, 42}; }
+EnvelopeInfo envelope() { return {kProtocolVersion, "lab", 0xabcdef0123456789ull, 42, 41}; }
 
 TEST(Codec, EveryMessageSurvives) {
   const auto messages = sample_messages();
@@ -32,6 +32,7 @@ TEST(Codec, EveryMessageSurvives) {
     EXPECT_EQ(decoded->envelope.cluster, "lab");
     EXPECT_EQ(decoded->envelope.incarnation, 0xabcdef0123456789ull);
     EXPECT_EQ(decoded->envelope.sequence, 42u);
+    EXPECT_EQ(decoded->envelope.acknowledged, 41u);
     EXPECT_EQ(encode(decoded->message, decoded->envelope), frame) << message_name(messages[i]);
   }
 }

@@ -55,7 +55,7 @@ TEST(MemoryLink, RefusesWhatTheOtherEndWouldRefuse) {
   EXPECT_EQ(network.coordinator().send("w#1", CoordinatorHeartbeat{1}).code(), Code::kUnavailable)
       << "nobody has heard of it yet";
   network.inject("w#1", "garbage");
-  network.inject("w#1", encode(testing::sample_step(), {kProtocolVersion, "c", 1, 1}));
+  network.inject("w#1", encode(testing::sample_step(), {kProtocolVersion, "c", 1, 1, 0}));
   EXPECT_FALSE(network.coordinator().receive({}).has_value());
   EXPECT_EQ(network.coordinator().rejected_messages(), 2u);
 }

@@ -1,0 +1,99 @@
+// The real links: ZeroMQ ROUTER (coordinator) and DEALER (workers) over TCP, with CURVE always on.
+//
+// Who gets in: only clients that own the secret of a key on the allow list (wire/zap.h). A peer's
+// id is NAME#INCARNATION: the name comes from its key, the incarnation from its process; neither
+// the ZeroMQ routing id nor a Hello can change the name, and a Hello under another name is refused.
+//
+// One key, one process: if a second process connects with a key in use, the newcomer wins, because
+// a crashed worker's replacement must not wait for the old connection to time out. The old process
+// is told (Refused) and its incarnation is not let in again: two live processes that share a key by
+// mistake do not push each other out for ever by reconnecting. The log names the worker.
+//
+// Flow control: a ROUTER drops silently at its high-water mark, so it is never reached. Every frame
+// carries the last sequence number its sender has taken; the coordinator keeps at most
+// max_outstanding_bytes / _frames untaken per worker and says kResourceExhausted beyond.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "wire/curve_keys.h"
+#include "wire/link.h"
+
+namespace shoal::wire {
+
+struct ZmqCoordinatorOptions {
+  std::string host = "127.0.0.1";  // address or interface to bind; IPv6 without brackets
+  uint16_t port = 0;               // 0: any free port, see endpoint()
+  CurveKeyPair keys;
+  std::map<std::string, std::string> allowed;  // public key → worker name
+  uint64_t incarnation = 0;                    // 0: random
+  // A few steps with fresh million-token prompts; anything beyond means the worker is stuck.
+  uint64_t max_outstanding_bytes = 64u << 20;
+  uint32_t max_outstanding_frames = 1024;
+};
+
+class ZmqCoordinatorLink final : public CoordinatorLink {
+ public:
+  // Authentication runs before the socket binds. Errors: bad or documented keys, address in use.
+  static Result<std::unique_ptr<ZmqCoordinatorLink>> bind(const ZmqCoordinatorOptions& options);
+  ~ZmqCoordinatorLink() override;
+
+  Status send(const PeerId& peer, const Message& message) override;
+  std::optional<Incoming> receive(Duration timeout) override;
+  void wake() override;
+  uint64_t rejected_messages() const override;  // thread-safe
+  std::optional<PeerId> next_disconnected() override;
+
+  const std::string& endpoint() const;  // "tcp://127.0.0.1:41234", the port as bound
+  // Handshakes that failed (unknown key, wrong server key, something else than CURVE), as far as
+  // receive() has seen. Thread-safe.
+  uint64_t refused_connections() const;
+  // Replaces the allow list; admitted connections stay. Thread-safe.
+  Status set_allowed(const std::map<std::string, std::string>& allowed);
+  // Nobody new is admitted from now on; the connected go on.
+  void stop_admission();
+
+ private:
+  class Impl;
+  explicit ZmqCoordinatorLink(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+struct ZmqWorkerOptions {
+  std::string endpoint;      // "tcp://HOST:PORT"
+  std::string server_key;    // the coordinator's public key
+  CurveKeyPair keys;         // the worker's own
+  uint64_t incarnation = 0;  // 0: random
+};
+
+// Connects in the background and again whenever the connection breaks (0.1 s … 5 s, jittered).
+// send() goes straight to the socket under a mutex, from any thread, in microseconds;
+// kUnavailable: not connected; kResourceExhausted: the coordinator does not read. receive() waits
+// outside the mutex.
+class ZmqWorkerLink final : public WorkerLink {
+ public:
+  static Result<std::unique_ptr<ZmqWorkerLink>> connect(const ZmqWorkerOptions& options);
+  ~ZmqWorkerLink() override;
+
+  Status send(const Message& message) override;
+  std::optional<Message> receive(Duration timeout) override;
+  void wake() override;
+
+  uint64_t rejected_messages() const;  // thread-safe
+  // The connection is up and authenticated, as far as receive() has seen. Thread-safe.
+  bool connected() const;
+
+ private:
+  class Impl;
+  explicit ZmqWorkerLink(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// The cluster id in every envelope: what tells two clusters apart is the coordinator's key.
+std::string cluster_id(const std::string& coordinator_public_key);
+
+}  // namespace shoal::wire
