@@ -1,46 +1,20 @@
 #include "parallel/slot_collective.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 #include <thread>
 
 #include <fmt/core.h>
 
+#include "parallel/poller.h"
 #include "parallel/sum.h"
 
 namespace shoal {
 namespace {
 
 using std::chrono::microseconds;
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
-// Waiting goes through three stages. Spinning answers within a cache miss and fits peers that run
-// now; yielding lets a peer that shares this core run at once; sleeping (the timer's slack makes it
-// about 100 µs) leaves the core to others while a peer computes for long.
-constexpr Duration kSpin = microseconds(20);
-constexpr Duration kYield = milliseconds(1);
-constexpr Duration kFirstSleep = microseconds(20);
-constexpr Duration kLongestSleep = microseconds(500);
-constexpr Duration kTroubleInterval = milliseconds(10);
 constexpr uint64_t kTwoRoundBytes = 128 << 10;
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return CPU_COUNT(&set);
-}
 
 void copy_bytes(void* to, const void* from, uint64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
@@ -70,7 +44,7 @@ SlotCollective::SlotCollective(std::string engine, SegmentView view, std::shared
       two_round_bytes_(kTwoRoundBytes),
       // With one core a peer cannot publish while this rank spins.
       mail_received_(view.layout().world),
-      spin_(usable_cores() > 1 ? kSpin : Duration::zero()) {}
+      spin_(usable_cores() > 1 ? Poller::kSpin : Duration::zero()) {}
 
 SlotCollective::~SlotCollective() {
   view_.control(rank()).left.store(1, std::memory_order_release);
@@ -125,40 +99,26 @@ void SlotCollective::operation_ends(const OpHeader& header) {
 template <class Ready>
 Status SlotCollective::wait(const Op& op, int rank, Ready&& ready) {
   if (ready()) return Status::ok();
-  const TimePoint start = steady_clock::now();
+  Poller poller(op.deadline, spin_);
   const auto finish = [&](Status status) {
-    add_wait(steady_clock::now() - start);
+    add_wait(poller.waited());
     return status;
   };
-  TimePoint next_trouble = start + kTroubleInterval;
-  Duration sleep = kFirstSleep;
-  for (;;) {
-    // A few polls per look at the clock and the abort record.
-    for (int i = 0; i < 16; ++i) {
-      if (ready()) return finish(Status::ok());
-      pause();
-    }
+  while (!ready()) {
+    const Poller::Next next = poller.next();
+    if (next == Poller::Next::kPoll) continue;
     if (view_.header().abort_state.load(std::memory_order_acquire) != 0) return finish(aborted());
-    const TimePoint now = steady_clock::now();
-    if (now >= op.deadline) return finish(late(op, rank, now - start));
-    if (now - start < spin_) continue;
-    if (view_.control(rank).left.load(std::memory_order_acquire) != 0) {
-      // It may have published and left since the last look.
-      if (ready()) return finish(Status::ok());
+    if (next == Poller::Next::kLate) return finish(late(op, rank, poller.waited()));
+    // A peer that has left or died may have published before; hence the second look.
+    if (view_.control(rank).left.load(std::memory_order_acquire) != 0 && !ready()) {
       return finish(unavailable(name_of(rank) + " left the group"));
     }
-    if (now >= next_trouble) {
+    if (next == Poller::Next::kProbe) {
       const std::string trouble = trouble_with(rank);
       if (!trouble.empty() && !ready()) return finish(unavailable(trouble));
-      next_trouble = now + kTroubleInterval;
-    }
-    if (now - start < spin_ + kYield) {
-      sched_yield();
-    } else {
-      std::this_thread::sleep_for(std::min(sleep, op.deadline - now));
-      sleep = std::min(sleep * 2, kLongestSleep);
     }
   }
+  return finish(Status::ok());
 }
 
 Status SlotCollective::publish_and_wait(const Op& op) {
