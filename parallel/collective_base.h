@@ -80,8 +80,10 @@ class CollectiveBase : public Collective {
 
   uint64_t epoch() const { return epoch_; }
   void add_wait(Duration waited) { stats_.wait_seconds += to_seconds(waited); }
+  void forget_stats() { stats_ = {}; }
   // Why this rank is dead, or empty.
   std::string death() const;
+  bool is_dead() const { return dead_.load(std::memory_order_acquire); }
 
  private:
   template <class Body>

@@ -276,7 +276,8 @@ TEST_P(Failure, BadArguments) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Failure, ::testing::Values(Engine::kLocal, Engine::kShm),
+INSTANTIATE_TEST_SUITE_P(Engines, Failure,
+                         ::testing::Values(Engine::kLocal, Engine::kShm, Engine::kGloo),
                          [](const auto& param) { return testing::engine_name(param.param); });
 
 }  // namespace

@@ -268,6 +268,7 @@ std::vector<Case> cases() {
     out.push_back({Engine::kLocal, world, 4096});  // many pieces, two rounds from 1 KiB
     out.push_back({Engine::kShm, world, 0});
     out.push_back({Engine::kShm, world, 4096});
+    out.push_back({Engine::kGloo, world, 0});
   }
   return out;
 }

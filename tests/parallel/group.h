@@ -1,8 +1,11 @@
 // Groups of ranks as threads of the test, over any engine.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -24,6 +27,18 @@ struct GroupOptions {
 // Every member, made as the engine demands (a thread each where they wait for each other). Fails
 // the test and returns fewer members on an error.
 std::vector<std::unique_ptr<Collective>> make_group(const GroupOptions& options);
+
+// A rendezvous between threads.
+class MemoryStore final : public RendezvousStore {
+ public:
+  Status set(const std::string& key, const std::string& value) override;
+  Result<std::string> get(const std::string& key, TimePoint deadline) override;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, std::string> values_;
+};
 
 // A name for shared memory that no other test process uses.
 std::string unique_shm_name();
