@@ -107,13 +107,15 @@ void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result,
   auto sampled = scheduler_.returned(*rank, result, now);
   if (!sampled) {
     membership_.fail_group(
+        Loss::kProtocol,
         fmt::format("rank {} broke the protocol: {}", *rank, sampled.status().message()), now,
         actions);
     return;
   }
   for (const auto& [request, row] : *sampled) {
     if (row->token < 0 || row->token >= options_.vocab) {
-      membership_.fail_group(fmt::format("rank {} sampled token {}, outside the vocabulary of {}",
+      membership_.fail_group(Loss::kProtocol,
+                             fmt::format("rank {} sampled token {}, outside the vocabulary of {}",
                                          *rank, row->token, options_.vocab),
                              now, actions);
       return;
@@ -176,7 +178,7 @@ void Core::follow_membership(TimePoint now, Actions& actions) {
 // them on the next group means not failing them here.
 void Core::on_group_lost(TimePoint now, Actions& actions) {
   scheduler_.end();
-  observer_.worker_failed(membership_.last_loss().reason);
+  observer_.worker_failed(loss_name(membership_.last_loss().loss));
   fail_all(unavailable(membership_.last_loss().reason), now, actions);
 }
 
@@ -191,10 +193,10 @@ void Core::watch_steps(TimePoint now, Actions& actions) {
   const std::string reason =
       fmt::format("step {} did not return within {:.1f} s", oldest->step, to_seconds(waited));
   if (late.size() < membership_.world()) {
-    membership_.lose_rank(late.front(), "it hangs: " + reason, now, actions);
+    membership_.lose_rank(late.front(), Loss::kHung, "it hangs: " + reason, now, actions);
   } else {
     // One that hangs makes the others wait: whoever stays busy after the abort is the one.
-    membership_.fail_group(fmt::format("{} on any rank", reason), now, actions);
+    membership_.fail_group(Loss::kHung, fmt::format("{} on any rank", reason), now, actions);
   }
   follow_membership(now, actions);
 }

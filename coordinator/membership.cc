@@ -119,7 +119,8 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
   }
   // One process, one name.
   if (Worker* other = find_peer(incoming.peer); other && other->hello.name != hello.name) {
-    lose(*other, fmt::format("it now calls itself '{}'", hello.name), now, actions);
+    lose(*other, Loss::kReplaced, fmt::format("it now calls itself '{}'", hello.name), now,
+         actions);
   }
   auto known = workers_.find(hello.name);
   if (known == workers_.end() && !make_room()) return refuse("too many workers");
@@ -131,7 +132,8 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
     // messages means that the worker has not heard from us and has given up what it did.
     if (worker.spoke) {
       if (worker.rank >= 0) {
-        end_epoch(describe(worker) + " lost its connection and started over", false, now, actions);
+        end_epoch(Loss::kUnreachable, describe(worker) + " lost its connection and started over",
+                  false, now, actions);
       }
       worker.spoke = false;
     }
@@ -142,10 +144,12 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
   if (worker.connected && worker.hello.incarnation == hello.incarnation) {
     by_peer_.erase(worker.peer);  // the same process over another connection
     worker.connected = false;
-    if (worker.rank >= 0) end_epoch(describe(worker) + " reconnected", false, now, actions);
+    if (worker.rank >= 0)
+      end_epoch(Loss::kReplaced, describe(worker) + " reconnected", false, now, actions);
   } else if (worker.connected) {
     const wire::PeerId old_peer = worker.peer;
-    lose(worker, fmt::format("replaced by a newer process (pid {})", hello.pid), now, actions);
+    lose(worker, Loss::kReplaced, fmt::format("replaced by a newer process (pid {})", hello.pid),
+         now, actions);
     if (old_peer != incoming.peer) {
       actions.emplace_back(
           SendAction{old_peer, wire::Refused{"another process has taken over this name"}});
@@ -189,7 +193,7 @@ void Membership::on_member_message(Worker& worker, const wire::Message& message,
   if (const auto* beat = std::get_if<wire::WorkerHeartbeat>(&message)) {
     on_heartbeat(worker, *beat);
   } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
-    lose(worker, "it said goodbye: " + goodbye->reason, now, actions);
+    lose(worker, Loss::kLeft, "it said goodbye: " + goodbye->reason, now, actions);
   } else if (worker.rank < 0) {
     return;  // the rest is about an epoch this worker is no part of
   } else if (const auto* progress = std::get_if<wire::LoadProgress>(&message)) {
@@ -209,7 +213,7 @@ void Membership::on_member_message(Worker& worker, const wire::Message& message,
 }
 
 void Membership::check_store(const Status& status, TimePoint now, Actions& actions) {
-  if (!status.is_ok()) end_epoch(status.message(), false, now, actions);
+  if (!status.is_ok()) end_epoch(Loss::kProtocol, status.message(), false, now, actions);
 }
 
 void Membership::on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat) {
@@ -243,47 +247,49 @@ void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint
   if (failed.epoch != epoch_) return;
   // A group that has served once can be formed: whatever went wrong is worth another try.
   const bool permanent = failed.permanent && phase_ == Phase::kForming;
-  end_epoch(describe(worker) + " failed: " + failed.message, permanent, now, actions);
+  end_epoch(Loss::kFailed, describe(worker) + " failed: " + failed.message, permanent, now,
+            actions);
 }
 
 void Membership::on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
                               Actions& actions) {
-  if (Worker* worker = find_peer(peer)) lose(*worker, reason, now, actions);
+  if (Worker* worker = find_peer(peer)) lose(*worker, Loss::kUnreachable, reason, now, actions);
   form_if_possible(now, actions);
 }
 
 void Membership::on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
   for (auto& [name, worker] : workers_) {
     const bool is_it = name == event.name && (event.pid == 0 || worker.hello.pid == event.pid);
-    if (worker.connected && is_it) lose(worker, event.reason, now, actions);
+    if (worker.connected && is_it) lose(worker, Loss::kDied, event.reason, now, actions);
   }
   form_if_possible(now, actions);
 }
 
-void Membership::lose(Worker& worker, const std::string& reason, TimePoint now, Actions& actions) {
+void Membership::lose(Worker& worker, Loss loss, const std::string& reason, TimePoint now,
+                      Actions& actions) {
   const std::string text = fmt::format("{} was lost: {}", describe(worker), reason);
   by_peer_.erase(worker.peer);
   worker.connected = false;
   actions.emplace_back(
       WorkerLostAction{worker.hello.name, worker.hello.host_id, worker.hello.pid, reason});
   if (worker.rank >= 0) {
-    end_epoch(text, false, now, actions);
+    end_epoch(loss, text, false, now, actions);
   } else {
     actions.emplace_back(LogAction{LogLevel::kWarn, text});
   }
 }
 
-void Membership::fail_group(const std::string& reason, TimePoint now, Actions& actions) {
-  if (phase_ == Phase::kServing) end_epoch(reason, false, now, actions);
+void Membership::fail_group(Loss loss, const std::string& reason, TimePoint now, Actions& actions) {
+  if (phase_ == Phase::kServing) end_epoch(loss, reason, false, now, actions);
 }
 
-void Membership::lose_rank(uint32_t rank, const std::string& reason, TimePoint now,
+void Membership::lose_rank(uint32_t rank, Loss loss, const std::string& reason, TimePoint now,
                            Actions& actions) {
   if (phase_ != Phase::kServing) return;
   Worker& worker = workers_.at(members_[rank]);
   // Its control thread may still listen.
   actions.emplace_back(SendAction{worker.peer, wire::Shutdown{reason}});
-  lose(worker, reason, now, actions);
+  lose(worker, loss, reason, now, actions);
 }
 
 void Membership::tick(TimePoint now, Actions& actions) {
@@ -291,11 +297,12 @@ void Membership::tick(TimePoint now, Actions& actions) {
   for (auto& [name, worker] : workers_) {
     if (!worker.connected) continue;
     if (now - worker.heard > options_.lost_after) {
-      lose(worker, fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,
+      lose(worker, Loss::kSilent,
+           fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,
            actions);
     } else if (worker.must_show_idle && now - worker.aborted_at > options_.abort_timeout) {
       actions.emplace_back(SendAction{worker.peer, wire::Shutdown{"still busy after an abort"}});
-      lose(worker,
+      lose(worker, Loss::kHung,
            fmt::format("it hangs: still busy {:.1f} s after its plan was withdrawn",
                        to_seconds(now - worker.aborted_at)),
            now, actions);
@@ -318,7 +325,7 @@ void Membership::stop(const std::string& reason, Actions& actions) {
   }
   for (auto& [name, worker] : workers_) worker.rank = -1;
   members_.clear();
-  last_loss_.reason = reason;
+  last_loss_ = {Loss::kLeft, reason};
   last_failure_ = reason;
   phase_ = Phase::kStopped;
 }

@@ -51,8 +51,22 @@ struct MembershipOptions {
   Duration stable_after = std::chrono::seconds(5);      // of serving: failures are forgotten
 };
 
+// Why a worker or a group was lost; names for metrics in loss_name().
+enum class Loss : uint8_t {
+  kSilent,       // no message for too long
+  kDied,         // the supervisor saw its process end
+  kUnreachable,  // the connection is gone or does not drain
+  kLeft,         // it said goodbye
+  kReplaced,     // by a newer process of the same name, or by its own new connection
+  kHung,         // it answers but does not compute
+  kFailed,       // it reported an error
+  kProtocol,     // it sent what makes no sense
+};
+std::string_view loss_name(Loss loss);
+
 // Why a group ended, as clients and metrics are told.
 struct GroupLoss {
+  Loss loss = Loss::kFailed;
   std::string reason;  // "worker 'w1' (rank 1) was lost: no sign of life for 2.0 s"
 };
 
@@ -78,9 +92,10 @@ class Membership {
   const GroupLoss& last_loss() const { return last_loss_; }
 
   // The serving group cannot go on, nobody in particular is to blame.
-  void fail_group(const std::string& reason, TimePoint now, Actions& actions);
+  void fail_group(Loss loss, const std::string& reason, TimePoint now, Actions& actions);
   // This rank is to blame: it is lost, and the group with it.
-  void lose_rank(uint32_t rank, const std::string& reason, TimePoint now, Actions& actions);
+  void lose_rank(uint32_t rank, Loss loss, const std::string& reason, TimePoint now,
+                 Actions& actions);
 
   // Every member has been heard within lost_after.
   bool ready() const { return phase_ == Phase::kServing; }
@@ -125,8 +140,9 @@ class Membership {
   void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat);
   void check_store(const Status& status, TimePoint now, Actions& actions);
 
-  void lose(Worker& worker, const std::string& reason, TimePoint now, Actions& actions);
-  void end_epoch(const std::string& reason, bool permanent, TimePoint now, Actions& actions);
+  void lose(Worker& worker, Loss loss, const std::string& reason, TimePoint now, Actions& actions);
+  void end_epoch(Loss loss, const std::string& why, bool permanent, TimePoint now,
+                 Actions& actions);
   void form_if_possible(TimePoint now, Actions& actions);
   std::vector<Worker*> candidates();
   void form(const std::vector<Worker*>& by_rank, TimePoint now, Actions& actions);

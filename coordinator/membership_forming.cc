@@ -15,7 +15,29 @@ constexpr size_t kMaxReasonBytes = 1024;  // far below wire::kMaxString
 
 }  // namespace
 
-void Membership::end_epoch(const std::string& why, bool permanent, TimePoint now,
+std::string_view loss_name(Loss loss) {
+  switch (loss) {
+    case Loss::kSilent:
+      return "silent";
+    case Loss::kDied:
+      return "died";
+    case Loss::kUnreachable:
+      return "unreachable";
+    case Loss::kLeft:
+      return "left";
+    case Loss::kReplaced:
+      return "replaced";
+    case Loss::kHung:
+      return "hung";
+    case Loss::kFailed:
+      return "failed";
+    case Loss::kProtocol:
+      return "protocol";
+  }
+  return "unknown";
+}
+
+void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, TimePoint now,
                            Actions& actions) {
   if (phase_ != Phase::kForming && phase_ != Phase::kServing) return;
   // A worker's own words may be in it, and as long as a message allows.
@@ -31,7 +53,7 @@ void Membership::end_epoch(const std::string& why, bool permanent, TimePoint now
     worker.aborted_at = now;
     actions.emplace_back(SendAction{worker.peer, wire::Abort{epoch_, reason}});
   }
-  if (phase_ == Phase::kServing) last_loss_.reason = reason;
+  if (phase_ == Phase::kServing) last_loss_ = {loss, reason};
   last_failure_ = reason;
   members_.clear();
   rendezvous_.begin(0);
@@ -129,7 +151,7 @@ void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Action
     worker.bytes_done = worker.bytes_total = 0;
   }
   phase_ = Phase::kForming;
-  if (!plan) return end_epoch(plan.status().message(), true, now, actions);
+  if (!plan) return end_epoch(Loss::kFailed, plan.status().message(), true, now, actions);
 
   plan->epoch = epoch_;
   plan->segment = fmt::format("{}.{}", options_.segment_prefix, epoch_);
@@ -156,7 +178,8 @@ void Membership::check_formation(TimePoint now, Actions& actions) {
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
     if (!member(rank).is_ready) waiting_for.push_back(describe(member(rank)));
   }
-  end_epoch(fmt::format("no progress for {:.0f} s while forming; not ready: {}",
+  end_epoch(Loss::kHung,
+            fmt::format("no progress for {:.0f} s while forming; not ready: {}",
                         to_seconds(now - formed_progress_), fmt::join(waiting_for, ", ")),
             false, now, actions);
 }

@@ -1,37 +1,43 @@
-// Everything the coordinator measures, in the Prometheus text format. Names, units and labels are
-// those of docs/metrics.md; no label comes from a request. All methods are thread-safe.
+// Everything the coordinator measures, in the Prometheus text format. Base units; every label value
+// comes from our own code or the configuration, never from a request. All methods are thread-safe.
+//
+//   ttft, inter-token latency, request/queue/prefill/decode seconds, prompt and generation tokens:
+//     histograms per request
+//   shoal_{prompt,generation}_tokens_total, shoal_requests_total{reason},
+//   shoal_rejected_total{reason},
+//     shoal_preemptions_total, shoal_surplus_samples_total, shoal_worker_failures_total{reason},
+//     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code}: counters
+//   shoal_step_seconds{rank,phase}, shoal_collective_seconds{rank}, shoal_rank_wait_seconds{rank}:
+//     histograms per step
+//   shoal_requests_{running,waiting}, shoal_kv_cache_usage_ratio, shoal_kv_blocks, shoal_ready,
+//     shoal_workers{state}, shoal_device_memory_bytes{worker,rank,kind}, shoal_plan_epoch,
+//     shoal_plan_info{world}, shoal_build_info{version}: gauges
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "coordinator/engine.h"
 #include "coordinator/observer.h"
 
 namespace shoal {
 
-struct RankLabels {  // of the current plan, by rank
-  std::string host, device;
-};
-
 class Metrics final : public CoreObserver {
  public:
   struct Options {
-    std::string build;            // version, for shoal_build_info
-    bool vllm_names = false;      // also the vllm:* names existing dashboards query
-    std::string model;            // the model label of those
+    std::string version;
+    uint32_t world = 1;
+    bool vllm_names = false;  // also the vllm:* names that existing dashboards query …
+    std::string model;        // … with this model_name
   };
   explicit Metrics(const Options& options);
   ~Metrics() override;
 
-  // The text of GET /metrics (version 0.0.4).
-  std::string serialize() const;
+  // The body of GET /metrics (text format 0.0.4), with the gauges of `state`.
+  std::string serialize(const EngineState& state) const;
 
-  // Gauges; call before serialize() with the engine's state.
-  void set_state(const EngineState& state);
-  // A finished HTTP request. `path` is a route of ours, never the client's text.
+  // A finished HTTP exchange. `path` is a route of ours, never the client's text.
   void http_request(std::string_view path, int status, double seconds);
 
   void request_started(const Request& request, double queued) override;

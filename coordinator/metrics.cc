@@ -1,0 +1,286 @@
+#include "coordinator/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace shoal {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using prometheus::Labels;
+using Buckets = Histogram::BucketBoundaries;
+
+// 1 ms … 10 s: gaps between tokens, single steps.
+const Buckets kStepSeconds = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05,
+                              0.075, 0.1,   0.15,  0.25,  0.5,    1,    2.5,   5,    10};
+// 100 µs … 1 s: collectives within a step.
+const Buckets kCollectiveSeconds = {0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
+                                    0.02,   0.05,   0.1,    0.2,   0.5,   1};
+// 1 ms … 10 min: whole requests and their parts.
+const Buckets kRequestSeconds = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
+                                 2.5,   5,     10,   20,    40,   80,  160,  300, 600};
+const Buckets kTokens = {1,   2,    5,    10,   20,    50,    100,   200,
+                         500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+
+constexpr std::array<const char*, 4> kFinishReasons = {"stop", "length", "cancelled", "error"};
+constexpr std::array<const char*, 4> kWorkerStates = {"connected", "loading", "ready", "lost"};
+
+class Builder {
+ public:
+  explicit Builder(prometheus::Registry& registry) : registry_(registry) {}
+  Family<Counter>& counters(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
+  }
+  Family<Gauge>& gauges(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry_);
+  }
+  Family<Histogram>& histograms(const char* name, const char* help) {
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_);
+  }
+  Histogram& histogram(const char* name, const char* help, const Buckets& buckets,
+                       const Labels& labels = {}) {
+    return histograms(name, help).Add(labels, buckets);
+  }
+
+ private:
+  prometheus::Registry& registry_;
+};
+
+// The names vLLM's dashboards and autoscalers query.
+struct VllmNames {
+  VllmNames(Builder b, const Labels& l)
+      : ttft(b.histogram("vllm:time_to_first_token_seconds", "As shoal_time_to_first_token_seconds",
+                         kRequestSeconds, l)),
+        inter_token(b.histogram("vllm:inter_token_latency_seconds",
+                                "As shoal_inter_token_latency_seconds", kStepSeconds, l)),
+        request(b.histogram("vllm:e2e_request_latency_seconds", "As shoal_request_seconds",
+                            kRequestSeconds, l)),
+        prompt_tokens(
+            b.counters("vllm:prompt_tokens_total", "As shoal_prompt_tokens_total").Add(l)),
+        generation_tokens(
+            b.counters("vllm:generation_tokens_total", "As shoal_generation_tokens_total").Add(l)),
+        success(b.counters("vllm:request_success_total", "Requests that ended without an error")),
+        running(b.gauges("vllm:num_requests_running", "As shoal_requests_running").Add(l)),
+        waiting(b.gauges("vllm:num_requests_waiting", "As shoal_requests_waiting").Add(l)),
+        kv_usage(b.gauges("vllm:kv_cache_usage_perc", "As shoal_kv_cache_usage_ratio").Add(l)),
+        labels(l) {}
+  Histogram &ttft, &inter_token, &request;
+  Counter &prompt_tokens, &generation_tokens;
+  Family<Counter>& success;
+  Gauge &running, &waiting, &kv_usage;
+  Labels labels;
+};
+
+struct RankFigures {
+  Histogram *forward, *sample, *round_trip, *collective, *wait;
+};
+
+}  // namespace
+
+struct Metrics::Impl {
+  explicit Impl(const Options& options) : Impl(std::make_unique<prometheus::Registry>(), options) {}
+  Impl(std::unique_ptr<prometheus::Registry> r, const Options& options)
+      : Impl(Builder(*r), options) {
+    registry = std::move(r);
+  }
+  Impl(Builder b, const Options& options)
+      : ttft(b.histogram("shoal_time_to_first_token_seconds",
+                         "From a request's arrival to its first token", kRequestSeconds)),
+        inter_token(b.histogram("shoal_inter_token_latency_seconds",
+                                "Between two tokens of a request", kStepSeconds)),
+        request(b.histogram("shoal_request_seconds", "From a request's arrival to its end",
+                            kRequestSeconds)),
+        queue(b.histogram("shoal_request_queue_seconds", "From a request's arrival to its start",
+                          kRequestSeconds)),
+        prefill(b.histogram("shoal_request_prefill_seconds",
+                            "From a request's start to its first token", kRequestSeconds)),
+        decode(b.histogram("shoal_request_decode_seconds",
+                           "From a request's first token to its last", kRequestSeconds)),
+        request_prompt(
+            b.histogram("shoal_request_prompt_tokens", "Prompt tokens of a request", kTokens)),
+        request_generation(b.histogram("shoal_request_generation_tokens",
+                                       "Tokens generated for a request", kTokens)),
+        prompt_tokens(
+            b.counters("shoal_prompt_tokens_total", "Prompt tokens of started requests").Add({})),
+        generation_tokens(b.counters("shoal_generation_tokens_total", "Tokens generated").Add({})),
+        preemptions(b.counters("shoal_preemptions_total",
+                               "Sequences stopped for want of KV blocks, to start again later")
+                        .Add({})),
+        surplus(b.counters("shoal_surplus_samples_total",
+                           "Samples computed for requests that had just ended")
+                    .Add({})),
+        decode_rows(rows(b).Add({{"kind", "decode"}})),
+        prefill_rows(rows(b).Add({{"kind", "prefill"}})),
+        requests(b.counters("shoal_requests_total", "Requests that ended, by reason")),
+        rejected(b.counters("shoal_rejected_total", "Requests not admitted, by reason")),
+        failures(b.counters("shoal_worker_failures_total", "Groups of workers lost, by reason")),
+        http(b.counters("shoal_http_requests_total", "HTTP exchanges, by route and status")),
+        http_seconds(b.histograms("shoal_http_request_seconds", "HTTP exchanges, by route")),
+        step_seconds(b.histograms("shoal_step_seconds", "Time of a step on a rank, by phase")),
+        collective_seconds(b.histograms("shoal_collective_seconds",
+                                        "Time inside collective operations in a step")),
+        wait_seconds(b.histograms("shoal_rank_wait_seconds",
+                                  "Of the collective time of a step, waiting for other ranks")),
+        running(b.gauges("shoal_requests_running", "Requests that have started").Add({})),
+        waiting(b.gauges("shoal_requests_waiting", "Requests that wait to start").Add({})),
+        kv_usage(b.gauges("shoal_kv_cache_usage_ratio", "Share of KV blocks in use").Add({})),
+        kv_blocks(b.gauges("shoal_kv_blocks", "KV blocks of the current plan").Add({})),
+        ready(b.gauges("shoal_ready", "1 if a full group of workers serves").Add({})),
+        epoch(b.gauges("shoal_plan_epoch", "Plans made; rises with every re-forming").Add({})),
+        workers(b.gauges("shoal_workers", "Workers known, by state")),
+        memory(b.gauges("shoal_device_memory_bytes", "Memory a worker holds, by kind")) {
+    for (const char* reason : kFinishReasons) requests.Add({{"reason", reason}});
+    b.gauges("shoal_build_info", "Always 1").Add({{"version", options.version}}).Set(1);
+    b.gauges("shoal_plan_info", "Always 1").Add({{"world", std::to_string(options.world)}}).Set(1);
+    if (options.vllm_names) vllm.emplace(b, Labels{{"model_name", options.model}});
+  }
+
+  static Family<Counter>& rows(Builder b) {
+    return b.counters("shoal_step_rows_total", "Tokens computed, by kind of row");
+  }
+
+  RankFigures& rank(uint32_t rank) {  // with mutex held
+    while (ranks.size() <= rank) {
+      const std::string label = std::to_string(ranks.size());
+      const auto step = [&](const char* phase) {
+        return &step_seconds.Add({{"rank", label}, {"phase", phase}}, kStepSeconds);
+      };
+      ranks.push_back({step("forward"), step("sample"), step("round_trip"),
+                       &collective_seconds.Add({{"rank", label}}, kCollectiveSeconds),
+                       &wait_seconds.Add({{"rank", label}}, kCollectiveSeconds)});
+    }
+    return ranks[rank];
+  }
+
+  Histogram &ttft, &inter_token, &request, &queue, &prefill, &decode;
+  Histogram &request_prompt, &request_generation;
+  Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus, &decode_rows, &prefill_rows;
+  Family<Counter>&requests, &rejected, &failures, &http;
+  Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
+  Gauge &running, &waiting, &kv_usage, &kv_blocks, &ready, &epoch;
+  Family<Gauge>&workers, &memory;
+  std::optional<VllmNames> vllm;
+  std::unique_ptr<prometheus::Registry> registry;
+  std::mutex mutex;  // guards ranks
+  std::vector<RankFigures> ranks;
+};
+
+Metrics::Metrics(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
+Metrics::~Metrics() = default;
+
+std::string Metrics::serialize(const EngineState& state) const {
+  Impl& m = *impl_;
+  const double usage = state.kv_blocks_total == 0 ? 0.0
+                                                  : static_cast<double>(state.kv_blocks_used) /
+                                                        static_cast<double>(state.kv_blocks_total);
+  m.running.Set(static_cast<double>(state.running));
+  m.waiting.Set(static_cast<double>(state.waiting));
+  m.kv_usage.Set(usage);
+  m.kv_blocks.Set(static_cast<double>(state.kv_blocks_total));
+  m.ready.Set(state.ready ? 1 : 0);
+  m.epoch.Set(static_cast<double>(state.epoch));
+  if (m.vllm) {
+    m.vllm->running.Set(static_cast<double>(state.running));
+    m.vllm->waiting.Set(static_cast<double>(state.waiting));
+    m.vllm->kv_usage.Set(usage);
+  }
+  for (const char* name : kWorkerStates) {
+    double count = 0;
+    for (const WorkerState& worker : state.workers) count += worker.state == name ? 1 : 0;
+    m.workers.Add({{"state", name}}).Set(count);
+  }
+  for (const WorkerState& worker : state.workers) {
+    const bool here = worker.state != "lost";
+    const auto set = [&](const char* kind, uint64_t bytes) {
+      m.memory.Add({{"worker", worker.name}, {"kind", kind}})
+          .Set(here ? static_cast<double>(bytes) : 0.0);
+    };
+    set("weights", worker.weight_bytes);
+    set("kv", worker.kv_bytes);
+  }
+  return prometheus::TextSerializer().Serialize(m.registry->Collect());
+}
+
+void Metrics::http_request(std::string_view path, int status, double seconds) {
+  const std::string route(path);
+  impl_->http.Add({{"path", route}, {"code", std::to_string(status)}}).Increment();
+  impl_->http_seconds.Add({{"path", route}}, kRequestSeconds).Observe(seconds);
+}
+
+void Metrics::request_started(const Request& request, double queued) {
+  impl_->queue.Observe(queued);
+  impl_->prompt_tokens.Increment(request.prompt_tokens);
+  if (impl_->vllm) impl_->vllm->prompt_tokens.Increment(request.prompt_tokens);
+}
+
+void Metrics::token(const Request& request, bool first, double since_last) {
+  impl_->generation_tokens.Increment();
+  if (first) {
+    impl_->ttft.Observe(since_last);
+    impl_->prefill.Observe(to_seconds(request.first_token - request.started));
+  } else {
+    impl_->inter_token.Observe(since_last);
+  }
+  if (!impl_->vllm) return;
+  impl_->vllm->generation_tokens.Increment();
+  (first ? impl_->vllm->ttft : impl_->vllm->inter_token).Observe(since_last);
+}
+
+void Metrics::request_finished(const Request& request, FinishReason reason, TimePoint now) {
+  const char* name = kFinishReasons[static_cast<size_t>(reason)];
+  const double seconds = to_seconds(now - request.arrived);
+  impl_->requests.Add({{"reason", name}}).Increment();
+  impl_->request.Observe(seconds);
+  impl_->request_prompt.Observe(request.prompt_tokens);
+  impl_->request_generation.Observe(request.emitted());
+  if (request.emitted() > 0) {
+    impl_->decode.Observe(to_seconds(request.last_token - request.first_token));
+  }
+  if (!impl_->vllm) return;
+  impl_->vllm->request.Observe(seconds);
+  if (reason != FinishReason::kStop && reason != FinishReason::kLength) return;
+  Labels labels = impl_->vllm->labels;
+  labels["finished_reason"] = name;
+  impl_->vllm->success.Add(labels).Increment();
+}
+
+void Metrics::request_rejected(std::string_view reason) {
+  impl_->rejected.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+void Metrics::preempted() { impl_->preemptions.Increment(); }
+void Metrics::surplus_result() { impl_->surplus.Increment(); }
+
+void Metrics::step_sent(uint32_t decode_rows, uint32_t prefill_rows) {
+  impl_->decode_rows.Increment(decode_rows);
+  impl_->prefill_rows.Increment(prefill_rows);
+}
+
+void Metrics::step_returned(uint32_t rank, const wire::StepStats& stats, double round_trip) {
+  const RankFigures figures = [&] {
+    std::lock_guard lock(impl_->mutex);
+    return impl_->rank(rank);
+  }();
+  figures.forward->Observe(stats.forward_seconds);
+  figures.sample->Observe(stats.sample_seconds);
+  figures.round_trip->Observe(round_trip);
+  figures.collective->Observe(stats.collective_seconds);
+  figures.wait->Observe(stats.wait_seconds);
+}
+
+void Metrics::worker_failed(std::string_view reason) {
+  impl_->failures.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+}  // namespace shoal
