@@ -64,13 +64,13 @@ Result<ApiKeys> ApiKeys::from_keys(const std::vector<std::string>& keys) {
   return out;
 }
 
-Result<ApiKeys> ApiKeys::load(const std::string& path) {
+Result<ApiKeys> ApiKeys::load(const std::string& path, bool allow_open) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
     return not_found(fmt::format("API key file {}: {}", path, std::strerror(errno)));
   }
   // Group read is allowed: that is how Kubernetes mounts a secret for a non-root user.
-  if ((info.st_mode & (S_IWGRP | S_IRWXO)) != 0) {
+  if (!allow_open && (info.st_mode & (S_IWGRP | S_IRWXO)) != 0) {
     return failed_precondition(fmt::format(
         "API key file {} has mode {:o}: others can read or write it; run chmod 600 on it", path,
         info.st_mode & 0777));

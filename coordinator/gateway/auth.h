@@ -18,8 +18,9 @@ class ApiKeys {
   ApiKeys() = default;  // no keys: everybody is let in
 
   // One key per line (16 to 256 printable characters), '#' starts a comment line, empty lines are
-  // skipped. Refuses a file that others may read or write, and one without any key.
-  static Result<ApiKeys> load(const std::string& path);
+  // skipped. Refuses a file without any key and, unless `allow_open`, one that others may read or
+  // write.
+  static Result<ApiKeys> load(const std::string& path, bool allow_open = false);
   static Result<ApiKeys> from_keys(const std::vector<std::string>& keys);
 
   bool empty() const { return hashes_.empty(); }

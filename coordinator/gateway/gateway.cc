@@ -87,10 +87,8 @@ Gateway::Gateway(GatewayDependencies dependencies, GatewayOptions options)
       options_(std::move(options)),
       controls_(deps_.codec->control_texts()),
       created_(deps_.wall_seconds()) {
-  limits_.vocab_size = deps_.codec->vocab_size();
-  limits_.served_model = options_.served_model;
-  limits_.max_n = options_.max_n;
-  limits_.max_choices = options_.max_choices;
+  options_.limits.vocab_size = deps_.codec->vocab_size();
+  options_.limits.served_model = options_.served_model;
 }
 
 bool Gateway::is_open(const Route& route) const {
@@ -104,6 +102,7 @@ void Gateway::handle(std::shared_ptr<const HttpRequest> request,
   bool open = false;
   for (const Route& route : kRoutes) {
     if (!matches(route.path, request->path)) continue;
+    if (route.handler == &Gateway::metrics && !options_.metrics) continue;
     open = is_open(route);
     allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
     if (route.method == request->method && !(request->head && allow[0] == 'P')) found = &route;
@@ -120,7 +119,7 @@ void Gateway::handle(std::shared_ptr<const HttpRequest> request,
 }
 
 std::shared_ptr<const Json> Gateway::body(const HttpRequest& request, Exchange& exchange) const {
-  auto parsed = parse_json(request.body);
+  auto parsed = parse_json(request.body, options_.json);
   if (parsed) return std::make_shared<const Json>(std::move(parsed).value());
   send_error(exchange, invalid_field("", parsed.status().message(), "invalid_json"));
   return nullptr;
@@ -133,7 +132,7 @@ std::string Gateway::new_id(const char* prefix) {
 void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
   const auto json = body(request, *exchange);
   if (!json) return;
-  auto parsed = parse_chat_request(*json, limits_);
+  auto parsed = parse_chat_request(*json, options_.limits);
   if (const auto* error = std::get_if<ApiError>(&parsed)) {
     send_error(*exchange, *error);
     return;
@@ -154,7 +153,7 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
 void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
   const auto json = body(request, *exchange);
   if (!json) return;
-  auto parsed = parse_completion_request(*json, limits_);
+  auto parsed = parse_completion_request(*json, options_.limits);
   if (const auto* error = std::get_if<ApiError>(&parsed)) {
     send_error(*exchange, *error);
     return;

@@ -21,10 +21,11 @@ namespace shoal::gateway {
 struct GatewayOptions {
   std::string served_model;        // /v1/models, and the name for requests without one
   std::string system_fingerprint;  // changes with the build and the model
-  uint32_t max_n = 16;             // choices per prompt
-  uint32_t max_choices = 128;      // prompts × n
-  bool metrics_need_key = true;    // /metrics like other paths; false: open like /health
-  double loop_limit_seconds = 5;   // /health fails when the engine's loop stood still for longer
+  RequestLimits limits;            // vocab_size and served_model are filled in
+  JsonLimits json;
+  bool metrics = true;            // false: /metrics is 404
+  bool metrics_need_key = true;   // /metrics like other paths; false: open like /health
+  double loop_limit_seconds = 5;  // /health fails when the engine's loop stood still for longer
 };
 
 // Everything outlives the gateway, the gateway outlives the HTTP server.
@@ -76,10 +77,9 @@ class Gateway {
   Json model_json() const;
 
   const GatewayDependencies deps_;
-  const GatewayOptions options_;
+  GatewayOptions options_;
   const ControlTexts controls_;
   const int64_t created_;
-  RequestLimits limits_;
 };
 
 void send_error(Exchange& exchange, const ApiError& error);

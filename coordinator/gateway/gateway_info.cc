@@ -84,7 +84,7 @@ void Gateway::tokenize(const HttpRequest& request, const std::shared_ptr<Exchang
 void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
   const auto json = body(request, *exchange);
   if (!json) return;
-  auto parsed = parse_detokenize_request(*json, limits_);
+  auto parsed = parse_detokenize_request(*json, options_.limits);
   if (const auto* error = std::get_if<ApiError>(&parsed)) {
     send_error(*exchange, *error);
     return;

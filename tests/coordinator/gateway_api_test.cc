@@ -456,6 +456,10 @@ TEST(GatewayApi, KeysGuardEveryPath) {
   TestServer open({}, {key}, open_metrics);
   EXPECT_EQ(open.get("/metrics").status, 200);
   EXPECT_EQ(open.get("/cluster").status, 401);
+  GatewayOptions no_metrics;
+  no_metrics.metrics = false;
+  TestServer without({}, {}, no_metrics);
+  EXPECT_EQ(without.get("/metrics").status, 404);
 }
 
 }  // namespace

@@ -10,12 +10,12 @@
 namespace shoal::gateway {
 namespace {
 
-Result<ApiKeys> load(const std::string& text, unsigned mode = 0600) {
+Result<ApiKeys> load(const std::string& text, unsigned mode = 0600, bool allow_open = false) {
   shoal::testing::TempDir dir;
   const std::string path = dir.path() + "/keys";
   std::ofstream(path) << text;
   chmod(path.c_str(), mode);
-  return ApiKeys::load(path);
+  return ApiKeys::load(path, allow_open);
 }
 
 TEST(GatewayAuth, KeyFiles) {
@@ -37,6 +37,7 @@ TEST(GatewayAuth, BadKeyFiles) {
     EXPECT_EQ(keys.status().code(), Code::kFailedPrecondition);
   }
   EXPECT_TRUE(load(good, 0440));
+  EXPECT_TRUE(load(good, 0666, true));
   EXPECT_FALSE(load(""));
   EXPECT_FALSE(load("# nothing\n"));
   const auto brief = load("\nshort-key\n");
