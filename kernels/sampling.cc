@@ -93,6 +93,12 @@ int64_t kept_prefix(std::span<const LocalSample> ranks, const SampleRow& row, co
   return keep > known ? -1 : keep;
 }
 
+// Finite whatever the logits are: answers carry it as a JSON number.
+float logprob(float raw, double log_total) {
+  const double value = static_cast<double>(raw) - log_total;
+  return std::isfinite(value) ? std::max(static_cast<float>(value), kNoLogprob) : kNoLogprob;
+}
+
 }  // namespace
 
 int32_t first_candidates(const Truncation& truncation, float temperature) {
@@ -128,11 +134,11 @@ Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
   choice.token = std::max(chosen.id, 0);  // all logits NaN: a defined answer, token 0
   if (row.top_logprobs < 0) return choice;
   const double total = log_sum(ranks, &LocalSample::raw_max, &LocalSample::raw_sum);
-  choice.logprob = static_cast<float>(static_cast<double>(chosen.raw) - total);
+  choice.logprob = logprob(chosen.raw, total);
   choice.top = merged(ranks, &LocalSample::raw_top);
   if (choice.top.size() > static_cast<size_t>(row.top_logprobs))
     choice.top.resize(static_cast<size_t>(row.top_logprobs));
-  for (Candidate& c : choice.top) c.value = static_cast<float>(static_cast<double>(c.raw) - total);
+  for (Candidate& c : choice.top) c.value = logprob(c.raw, total);
   return choice;
 }
 

@@ -21,6 +21,9 @@ struct Truncation {
 int32_t first_candidates(const Truncation& truncation, float temperature);
 inline constexpr int32_t kAllCandidates = 1 << 30;
 
+// The log-probability of what has none: all logits NaN, or the token's −inf.
+inline constexpr float kNoLogprob = -9999.0f;
+
 struct Choice {
   bool needs_all = false;  // the lists end before the kept set does
   int32_t token = -1;

@@ -148,8 +148,10 @@ uint64_t CpuDevice::kv_layer_bytes(const KvLayer& kv) const {
 void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec& spec,
                           const StepView& step, const KvLayer& kv, Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);
-  if (spec.q_heads == 0) return;
   SHOAL_CHECK(spec.q_heads * kv.head_dim <= out.columns, "attention output too narrow");
+  SHOAL_CHECK(step.rows <= out.rows, "attention output of too few rows");
+  out.width = spec.q_heads * kv.head_dim;
+  if (out.width == 0) return;
   const Attention attention(set_, q, q_stride, spec, step, kv);
   const int64_t items = step.rows * kv.kv_heads, stride = attention.partial_floats();
   int64_t max_splits = 1;

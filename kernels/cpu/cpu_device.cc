@@ -1,15 +1,16 @@
 #include "kernels/cpu/cpu_device.h"
 
-#include <sched.h>
-
 #include <fmt/core.h>
+
+#include <algorithm>
 
 namespace shoal {
 
 CpuDevice::CpuDevice(const KernelSet& set, int threads, const CpuOptions& options)
     : set_(set),
       pool_(threads, options.cores),
-      int8_(options.int8_activations && set.quant_dot[8] != nullptr) {}
+      int8_(options.int8_activations &&
+            set.quant_dot[static_cast<uint32_t>(TensorType::kQ8_0)] != nullptr) {}
 
 std::string CpuDevice::describe() const {
   return fmt::format("cpu: {} thread{}, {} kernels, {} activations", pool_.threads(),
@@ -30,12 +31,15 @@ Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options) {
     return invalid_argument("no kernel set '" + options.isa +
                             "' for this processor; there are: " + names);
   }
-  int threads = options.threads;
-  if (threads <= 0) {
-    cpu_set_t usable;
-    CPU_ZERO(&usable);
-    threads = ::sched_getaffinity(0, sizeof(usable), &usable) == 0 ? CPU_COUNT(&usable) : 1;
+  const std::vector<int> usable = usable_cores();
+  for (const int core : options.cores) {
+    if (!std::binary_search(usable.begin(), usable.end(), core)) {
+      return invalid_argument(
+          fmt::format("core {} is not among the {} this process may run on (taskset, cgroup)", core,
+                      usable.size()));
+    }
   }
+  const int threads = options.threads > 0 ? options.threads : static_cast<int>(usable.size());
   constexpr int kMaxThreads = 1024;
   if (threads > kMaxThreads)
     return invalid_argument(fmt::format("{} threads; at most {}", threads, kMaxThreads));

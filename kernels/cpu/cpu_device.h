@@ -51,6 +51,7 @@ struct CpuActivations final : Activations {
   QuantRow quant(int64_t r, int64_t lead) const;
 
   int64_t rows = 0, columns = 0;
+  int64_t width = 0;   // features the last op wrote; up to a pad of zeros follows
   int64_t stride = 0;  // features per row with pads; a multiple of 32
   bool int8 = false;
   float* values = nullptr;
@@ -92,7 +93,7 @@ class CpuDevice final : public Device {
                     std::span<const SampleRow> rows, std::span<LocalSample> out) override;
 
  private:
-  // Quantises rows whose values are in place.
+  // Completes a row whose first out.width values are in place: zeros behind them, int8 codes.
   void finish_row(CpuActivations& out, int64_t row) const;
   static void gelu_mul(const float* gate, const float* up, int64_t n, float* out);
   void matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows, int64_t begin,

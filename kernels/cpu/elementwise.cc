@@ -11,8 +11,10 @@
 namespace shoal {
 
 void CpuDevice::finish_row(CpuActivations& out, int64_t row) const {
+  const int64_t end = std::min(out.columns, out.width + kActivationPad);
+  std::fill(out.row(row) + out.width, out.row(row) + end, 0.0f);
   if (!out.int8) return;
-  const int64_t n = (out.columns + 31) / 32 * 32;
+  const int64_t n = (end + 31) / 32 * 32;
   const QuantRow q = out.quant(row, 0);
   set_.quantise(out.row(row), n, const_cast<int8_t*>(q.codes), const_cast<float*>(q.scales),
                 const_cast<float*>(q.sums), const_cast<float*>(q.half_sums));
@@ -39,8 +41,9 @@ void CpuDevice::residual_rms_norm(float* h, const float* delta, const float* bia
                                   int64_t cols, const float* weight, float eps,
                                   const int32_t* row_index, int64_t out_rows, Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);
-  SHOAL_CHECK(out_rows == 0 || out.columns == cols, "norm output of another width");
+  SHOAL_CHECK(out_rows == 0 || out.columns >= cols, "norm output too narrow");
   SHOAL_CHECK(out_rows <= out.rows, "norm output of too few rows");
+  if (out_rows > 0) out.width = cols;
   const auto norm = [&](int64_t from, int64_t to) {
     const float* x = h + from * cols;
     const float mean = set_.sum_squares(x, cols) / static_cast<float>(cols);
@@ -68,6 +71,7 @@ void CpuDevice::load_activations(const float* x, int64_t x_stride, int64_t rows,
                                  Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);
   SHOAL_CHECK(rows <= out.rows, "more rows than the activations hold");
+  out.width = out.columns;
   pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       std::copy_n(x + r * x_stride, out.columns, out.row(r));

@@ -68,7 +68,7 @@ void CpuDevice::matmul(std::span<const MatmulTask> tasks, const Activations& inp
   const auto& x = static_cast<const CpuActivations&>(input);
   int64_t outputs = 0;
   for (const MatmulTask& task : tasks) {
-    SHOAL_CHECK(task.weight->slice().cols == x.columns,
+    SHOAL_CHECK(task.weight->slice().cols == x.width,
                 "a weight's columns differ from the activations'");
     outputs += task.weight->slice().rows;
   }
@@ -90,6 +90,8 @@ void CpuDevice::gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateK
   auto& out = static_cast<CpuActivations&>(output);
   const int64_t n = gate.weight->slice().rows;
   SHOAL_CHECK(n <= out.columns && n == up.weight->slice().rows, "gate and up differ");
+  SHOAL_CHECK(rows <= out.rows, "gate output of too few rows");
+  out.width = n;
   gate_.resize(static_cast<size_t>(rows * n));
   up_.resize(static_cast<size_t>(rows * n));
   MatmulTask tasks[2] = {gate, up};

@@ -68,14 +68,14 @@ class RowSampler {
       : set_(set), logits_(logits), n_(n), first_id_(first_id), row_(row) {}
 
   void run(LocalSample* out) {
-    out->raw_max = set_.max(logits_, n_);
+    out->raw_max = bounded_max();
     out->raw_sum = row_.top_logprobs >= 0 ? sum(out->raw_max) : 0;
     for (const Entry& e : top_of(logits_, n_, row_.top_logprobs)) {
       out->raw_top.push_back(candidate(e, logits_[e.index]));
     }
     shape();
     const bool truncated = row_.shaped_candidates > 0;
-    out->shaped_max = set_.max(logits_, n_);
+    out->shaped_max = bounded_max();
     out->shaped_sum = truncated ? sum(out->shaped_max) : 0;
     for (const Entry& e : top_of(logits_, n_, row_.shaped_candidates)) {
       out->shaped_top.push_back(candidate(e, raw_of(e.index)));
@@ -87,6 +87,15 @@ class RowSampler {
   }
 
  private:
+  // Infinite logits become the largest number, or no difference to them would be one.
+  float bounded_max() {
+    float max = set_.max(logits_, n_);
+    if (max > std::numeric_limits<float>::max()) {
+      max = std::numeric_limits<float>::max();
+      for (int64_t i = 0; i < n_; ++i) logits_[i] = logits_[i] > max ? max : logits_[i];
+    }
+    return max;
+  }
   double sum(float max) const { return max > kLowest ? set_.exp_sum(logits_, max, n_) : 0; }
   Candidate candidate(const Entry& e, float raw) const {
     return {static_cast<int32_t>(first_id_ + e.index), e.value, raw};

@@ -14,9 +14,13 @@
 
 namespace shoal {
 
+// Cores this process may run on, ascending; at least one.
+std::vector<int> usable_cores();
+
 class ThreadPool {
  public:
-  // `threads` ≥ 1, the caller included; thread i is pinned to cores[i] if given.
+  // `threads` ≥ 1, the caller included; thread i is pinned to cores[i] if given, the caller from
+  // its first run() to the end of the pool.
   ThreadPool(int threads, const std::vector<int>& cores);
   ~ThreadPool();
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
@@ -40,13 +44,17 @@ class ThreadPool {
 
  private:
   void serve(int index, int core);
+  void pin_caller();
 
   std::vector<std::thread> workers_;
+  int caller_core_ = -1;
+  std::thread::id pinned_caller_;  // the thread run() was last called from
+  std::vector<int> caller_cores_;  // where it could run before
   const std::function<void(int)>* job_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // bumped to start a job
   std::atomic<int> pending_{0};          // workers that have not finished it
   std::atomic<bool> stopping_{false};
-  int spins_ = 0;
+  bool spin_ = false;
 };
 
 }  // namespace shoal
