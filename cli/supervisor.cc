@@ -66,6 +66,13 @@ class SupervisorImpl final : public Supervisor {
     }
   }
 
+  void kill(pid_t pid) override {
+    std::lock_guard lock(mutex_);
+    for (const Child& child : children_) {
+      if (child.pid > 0 && child.pid == pid) ::kill(pid, SIGKILL);
+    }
+  }
+
   std::vector<pid_t> pids() const override {
     std::lock_guard lock(mutex_);
     std::vector<pid_t> out;

@@ -41,6 +41,8 @@ class Supervisor {
 
   // SIGTERM to all, SIGKILL after `grace_seconds` to those left; returns when none is left.
   virtual void stop(double grace_seconds) = 0;
+  // SIGKILL to a living child with this pid; it is then restarted like any that ended.
+  virtual void kill(pid_t pid) = 0;
   virtual std::vector<pid_t> pids() const = 0;  // of living children
 };
 

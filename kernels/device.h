@@ -196,6 +196,10 @@ class Device {
   virtual void copy_to_host(void* to, const void* from, uint64_t bytes) = 0;
   virtual Status synchronize(TimePoint deadline) = 0;
 
+  // Whether Activations made from now on carry int8 codes for quantised weights, where the device has
+  // kernels for them; otherwise float activations everywhere (slower, exact to rounding).
+  virtual void use_int8_activations(bool on) = 0;
+
   // ---- weights
   virtual Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
                                                         const std::string& name) = 0;

@@ -27,7 +27,7 @@ Agent::Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device
     : options_(options),
       link_(link),
       device_(device),
-      incarnation_(random_seed()),
+      incarnation_(options.incarnation != 0 ? options.incarnation : random_seed()),
       store_(link),
       rank_(device),
       jobs_(kQueuedJobs) {}

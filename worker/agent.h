@@ -24,6 +24,7 @@ namespace shoal {
 struct AgentOptions {
   std::string name;          // unique in the cluster
   std::string build;         // version string for the hello
+  uint64_t incarnation = 0;  // random per process; the link's own
   std::string data_address;  // IP address of the data plane, or empty
   std::string device_kind = "cpu";
   uint32_t threads = 0;

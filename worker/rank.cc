@@ -93,6 +93,7 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
 Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   leave();
+  device_.use_int8_activations(plan.int8_activations);
   SHOAL_TRY(load(plan, options.load));
   if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
   if (!kv_) {

@@ -71,6 +71,7 @@ class CpuDevice final : public Device {
   void copy_to_device(void* to, const void* from, uint64_t bytes) override;
   void copy_to_host(void* to, const void* from, uint64_t bytes) override;
   Status synchronize(TimePoint) override { return Status::ok(); }
+  void use_int8_activations(bool on) override { int8_ = on && set_.quant_dot[8] != nullptr; }
   Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
                                                 const std::string& name) override;
   Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;

@@ -1,0 +1,139 @@
+// shoal worker: one rank's process.
+#include <fmt/core.h>
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "cli/commands.h"
+#include "cli/version.h"
+#include "wire/zmq_link.h"
+#include "worker/agent.h"
+#include "worker/host_info.h"
+
+namespace shoal {
+namespace {
+
+struct WorkerOptions {
+  std::string coordinator;  // tcp://HOST:PORT
+  std::string server_key, server_key_file, key_file, name;
+  std::string device = "cpu";
+  std::string interface, data_address, isa;
+  std::string log_level = "info";
+  int threads = 0;
+  std::vector<int> cores;
+  bool allow_open_key_files = false;
+};
+
+Agent* running_agent = nullptr;  // for the signal handler, which can reach nothing else
+
+void on_signal(int) {
+  if (running_agent != nullptr) running_agent->stop();
+}
+
+// "tcp://HOST:PORT" → HOST, PORT.
+Result<std::pair<std::string, uint16_t>> split_endpoint(const std::string& endpoint) {
+  const size_t colon = endpoint.rfind(':');
+  if (endpoint.rfind("tcp://", 0) != 0 || colon == std::string::npos || colon < 7) {
+    return invalid_argument("--coordinator '" + endpoint + "' is not of the form tcp://HOST:PORT");
+  }
+  const int port = std::atoi(endpoint.c_str() + colon + 1);
+  if (port < 1 || port > 65535)
+    return invalid_argument("--coordinator '" + endpoint + "' has no valid port");
+  return std::pair(endpoint.substr(6, colon - 6), static_cast<uint16_t>(port));
+}
+
+Result<std::string> data_address(const WorkerOptions& options) {
+  if (!options.data_address.empty()) return options.data_address;
+  if (!options.interface.empty()) return interface_address(options.interface);
+  SHOAL_ASSIGN(const auto endpoint, split_endpoint(options.coordinator));
+  return outgoing_address(endpoint.first, endpoint.second);
+}
+
+Status serve(const WorkerOptions& options) {
+  if (options.device != "cpu") {
+    return unsupported("--device " + options.device +
+                       ": this build has CPU workers only; use --device cpu");
+  }
+  SHOAL_TRY(split_endpoint(options.coordinator).status());
+  wire::ZmqWorkerOptions link_options;
+  link_options.endpoint = options.coordinator;
+  link_options.server_key = options.server_key;
+  if (!options.server_key_file.empty()) {
+    SHOAL_ASSIGN(link_options.server_key, wire::read_public_key(options.server_key_file));
+  }
+  if (link_options.server_key.empty()) {
+    return invalid_argument(
+        "--server-key or --server-key-file is needed: the coordinator's public key");
+  }
+  SHOAL_ASSIGN(link_options.keys,
+               wire::read_key_pair(options.key_file, options.allow_open_key_files));
+  link_options.incarnation = random_seed() | 1;
+
+  CpuOptions cpu;
+  cpu.threads = options.threads;
+  cpu.cores = options.cores;
+  cpu.isa = options.isa;
+  SHOAL_ASSIGN(const auto device, make_cpu_device(cpu));
+  log_info(device->describe());
+  AgentOptions agent_options;
+  agent_options.name = options.name;
+  agent_options.build = kBuild;
+  agent_options.incarnation = link_options.incarnation;
+  agent_options.threads = static_cast<uint32_t>(options.threads);
+  SHOAL_ASSIGN(agent_options.data_address, data_address(options));
+  SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
+  Agent agent(agent_options, *link, *device);
+  running_agent = &agent;
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGINT, on_signal);
+  const Status status = agent.run();
+  running_agent = nullptr;
+  return status;
+}
+
+int run(const WorkerOptions& options) {
+  const auto level = parse_log_level(options.log_level);
+  if (!level) {
+    fmt::print(stderr, "shoal worker: {}\n", level.status().message());
+    return kExitUsage;
+  }
+  init_logging(*level, options.name);
+  const Status status = serve(options);
+  if (status.is_ok()) return kExitOk;
+  log_error(status.message());
+  return status.code() == Code::kUnavailable ? kExitFailed : kExitUsage;
+}
+
+}  // namespace
+
+void add_worker_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<WorkerOptions>();
+  options->name = host_name();
+  CLI::App* command = app.add_subcommand("worker", "Run one worker that a coordinator drives");
+  command->add_option("--coordinator", options->coordinator, "tcp://HOST:PORT of its control plane")
+      ->required()
+      ->envname("SHOAL_WORKER_COORDINATOR");
+  command->add_option("--server-key", options->server_key, "The coordinator's public key");
+  command->add_option("--server-key-file", options->server_key_file,
+                      "File with it (coordinator.pub)");
+  command->add_option("--key-file", options->key_file, "This worker's own key (NAME.key)")
+      ->required();
+  command->add_option("--name", options->name, "Name in the cluster (default: the host's)");
+  command->add_option("--device", options->device, "cpu, or cuda:N")->capture_default_str();
+  command->add_option("--threads", options->threads, "Compute threads (0: one per core it may use)")
+      ->check(CLI::Range(0, 1024));
+  command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');
+  command->add_option("--interface", options->interface, "Network interface of the data plane");
+  command->add_option("--data-address", options->data_address, "Or its IP address");
+  command->add_option("--isa", options->isa, "Force a kernel set: generic, avx2, avx512vnni");
+  command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
+      ->envname("SHOAL_LOG_LEVEL");
+  command->add_flag("--allow-open-key-files", options->allow_open_key_files,
+                    "Accept a key file that others can read");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace shoal

@@ -1,0 +1,243 @@
+#include "cli/server.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+
+#include <fmt/core.h>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "cli/plan.h"
+#include "cli/supervisor.h"
+#include "cli/version.h"
+#include "coordinator/engine_loop.h"
+#include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/http_server.h"
+#include "coordinator/gateway/model_codec.h"
+#include "coordinator/metrics.h"
+#include "wire/zmq_link.h"
+
+namespace shoal {
+namespace {
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+// Key files of local workers: a folder only this user can read, gone with the server.
+class KeyFolder {
+ public:
+  static Result<std::unique_ptr<KeyFolder>> create() {
+    auto folder = std::make_unique<KeyFolder>();
+    std::string pattern = (std::filesystem::temp_directory_path() / "shoal-keys-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr)
+      return unavailable("cannot make a folder under " + pattern);
+    folder->path_ = pattern;
+    return folder;
+  }
+  ~KeyFolder() {
+    std::error_code error;
+    if (!path_.empty()) std::filesystem::remove_all(path_, error);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+class ServerImpl final : public Server {
+ public:
+  explicit ServerImpl(const ServerOptions& options) : options_(options) {}
+  ~ServerImpl() override { stop(); }
+
+  Status start();
+  Engine& engine() override { return *engine_; }
+  std::string url() const override { return url_; }
+  std::string control_endpoint() const override { return link_->endpoint(); }
+  std::vector<int64_t> worker_pids() const override {
+    std::vector<int64_t> pids;
+    if (supervisor_) {
+      for (const pid_t pid : supervisor_->pids()) pids.push_back(pid);
+    }
+    return pids;
+  }
+  size_t stop() override;
+
+ private:
+  Status bind_control();
+  Status start_http();
+  Status start_workers();
+  std::vector<std::string> worker_names() const;
+
+  const ServerOptions options_;
+  SteadyClock clock_;
+  ServedModel model_;
+  std::unique_ptr<gateway::TextCodec> codec_;
+  gateway::ApiKeys api_keys_;
+  std::unique_ptr<KeyFolder> keys_;
+  wire::CurveKeyPair coordinator_keys_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<wire::ZmqCoordinatorLink> link_;
+  std::unique_ptr<EngineLoop> engine_;
+  std::unique_ptr<gateway::Gateway> gateway_;
+  std::unique_ptr<gateway::HttpServer> http_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::string url_;
+  bool stopped_ = false;
+};
+
+std::vector<std::string> ServerImpl::worker_names() const {
+  std::vector<std::string> names;
+  for (const config::Worker& worker : options_.config.workers) names.push_back(worker.name);
+  for (int i = 0; i < options_.local_workers; ++i) names.push_back("w" + std::to_string(i));
+  return names;
+}
+
+Status ServerImpl::bind_control() {
+  const config::Config& config = options_.config;
+  wire::ZmqCoordinatorOptions link;
+  if (options_.local_workers > 0) {
+    SHOAL_ASSIGN(keys_, KeyFolder::create());
+    SHOAL_ASSIGN(coordinator_keys_, wire::make_curve_keys());
+    for (const std::string& name : worker_names()) {
+      SHOAL_ASSIGN(const wire::CurveKeyPair pair, wire::make_curve_keys());
+      SHOAL_TRY(wire::write_key_pair(keys_->path(), name, pair));
+      link.allowed[pair.public_key] = name;
+    }
+    link.host = "127.0.0.1";
+  } else {
+    if (config.coordinator.keys.empty()) {
+      return invalid_argument(
+          "coordinator.keys is not set: run `shoal keygen --dir keys --workers NAME…` and name the "
+          "folder");
+    }
+    SHOAL_ASSIGN(coordinator_keys_,
+                 wire::read_key_pair(config.coordinator.keys + "/coordinator.key",
+                                     config.security.allow_open_key_files));
+    SHOAL_ASSIGN(link.allowed, wire::read_allowed_keys(config.coordinator.keys));
+    for (const config::Worker& worker : config.workers) {
+      if (!worker.public_key.empty()) link.allowed[worker.public_key] = worker.name;
+    }
+    link.host = config.coordinator.control.host;
+    link.port = config.coordinator.control.port;
+  }
+  link.keys = coordinator_keys_;
+  SHOAL_ASSIGN(link_, wire::ZmqCoordinatorLink::bind(link));
+  return Status::ok();
+}
+
+Status ServerImpl::start_http() {
+  const config::Config& config = options_.config;
+  SHOAL_TRY(gateway::check_exposure(config.coordinator.listen.host, api_keys_,
+                                    config.coordinator.allow_unauthenticated));
+  gateway::GatewayDependencies deps;
+  deps.engine = engine_.get();
+  deps.codec = codec_.get();
+  deps.keys = api_keys_;
+  if (config.metrics.enabled) {
+    deps.metrics = [this] { return metrics_->serialize(engine_->state()); };
+  }
+  deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
+  deps.random = [] { return random_seed(); };
+  gateway::GatewayOptions options;
+  options.served_model = config.model.name.empty() ? model_.name : config.model.name;
+  options.system_fingerprint = "shoal-" + model_.digest.substr(0, 10);
+  options.max_n = config.coordinator.limits.max_n;
+  options.metrics_need_key = config.metrics.require_key;
+  gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
+
+  gateway::HttpServerOptions http;
+  http.host = config.coordinator.listen.host;
+  http.port = config.coordinator.listen.port;
+  http.header_bytes = config.coordinator.limits.max_header_bytes;
+  http.body_bytes = config.coordinator.limits.max_body_bytes;
+  http.max_connections = config.coordinator.limits.max_connections;
+  http.header_timeout = config.coordinator.limits.header_timeout;
+  http.body_timeout = config.coordinator.limits.body_timeout;
+  http.idle_timeout = config.coordinator.limits.keep_alive;
+  http.write_timeout = config.coordinator.limits.write_timeout;
+  SHOAL_ASSIGN(http_, gateway::HttpServer::start(http, [this](auto request, auto exchange) {
+                 gateway_->handle(request, exchange);
+               }));
+  const std::string host =
+      http.host.find(':') == std::string::npos ? http.host : "[" + http.host + "]";
+  url_ = fmt::format("http://{}:{}", host, http_->port());
+  return Status::ok();
+}
+
+Status ServerImpl::start_workers() {
+  const int threads = options_.threads_per_worker > 0
+                          ? options_.threads_per_worker
+                          : std::max(1, usable_cores() / std::max(1, options_.local_workers));
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  std::vector<ChildSpec> children;
+  for (const std::string& name : worker_names()) {
+    children.push_back(
+        {name,
+         {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
+          coordinator_keys_.public_key, "--key-file", keys_->path() + "/" + name + ".key", "--name",
+          name, "--threads", std::to_string(threads)}});
+  }
+  Supervisor::Options options;
+  options.on_exit = [this](const ChildExit& exit) {
+    log_warn(fmt::format(
+        "worker {} (pid {}) {}{}", exit.name, exit.pid, exit.how,
+        exit.restarts ? "; starting it again" : "; it failed too often and is left alone"));
+    engine_->worker_died(exit.name, exit.pid, "its process " + exit.how);
+  };
+  SHOAL_ASSIGN(supervisor_, Supervisor::start(std::move(children), options));
+  return Status::ok();
+}
+
+Status ServerImpl::start() {
+  const config::Config& config = options_.config;
+  if (!config.coordinator.api_keys.empty()) {
+    SHOAL_ASSIGN(api_keys_, gateway::ApiKeys::load(config.coordinator.api_keys));
+  }
+  SHOAL_ASSIGN(model_, read_served_model(config.model.path));
+  SHOAL_ASSIGN(codec_, gateway::make_model_codec(*model_.file));
+  SHOAL_TRY(bind_control());
+
+  EngineLoopOptions loop;
+  SHOAL_ASSIGN(loop.core, make_core_options(config, model_, worker_names()));
+  loop.core.vocab = codec_->vocab_size();
+  loop.core.end_tokens = gateway::end_tokens(*codec_);
+  loop.on_worker_lost = [this](const WorkerLostAction& lost) {
+    // A hung local worker must go before another takes its place.
+    if (supervisor_) supervisor_->kill(static_cast<pid_t>(lost.pid));
+  };
+  metrics_ = std::make_unique<Metrics>(kBuild);
+  engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, *metrics_, clock_);
+  engine_->start();
+  if (options_.http) SHOAL_TRY(start_http());
+  return options_.local_workers > 0 ? start_workers() : Status::ok();
+}
+
+size_t ServerImpl::stop() {
+  if (stopped_) return 0;
+  stopped_ = true;
+  size_t cut = 0;
+  if (engine_) engine_->drain();
+  if (http_) cut = http_->drain(options_.config.timeouts.drain);
+  http_.reset();
+  if (engine_) engine_->stop("the server stops");
+  if (supervisor_) supervisor_->stop(5.0);
+  return cut;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options) {
+  auto server = std::make_unique<ServerImpl>(options);
+  SHOAL_TRY(server->start());
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace shoal

@@ -1,0 +1,49 @@
+// A whole coordinator, wired: model header and tokenizer, control plane, engine, HTTP, and — for
+// `shoal serve` — local workers under supervision. Used by serve, coordinator and bench.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "config/config.h"
+#include "coordinator/engine.h"
+
+namespace shoal {
+
+struct ServerOptions {
+  config::Config config;
+  // Local CPU workers to start and supervise; 0: workers connect from outside.
+  int local_workers = 0;
+  int threads_per_worker = 0;  // 0: the cores this process may use ÷ workers, at least 1
+  bool http = true;
+};
+
+class Server {
+ public:
+  // Reads the model's header and tokenizer, checks that the plan can work, binds everything, starts
+  // workers. kInvalidArgument, kUnsupported, kNotFound: input is wrong; anything else: the machine.
+  static Result<std::unique_ptr<Server>> start(const ServerOptions& options);
+  virtual ~Server() = default;
+
+  virtual Engine& engine() = 0;
+  virtual std::string url() const = 0;                   // of the HTTP side
+  virtual std::string control_endpoint() const = 0;      // where workers connect
+  virtual std::vector<int64_t> worker_pids() const = 0;  // of local workers
+  // Not ready → stop accepting → let requests finish until the configured drain time → end workers.
+  // How many requests were cut off.
+  virtual size_t stop() = 0;
+};
+
+// Blocks SIGINT and SIGTERM for this thread and those it starts. Call first in main.
+void block_signals();
+// Waits up to `seconds` for one of them; the signal, or 0.
+int wait_for_signal(double seconds);
+
+// Runs until a signal, showing progress on standard error and one line with the URL on standard
+// output once ready. A second signal ends at once. The process's exit code.
+int run_server(const ServerOptions& options, const std::string& program);
+
+}  // namespace shoal
