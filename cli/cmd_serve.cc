@@ -1,0 +1,151 @@
+// shoal serve MODEL: coordinator and local workers on this machine. shoal coordinator: the same
+// without local workers, for a cluster.
+#include <fmt/core.h>
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/server.h"
+#include "config/parser.h"
+
+namespace shoal {
+namespace {
+
+struct ServeOptions {
+  std::string config_file;
+  std::map<std::string, std::string> settings;  // configuration key → value, from flags
+  int workers = 0, threads = 0;
+  bool check = false;
+  std::string log_level = "info";
+};
+
+// Flags that set one configuration key each.
+struct Setting {
+  const char* flag;
+  const char* key;
+  const char* help;
+};
+constexpr Setting kSettings[] = {
+    {"--name", "model.name", "Name clients see in /v1/models"},
+    {"--kv-type", "kv.type", "Precision of the KV cache: f16 or f32"},
+    {"--context", "kv.context", "Longest prompt plus output, in tokens (0: automatic)"},
+    {"--kv-blocks", "kv.blocks", "Size of the KV cache in blocks (0: automatic)"},
+    {"--max-queue", "coordinator.limits.queue_requests", "Requests that may wait; more get 429"},
+    {"--max-sequences", "scheduler.max_sequences", "Sequences computed at once"},
+    {"--max-batch-rows", "scheduler.max_batch_rows", "Tokens in one step"},
+    {"--prefill-chunk", "scheduler.prefill_chunk", "Prompt tokens of one sequence in one step"},
+    {"--engine", "parallel.engine", "Collective engine: auto, shm or gloo"},
+    {"--api-keys", "coordinator.api_keys", "File with one API key a line"},
+    {"--drain", "timeouts.drain", "How long running requests may go on after SIGTERM, e.g. 30s"},
+};
+
+void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options) {
+  command->add_option("--config", options->config_file, "YAML configuration (config/samples/)");
+  for (const Setting& setting : kSettings) {
+    command->add_option_function<std::string>(
+        setting.flag,
+        [options, key = setting.key](const std::string& value) { options->settings[key] = value; },
+        setting.help);
+  }
+  command
+      ->add_option_function<std::string>(
+          "--activations",
+          [options](const std::string& value) {
+            options->settings["parallel.int8_activations"] = value == "int8" ? "true" : "false";
+          },
+          "int8 (fast) or float (exact to rounding) activations for quantised weights")
+      ->check(CLI::IsMember({"int8", "float"}));
+  command->add_flag_function(
+      "--allow-unauthenticated",
+      [options](int64_t) { options->settings["coordinator.allow_unauthenticated"] = "true"; },
+      "Serve on a public address without API keys");
+  command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
+      ->envname("SHOAL_LOG_LEVEL");
+  command->add_flag("--check", options->check, "Check the configuration and exit");
+}
+
+// File < environment < flags.
+Result<config::Config> load(const ServeOptions& options) {
+  return config::load(options.config_file, options.settings);
+}
+
+int fail(const char* program, const Status& status) {
+  fmt::print(stderr, "{}: {}\n", program, status.message());
+  return kExitUsage;
+}
+
+int start(const ServeOptions& options, const char* program, bool local) {
+  const auto level = parse_log_level(options.log_level);
+  if (!level) return fail(program, level.status());
+  init_logging(*level, "coordinator");
+  auto config = load(options);
+  if (!config) return fail(program, config.status());
+  if (config->model.path.empty()) {
+    return fail(program, invalid_argument(
+                             "no model: name a GGUF file, or set model.path in the configuration"));
+  }
+  ServerOptions server;
+  server.config = *config;
+  if (local) {
+    // Workers that the file names for other hosts connect by themselves (`shoal coordinator`).
+    server.local_workers = options.workers > 0       ? options.workers
+                           : config->workers.empty() ? 1
+                                                     : static_cast<int>(config->workers.size());
+    for (const config::Worker& worker : config->workers) {
+      if (!worker.host.empty()) {
+        return fail(program, invalid_argument(
+                                 "worker '" + worker.name + "' belongs to host '" + worker.host +
+                                 "': run `shoal coordinator` here and `shoal worker` there"));
+      }
+    }
+    if (options.workers > 0) server.config.workers.clear();
+    server.threads_per_worker = options.threads;
+  }
+  if (options.check) {
+    fmt::print("the configuration is valid\n");
+    return kExitOk;
+  }
+  block_signals();
+  return run_server(server, program);
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<ServeOptions>();
+  CLI::App* command = app.add_subcommand("serve", "Serve a model with workers on this machine");
+  command->add_option_function<std::string>(
+      "model", [options](const std::string& value) { options->settings["model.path"] = value; },
+      "Path of the GGUF file (first part of a split one)");
+  command->add_option("--workers", options->workers, "CPU workers, one rank each")
+      ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--threads", options->threads,
+                   "Compute threads of each worker (default: cores ÷ workers)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option_function<std::string>(
+      "--host",
+      [options](const std::string& value) { options->settings["coordinator.listen.host"] = value; },
+      "Address to listen on (default 127.0.0.1)");
+  command->add_option_function<std::string>(
+      "--port",
+      [options](const std::string& value) { options->settings["coordinator.listen.port"] = value; },
+      "Port to listen on (default 8080; 0: any)");
+  add_common(command, options);
+  command->callback(
+      [options, &action] { action = [options] { return start(*options, "shoal serve", true); }; });
+}
+
+void add_coordinator_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<ServeOptions>();
+  CLI::App* command =
+      app.add_subcommand("coordinator", "Serve a model with workers that connect from other hosts");
+  add_common(command, options);
+  command->callback([options, &action] {
+    action = [options] { return start(*options, "shoal coordinator", false); };
+  });
+}
+
+}  // namespace shoal
