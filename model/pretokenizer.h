@@ -1,0 +1,35 @@
+// Pre-tokenizers: how byte-level BPE vocabularies cut text into words before merging. One table,
+// name → regular expressions and habits (docs/tokenizers.md); PCRE2 with JIT does the matching.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace shoal {
+
+// Immutable, thread-safe.
+class PreTokenizer {
+ public:
+  // `name`: tokenizer.ggml.pre. Unknown names are kUnsupported; the message lists the known ones.
+  static Result<std::unique_ptr<PreTokenizer>> create(const std::string& name);
+  virtual ~PreTokenizer() = default;
+
+  // Cuts valid UTF-8 into words that together are the text. Every expression splits what the
+  // previous ones left: matches and the stretches between them both become pieces.
+  virtual Result<std::vector<std::string_view>> split(std::string_view text) const = 0;
+
+  bool ignore_merges() const {
+    return ignore_merges_;
+  }                                            // a word that is a token is not merged again
+  bool adds_bos() const { return adds_bos_; }  // when the file does not say
+
+ protected:
+  bool ignore_merges_ = false;
+  bool adds_bos_ = false;
+};
+
+}  // namespace shoal
