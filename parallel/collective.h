@@ -79,8 +79,8 @@ struct ShmOptions {
 };
 // Rank 0 creates the segment; it is unlinked as soon as all have attached, so a crash leaks nothing
 // once the group has formed. What a dead predecessor left under the name is replaced. Refuses if
-// /dev/shm is too small, naming the figure. Returns when all have attached. Waiting spins briefly,
-// then yields, then sleeps, so more ranks than cores are slow but not stuck. A peer that dies is
+// /dev/shm is too small, naming the figure. Returns when all have attached. Waiting yields,
+// then sleeps, so more ranks than cores are slow but not stuck. A peer that dies is
 // named within about 20 ms where both live in one PID namespace.
 Result<std::unique_ptr<Collective>> make_shm_collective(const ShmOptions& options);
 

@@ -42,9 +42,7 @@ SlotCollective::SlotCollective(std::string engine, SegmentView view, std::shared
       view_(view),
       memory_(std::move(memory)),
       two_round_bytes_(kTwoRoundBytes),
-      // With one core a peer cannot publish while this rank spins.
-      mail_received_(view.layout().world),
-      spin_(usable_cores() > 1 ? Poller::kSpin : Duration::zero()) {}
+      mail_received_(view.layout().world) {}
 
 SlotCollective::~SlotCollective() {
   view_.control(rank()).left.store(1, std::memory_order_release);
@@ -99,7 +97,7 @@ void SlotCollective::operation_ends(const OpHeader& header) {
 template <class Ready>
 Status SlotCollective::wait(const Op& op, int rank, Ready&& ready) {
   if (ready()) return Status::ok();
-  Poller poller(op.deadline, spin_);
+  Poller poller(op.deadline);
   const auto finish = [&](Status status) {
     add_wait(poller.waited());
     return status;

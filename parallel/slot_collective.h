@@ -82,7 +82,6 @@ class SlotCollective : public CollectiveBase {
   uint64_t mail_posted_[2] = {0, 0};
   uint64_t two_round_bytes_;
   std::vector<uint64_t> mail_received_;  // [world] posted word of the last mail taken from a rank
-  Duration spin_;
 };
 
 // Like make_local_collectives, with a slot size (0: default) so that tests cross pieces early.
