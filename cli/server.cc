@@ -16,6 +16,7 @@
 #include "cli/supervisor.h"
 #include "cli/version.h"
 #include "coordinator/engine_loop.h"
+#include "coordinator/gateway/from_config.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/http_server.h"
 #include "coordinator/gateway/model_codec.h"
@@ -146,23 +147,12 @@ Status ServerImpl::start_http() {
   }
   deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
   deps.random = [] { return random_seed(); };
-  gateway::GatewayOptions options;
-  options.served_model = config.model.name.empty() ? model_.name : config.model.name;
-  options.system_fingerprint = "shoal-" + model_.digest.substr(0, 10);
-  options.max_n = config.coordinator.limits.max_n;
-  options.metrics_need_key = config.metrics.require_key;
+  auto options = gateway::gateway_options(
+      config, config.model.name.empty() ? model_.name : config.model.name,
+      "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
 
-  gateway::HttpServerOptions http;
-  http.host = config.coordinator.listen.host;
-  http.port = config.coordinator.listen.port;
-  http.header_bytes = config.coordinator.limits.max_header_bytes;
-  http.body_bytes = config.coordinator.limits.max_body_bytes;
-  http.max_connections = config.coordinator.limits.max_connections;
-  http.header_timeout = config.coordinator.limits.header_timeout;
-  http.body_timeout = config.coordinator.limits.body_timeout;
-  http.idle_timeout = config.coordinator.limits.keep_alive;
-  http.write_timeout = config.coordinator.limits.write_timeout;
+  const gateway::HttpServerOptions http = gateway::server_options(config);
   SHOAL_ASSIGN(http_, gateway::HttpServer::start(http, [this](auto request, auto exchange) {
                  gateway_->handle(request, exchange);
                }));
