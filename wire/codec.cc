@@ -6,7 +6,7 @@
 #include <google/protobuf/arena.h>
 
 #include "base/utf8.h"
-#include "shoal.pb.h"
+#include "wire/shoal.pb.h"
 #include "wire/validate.h"
 
 namespace shoal::wire {
