@@ -1,227 +1,268 @@
 #include "model/tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "model/detokenizer.h"
+#include "model/special_tokens.h"
+#include "model/subword.h"
 
 namespace shoal {
 namespace {
 
-constexpr const char* kEndTexts[] = {"<|eot_id|>",
-                                     "<|im_end|>",
-                                     "<|end|>",
-                                     "<|return|>",
-                                     "<|call|>",
-                                     "<|flush|>",
-                                     "<|calls|>",
-                                     "<end_of_turn>",
-                                     "<|endoftext|>",
-                                     "</s>",
-                                     "<|eom_id|>",
-                                     "<EOT>",
-                                     "_<EOT>",
-                                     "[EOT]",
-                                     "[EOS]",
-                                     "<|end_of_text|>",
-                                     "<end_of_utterance>",
-                                     "<eos>",
-                                     "<turn|>",
-                                     "<|tool_response>",
-                                     "<｜end▁of▁sentence｜>"};
-constexpr const char* kEotTexts[] = {
+using TextIds = std::unordered_map<std::string_view, int32_t>;
+
+// Texts that end a generation in the models that have them, whatever the id keys say.
+constexpr std::array<std::string_view, 21> kEndTexts = {"<|eot_id|>",
+                                                        "<|im_end|>",
+                                                        "<|end|>",
+                                                        "<|return|>",
+                                                        "<|call|>",
+                                                        "<|flush|>",
+                                                        "<|calls|>",
+                                                        "<end_of_turn>",
+                                                        "<|endoftext|>",
+                                                        "</s>",
+                                                        "<|eom_id|>",
+                                                        "<EOT>",
+                                                        "_<EOT>",
+                                                        "[EOT]",
+                                                        "[EOS]",
+                                                        "<|end_of_text|>",
+                                                        "<end_of_utterance>",
+                                                        "<eos>",
+                                                        "<turn|>",
+                                                        "<|tool_response>",
+                                                        "<｜end▁of▁sentence｜>"};
+// Candidates for the end-of-turn token where the file names none, in this order.
+constexpr std::array<std::string_view, 11> kTurnTexts = {
     "<|eot_id|>",        "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
     "<|end_of_text|>",   "<EOT>",      "_<EOT>",  "[EOT]",         "<｜end▁of▁sentence｜>",
     "<end_of_utterance>"};
+// gpt-oss: the tokens that structure its output must be visible to whoever parses it.
+constexpr std::array<std::string_view, 4> kHarmonyTexts = {"<|channel|>", "<|message|>",
+                                                           "<|start|>", "<|constrain|>"};
 
-bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-}  // namespace
-
-// Texts of special tokens, byte by byte.
-class Tokenizer::SpecialTrie {
- public:
-  void add(std::string_view text, int32_t id, bool always) {
-    uint32_t node = 0;
-    for (const char c : text) {
-      const auto [it, is_new] =
-          edges_.try_emplace(key(node, c), static_cast<uint32_t>(nodes_.size()));
-      if (is_new) nodes_.push_back({});
-      node = it->second;
-    }
-    nodes_[node] = {id, always};
+TextIds ids_by_text(const Vocab& vocab) {
+  TextIds ids;
+  ids.reserve(vocab.tokens.size());
+  for (size_t i = 0; i < vocab.tokens.size(); ++i) {
+    if (!vocab.tokens[i].empty()) ids[vocab.tokens[i]] = static_cast<int32_t>(i);
   }
-
-  struct Match {
-    int32_t id = -1;
-    size_t length = 0;
-  };
-  // The longest text that starts at `at` and may be taken; none of the control ones may cross
-  // `limit`.
-  Match longest(std::string_view text, size_t at, bool controls, size_t limit) const {
-    Match best;
-    uint32_t node = 0;
-    for (size_t i = at; i < text.size(); ++i) {
-      const auto it = edges_.find(key(node, text[i]));
-      if (it == edges_.end()) break;
-      node = it->second;
-      const Node& found = nodes_[node];
-      if (found.id >= 0 && (found.always || (controls && i + 1 <= limit)))
-        best = {found.id, i + 1 - at};
-    }
-    return best;
-  }
-
- private:
-  struct Node {
-    int32_t id = -1;
-    bool always = false;  // user-defined: matched whatever the options
-  };
-  static uint64_t key(uint32_t node, char c) {
-    return uint64_t{node} << 8 | static_cast<uint8_t>(c);
-  }
-
-  std::vector<Node> nodes_{1};
-  std::unordered_map<uint64_t, uint32_t> edges_;
-};
-
-Tokenizer::Tokenizer(Vocab vocab) : vocab_(std::move(vocab)) {}
-
-void Tokenizer::finish() {
-  // gpt-oss prints its channel markers: clients parse them.
-  for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
-    const std::string& text = vocab_.tokens[i];
-    if (vocab_.kinds[i] == TokenKind::kControl &&
-        (text == "<|channel|>" || text == "<|message|>" || text == "<|start|>" ||
-         text == "<|constrain|>")) {
-      vocab_.kinds[i] = TokenKind::kUserDefined;
-    }
-  }
-  auto specials = std::make_shared<SpecialTrie>();
-  bytes_.reserve(vocab_.tokens.size());
-  for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
-    const auto id = static_cast<int32_t>(i);
-    const TokenKind kind = vocab_.kinds[i];
-    const bool control = kind == TokenKind::kControl || kind == TokenKind::kUnknown;
-    const bool user = kind == TokenKind::kUserDefined;
-    if (control || user) {
-      if (!vocab_.tokens[i].empty()) specials->add(vocab_.tokens[i], id, user);
-      bytes_.push_back(user ? vocab_.tokens[i] : "");
-      if (kind == TokenKind::kControl) control_texts_.push_back(vocab_.tokens[i]);
-    } else {
-      bytes_.push_back(plain_bytes(id));
-    }
-  }
-  specials_ = std::move(specials);
-  std::string name = vocab_.model_name;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  swallow_space_after_special_ =
-      name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
-  find_end_tokens();
+  return ids;
 }
 
-void Tokenizer::find_end_tokens() {
-  std::unordered_map<std::string_view, int32_t> by_text;
-  for (size_t i = 0; i < vocab_.tokens.size(); ++i)
-    by_text[vocab_.tokens[i]] = static_cast<int32_t>(i);
-  const auto find = [&](const char* text) {
-    const auto it = by_text.find(text);
-    return it == by_text.end() ? std::optional<int32_t>() : it->second;
-  };
-  for (const char* text : kEotTexts) {
-    if (!vocab_.eot) vocab_.eot = find(text);
-  }
-  if (!vocab_.eom) vocab_.eom = find("<|eom_id|>");
-  std::vector<int32_t> ends;
-  for (const auto& id :
-       {vocab_.eos, vocab_.eot, vocab_.eom, vocab_.fim_pad, vocab_.fim_rep, vocab_.fim_sep}) {
-    if (id) ends.push_back(*id);
-  }
-  for (const char* text : kEndTexts) {
-    if (const auto id = find(text)) ends.push_back(*id);
-  }
-  const auto remove_if_all = [&](std::initializer_list<const char*> present, const char* removed) {
-    const bool all = std::all_of(present.begin(), present.end(),
-                                 [&](const char* text) { return find(text).has_value(); });
-    const auto id = find(removed);
-    if (all && id) std::erase(ends, *id);
-  };
-  remove_if_all({"<|return|>", "<|call|>"},
-                "<|end|>");  // gpt-oss: <|end|> closes a message, not a turn
-  remove_if_all({"<|calls|>", "<|flush|>"}, "<|end|>");
-  remove_if_all({"<|tool_response>"}, "</s>");
-  std::sort(ends.begin(), ends.end());
-  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
-  end_tokens_ = std::move(ends);
-}
-
-bool Tokenizer::is_control(int32_t id) const {
-  const TokenKind kind = vocab_.kinds[static_cast<size_t>(id)];
+bool is_control_kind(TokenKind kind) {
   return kind == TokenKind::kControl || kind == TokenKind::kUnknown;
 }
 
-bool Tokenizer::is_end_of_generation(int32_t id) const {
-  return std::binary_search(end_tokens_.begin(), end_tokens_.end(), id);
+void find_turn_tokens(const TextIds& ids, Vocab* vocab) {
+  for (const std::string_view text : kTurnTexts) {
+    const auto found = ids.find(text);
+    if (vocab->eot || found == ids.end()) continue;
+    vocab->eot = found->second;
+  }
+  const auto eom = ids.find("<|eom_id|>");
+  if (!vocab->eom && eom != ids.end()) vocab->eom = eom->second;
+}
+
+// Tokens known by their text are control tokens even where a converter called them normal: a model
+// must not be able to write its end of turn as text.
+void correct_kinds(const TextIds& ids, Vocab* vocab) {
+  const auto set = [&](std::string_view text, TokenKind kind) {
+    const auto found = ids.find(text);
+    if (found == ids.end()) return;
+    TokenKind& now = vocab->kinds[static_cast<size_t>(found->second)];
+    if (now != TokenKind::kUnknown) now = kind;
+  };
+  for (const std::string_view text : kEndTexts) set(text, TokenKind::kControl);
+  if (ids.contains("<|channel|>") && ids.contains("<|constrain|>")) {
+    for (const std::string_view text : kHarmonyTexts) set(text, TokenKind::kUserDefined);
+  }
+}
+
+std::vector<int32_t> find_eog(const TextIds& ids, const Vocab& vocab) {
+  std::vector<int32_t> eog;
+  for (const auto& id :
+       {vocab.eos, vocab.eot, vocab.eom, vocab.fim_pad, vocab.fim_rep, vocab.fim_sep}) {
+    if (id) eog.push_back(*id);
+  }
+  for (const std::string_view text : kEndTexts) {
+    const auto found = ids.find(text);
+    if (found != ids.end()) eog.push_back(found->second);
+  }
+  const auto remove = [&](std::string_view text) {
+    const auto found = ids.find(text);
+    if (found != ids.end()) std::erase(eog, found->second);
+  };
+  // gpt-oss and its like end a message with <|end|> and go on with the next one.
+  const bool harmony = ids.contains("<|return|>") && ids.contains("<|call|>");
+  if (harmony || (ids.contains("<|calls|>") && ids.contains("<|flush|>"))) remove("<|end|>");
+  if (ids.contains("<|tool_response>")) remove("</s>");
+  std::sort(eog.begin(), eog.end());
+  eog.erase(std::unique(eog.begin(), eog.end()), eog.end());
+  return eog;
+}
+
+bool is_phi3(std::string name) {
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
+}
+
+std::vector<SpecialToken> special_tokens(const Vocab& vocab, bool with_control) {
+  const bool phi3 = is_phi3(vocab.model_name);
+  std::vector<SpecialToken> tokens;
+  for (size_t i = 0; i < vocab.tokens.size(); ++i) {
+    const TokenKind kind = vocab.kinds[i];
+    const bool user_defined = kind == TokenKind::kUserDefined;
+    if (vocab.tokens[i].empty() || !(user_defined || (with_control && is_control_kind(kind)))) {
+      continue;
+    }
+    // Phi-3's control tokens swallow the white space behind them.
+    const bool strips = phi3 && kind == TokenKind::kControl;
+    tokens.push_back({static_cast<int32_t>(i), vocab.tokens[i], user_defined, false, strips});
+  }
+  return tokens;
+}
+
+// Ids a SentencePiece file may leave out.
+void apply_spm_defaults(Vocab* vocab) {
+  const auto fall_back = [&](std::optional<int32_t>* id, int32_t value) {
+    if (!*id && static_cast<size_t>(value) < vocab->tokens.size()) *id = value;
+  };
+  fall_back(&vocab->bos, 1);
+  fall_back(&vocab->eos, 2);
+  fall_back(&vocab->unknown, 0);
+}
+
+}  // namespace
+
+Tokenizer::~Tokenizer() = default;
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocab vocab) {
+  std::unique_ptr<Tokenizer> tokenizer(new Tokenizer());
+  SHOAL_TRY(tokenizer->build(std::move(vocab)));
+  return tokenizer;
+}
+
+Status Tokenizer::build(Vocab vocab) {
+  vocab_ = std::move(vocab);
+  if (vocab_.tokens.empty()) return invalid_argument("the vocabulary is empty");
+  SHOAL_CHECK(vocab_.kinds.size() == vocab_.tokens.size(), "every token has a kind");
+  const bool spm = vocab_.model == "llama";
+  if (!spm && vocab_.model != "gpt2") {
+    return unsupported("key 'tokenizer.ggml.model' is '" + vocab_.model +
+                       "', a kind of tokenizer Shoal does not know; known: llama, gpt2");
+  }
+  if (spm) apply_spm_defaults(&vocab_);
+  const TextIds ids = ids_by_text(vocab_);
+  find_turn_tokens(ids, &vocab_);
+  correct_kinds(ids, &vocab_);
+  end_tokens_ = find_eog(ids, vocab_);
+
+  adds_space_prefix_ = vocab_.add_space_prefix.value_or(spm) && spm;
+  SHOAL_ASSIGN(encoder_,
+               spm ? make_spm_encoder(vocab_, adds_space_prefix_) : make_bpe_encoder(vocab_));
+  adds_bos_ = vocab_.add_bos.value_or(encoder_->adds_bos_by_default() && vocab_.bos);
+  adds_eos_ = vocab_.add_eos.value_or(false);
+  if (adds_bos_ && !vocab_.bos) {
+    return invalid_argument(
+        "key 'tokenizer.ggml.add_bos_token' is true, but 'tokenizer.ggml.bos_token_id' is missing");
+  }
+  if (adds_eos_ && !vocab_.eos) {
+    return invalid_argument(
+        "key 'tokenizer.ggml.add_eos_token' is true, but 'tokenizer.ggml.eos_token_id' is missing");
+  }
+  build_token_bytes();
+  all_special_ = std::make_unique<SpecialTokens>(special_tokens(vocab_, true));
+  user_defined_ = std::make_unique<SpecialTokens>(special_tokens(vocab_, false));
+  for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
+    if (is_control_kind(vocab_.kinds[i]) && !vocab_.tokens[i].empty()) {
+      control_texts_.push_back(vocab_.tokens[i]);
+    }
+  }
+  return Status::ok();
+}
+
+void Tokenizer::build_token_bytes() {
+  const bool spm = vocab_.model == "llama";
+  bytes_.reserve(vocab_.tokens.size());
+  for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
+    const std::string& text = vocab_.tokens[i];
+    const TokenKind kind = vocab_.kinds[i];
+    const int byte = spm && kind == TokenKind::kByte ? byte_token_value(text) : -1;
+    if (byte >= 0) {
+      bytes_.emplace_back(1, static_cast<char>(byte));
+    } else if (is_control_kind(kind)) {
+      bytes_.emplace_back();
+    } else if (kind == TokenKind::kUserDefined) {
+      bytes_.push_back(text);
+    } else if (!spm) {
+      bytes_.push_back(bpe_text_to_bytes(text));
+    } else {
+      constexpr std::string_view kMark = "\u2581";
+      std::string plain;
+      size_t done = 0;
+      for (size_t at; (at = text.find(kMark, done)) != std::string::npos;
+           done = at + kMark.size()) {
+        plain.append(text, done, at - done).push_back(' ');
+      }
+      bytes_.push_back(plain.append(text, done));
+    }
+  }
 }
 
 Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text,
                                                const EncodeOptions& options) const {
   if (!is_valid_utf8(text)) return invalid_argument("the text is not valid UTF-8");
-  std::vector<int32_t> out;
-  if (options.add_special && adds_bos_ && vocab_.bos) out.push_back(*vocab_.bos);
-  size_t plain = 0;   // where the plain stretch begins
-  bool first = true;  // it starts the text or follows a special token
-  size_t next_break = 0;
-  const auto flush = [&](size_t end) -> Status {
-    if (end == plain) return Status::ok();
-    SHOAL_TRY(encode_plain(text.substr(plain, end - plain), first, &out));
-    first = false;
-    return Status::ok();
-  };
-  for (size_t at = 0; at < text.size();) {
-    while (next_break < options.breaks.size() && options.breaks[next_break] <= at) ++next_break;
-    const size_t limit =
-        next_break < options.breaks.size() ? options.breaks[next_break] : text.size();
-    const SpecialTrie::Match match = specials_->longest(text, at, options.parse_special, limit);
-    if (match.id < 0) {
-      ++at;
-      continue;
-    }
-    SHOAL_TRY(flush(at));
-    out.push_back(match.id);
-    at += match.length;
-    while (swallow_space_after_special_ && at < text.size() && is_ascii_space(text[at])) ++at;
-    plain = at;
-    first = true;
+  if (!std::is_sorted(options.breaks.begin(), options.breaks.end())) {
+    return invalid_argument("the breaks of a text must be ascending byte offsets");
   }
-  SHOAL_TRY(flush(text.size()));
-  if (options.add_special && adds_eos_ && vocab_.eos) out.push_back(*vocab_.eos);
+  std::vector<int32_t> out;
+  if (options.add_special && adds_bos_) out.push_back(*vocab_.bos);
+  const SpecialTokens& special = options.parse_special ? *all_special_ : *user_defined_;
+  size_t done = 0;
+  const auto plain_until = [&](size_t end) {
+    return end == done ? Status::ok() : encoder_->encode(text.substr(done, end - done), &out);
+  };
+  for (const SpecialMatch& match : special.find(text, options.breaks)) {
+    SHOAL_TRY(plain_until(match.begin));
+    out.push_back(match.id);
+    done = match.end;
+  }
+  SHOAL_TRY(plain_until(text.size()));
+  if (options.add_special && adds_eos_) out.push_back(*vocab_.eos);
   return out;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
-  std::string out;
-  bool at_start = true;
-  for (const int32_t id : ids) {
-    SHOAL_CHECK(id >= 0 && id < vocab_size(), "token id out of range");
-    std::string_view piece = token_bytes(id);
-    if (at_start && space_prefix_ && !is_control(id) && piece.starts_with(' '))
-      piece.remove_prefix(1);
-    if (!is_control(id)) at_start = false;
-    out += piece;
-  }
-  return out;
+  Detokenizer stream(*this, Detokenizer::Position::kStart);
+  std::string text;
+  for (const int32_t id : ids) text += stream.push(id);
+  return text + stream.flush();
 }
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocab vocab) {
-  if (vocab.tokens.empty()) return invalid_argument("the vocabulary is empty");
-  vocab.kinds.resize(vocab.tokens.size(), TokenKind::kNormal);
-  if (vocab.model == "llama") return make_spm_tokenizer(std::move(vocab));
-  if (vocab.model == "gpt2") return make_bpe_tokenizer(std::move(vocab));
-  return unsupported("key 'tokenizer.ggml.model' is '" + vocab.model +
-                     "'; supported: llama (SentencePiece), gpt2 (byte-level BPE)");
+const std::string& Tokenizer::token_bytes(int32_t id) const {
+  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
+  return bytes_[static_cast<size_t>(id)];
+}
+
+const std::string& Tokenizer::token_text(int32_t id) const {
+  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
+  return vocab_.tokens[static_cast<size_t>(id)];
+}
+
+bool Tokenizer::is_control(int32_t id) const {
+  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
+  return is_control_kind(vocab_.kinds[static_cast<size_t>(id)]);
+}
+
+bool Tokenizer::is_end_of_generation(int32_t id) const {
+  return std::binary_search(end_tokens_.begin(), end_tokens_.end(), id);
 }
 
 }  // namespace shoal

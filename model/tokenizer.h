@@ -1,11 +1,16 @@
-// Text to token ids and back. Immutable after create(), thread-safe.
+// Tokenizers of GGUF models: text to token ids and back.
 //
-// Two families: SentencePiece-style ("llama": merges by score, byte fallback) and byte-level BPE
-// ("gpt2": a pre-tokenizer cuts words, merges go by rank). Rules and sources: docs/tokenizers.md.
+// Two kinds, by tokenizer.ggml.model: "llama" (SentencePiece-style merging by score, spm.cc) and
+// "gpt2" (byte-level BPE, bpe.cc). The rules and where they differ from other engines are in
+// docs/tokenizers.md. A Tokenizer is immutable and safe to use from several threads.
+//
+// Time: n log n in the length of the text, on any text.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,73 +21,71 @@
 
 namespace shoal {
 
+class SpecialTokens;
+class SubwordEncoder;
+
 struct EncodeOptions {
-  bool add_special = false;  // BOS/EOS where the vocabulary asks for them
-  bool parse_special =
-      false;  // texts of control tokens become those tokens; user-defined ones always do
-  // Sorted byte offsets no control token's text may span: it is plain text then. Keeps text glued
-  // from several sources from forming a control token across the seam.
+  bool add_special = false;    // BOS and EOS where the model wants them
+  bool parse_special = false;  // texts of control tokens become those tokens, else plain characters
+  // Ascending byte offsets into the text. A control text that spans one (starts before it and ends
+  // after it) is plain characters: so text from outside cannot be completed to a control token.
   std::span<const size_t> breaks = {};
 };
 
 class Tokenizer {
  public:
-  // kUnsupported: a tokenizer model or pre-tokenizer Shoal does not know; the message names it.
+  // kUnsupported: a tokenizer model or pre-tokenizer Shoal does not know. kInvalidArgument: a
+  // vocabulary that cannot work (no scores, add_bos without a BOS id).
   static Result<std::unique_ptr<Tokenizer>> create(Vocab vocab);
-  virtual ~Tokenizer() = default;
+  ~Tokenizer();
 
-  // kInvalidArgument unless `text` is strict UTF-8.
+  // kInvalidArgument: `text` is not UTF-8, or `breaks` is not ascending. User-defined tokens are
+  // always matched, control tokens only with parse_special.
   Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options) const;
 
-  // The bytes a token stands for in output; may be part of a character; "" for control tokens.
-  // REQUIRES 0 ≤ id < vocab_size() (both).
-  const std::string& token_bytes(int32_t id) const { return bytes_[static_cast<size_t>(id)]; }
-  // Its text in the vocabulary; for control tokens what parse_special recognises.
-  const std::string& token_text(int32_t id) const { return vocab_.tokens[static_cast<size_t>(id)]; }
-  // Bytes of a whole sequence, SentencePiece's leading space removed. See detokenizer.h for
-  // streams.
+  // The text of `ids` from the start of a text: control tokens print nothing, bytes that are not
+  // UTF-8 become U+FFFD. REQUIRES: ids in [0, vocab_size).
   std::string decode(std::span<const int32_t> ids) const;
 
-  int32_t vocab_size() const { return static_cast<int32_t>(vocab_.tokens.size()); }
+  int32_t vocab_size() const { return static_cast<int32_t>(bytes_.size()); }
+  // The bytes the token stands for in output, perhaps not whole characters; "" for control tokens.
+  // REQUIRES: 0 ≤ id < vocab_size (the next two too).
+  const std::string& token_bytes(int32_t id) const;
+  // Its text in the vocabulary; of control and user-defined tokens what is recognised in text.
+  const std::string& token_text(int32_t id) const;
+  // Control and unknown tokens: not part of the text a model writes.
+  bool is_control(int32_t id) const;
+  // Whether the token ends a generation; false for ids outside the vocabulary.
+  bool is_end_of_generation(int32_t id) const;
+
   std::optional<int32_t> bos() const { return vocab_.bos; }
   std::optional<int32_t> eos() const { return vocab_.eos; }
-  bool adds_bos() const { return adds_bos_; }
+  bool adds_bos() const { return adds_bos_; }  // with add_special
   bool adds_eos() const { return adds_eos_; }
-  // The first token's single leading space is not part of the text.
-  bool strips_leading_space() const { return space_prefix_; }
-  bool is_control(int32_t id) const;
-  bool is_end_of_generation(int32_t id) const;
-  const std::vector<int32_t>& end_of_generation() const { return end_tokens_; }  // ascending
+  // Ids that end a generation, ascending.
+  const std::vector<int32_t>& end_of_generation() const { return end_tokens_; }
+  // The texts that parse_special recognises and plain encoding does not.
   const std::vector<std::string>& control_texts() const { return control_texts_; }
+  // The tables; texts of BPE tokens are in the byte-to-unicode alphabet here.
   const Vocab& vocab() const { return vocab_; }
-
- protected:
-  explicit Tokenizer(Vocab vocab);
-
-  // Ids of a stretch of plain text. `first`: it starts the text or follows a special token.
-  virtual Status encode_plain(std::string_view text, bool first,
-                              std::vector<int32_t>* out) const = 0;
-  virtual std::string plain_bytes(int32_t id) const = 0;  // of a normal token
-  void finish();  // call at the end of a subclass's constructor
-
-  Vocab vocab_;
-  bool adds_bos_ = false;
-  bool adds_eos_ = false;
-  bool space_prefix_ = false;
+  // A space is put before the first word, and taken away again by decode().
+  bool adds_space_prefix() const { return adds_space_prefix_; }
 
  private:
-  class SpecialTrie;
-  void find_end_tokens();
+  Tokenizer() = default;
+  Status build(Vocab vocab);
+  void build_token_bytes();
 
-  std::vector<std::string> bytes_;  // [vocab]
+  Vocab vocab_;
+  std::vector<std::string> bytes_;  // [token]
   std::vector<int32_t> end_tokens_;
   std::vector<std::string> control_texts_;
-  bool swallow_space_after_special_ = false;  // Phi-3
-  std::shared_ptr<const SpecialTrie> specials_;
+  bool adds_bos_ = false;
+  bool adds_eos_ = false;
+  bool adds_space_prefix_ = false;
+  std::unique_ptr<const SubwordEncoder> encoder_;
+  std::unique_ptr<const SpecialTokens> all_special_;   // control, unknown and user-defined
+  std::unique_ptr<const SpecialTokens> user_defined_;  // those found in any text
 };
-
-// The two families; Tokenizer::create chooses.
-Result<std::unique_ptr<Tokenizer>> make_spm_tokenizer(Vocab vocab);
-Result<std::unique_ptr<Tokenizer>> make_bpe_tokenizer(Vocab vocab);
 
 }  // namespace shoal
