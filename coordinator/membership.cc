@@ -172,6 +172,7 @@ void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello,
   worker.heard = now;
   worker.last_rank = last_rank;
   worker.loaded = loaded;
+  ++joins_;
   by_peer_[incoming.peer] = hello.name;
   actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
   actions.emplace_back(
@@ -300,7 +301,7 @@ void Membership::tick(TimePoint now, Actions& actions) {
       lose(worker, Loss::kSilent,
            fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,
            actions);
-    } else if (worker.must_show_idle && now - worker.aborted_at > options_.abort_timeout) {
+    } else if (worker.must_show_idle && now > worker.idle_by) {
       actions.emplace_back(SendAction{worker.peer, wire::Shutdown{"still busy after an abort"}});
       lose(worker, Loss::kHung,
            fmt::format("it hangs: still busy {:.1f} s after its plan was withdrawn",

@@ -47,8 +47,9 @@ struct MembershipOptions {
   Duration abort_timeout = std::chrono::seconds(10);        // to become idle after an Abort
   Duration first_backoff = std::chrono::milliseconds(250);  // doubles with every failure in a row
   Duration max_backoff = std::chrono::seconds(30);
-  Duration permanent_retry = std::chrono::seconds(60);  // unless workers come or go before
-  Duration stable_after = std::chrono::seconds(5);      // of serving: failures are forgotten
+  Duration permanent_retry = std::chrono::seconds(60);  // after a permanent failure
+  Duration join_backoff = std::chrono::seconds(2);  // both at most this once a new worker joined
+  Duration stable_after = std::chrono::seconds(5);  // of serving: failures are forgotten
 };
 
 // Why a worker or a group was lost; names for metrics in loss_name().
@@ -117,6 +118,7 @@ class Membership {
     bool spoke = false;  // something besides hellos: a later hello means it has given up the epoch
     bool must_show_idle = false;  // since an Abort
     TimePoint aborted_at{};
+    TimePoint idle_by{};  // later it hangs
     int rank = -1;        // in the current epoch
     int last_rank = -1;   // in the last epoch it took part in
     bool loaded = false;  // its weights of last_rank were up once in this process
@@ -148,7 +150,6 @@ class Membership {
   void form(const std::vector<Worker*>& by_rank, TimePoint now, Actions& actions);
   Result<wire::Assign> make_plan(const std::vector<Worker*>& by_rank) const;
   Duration backoff() const;
-  std::string identity_of_connected() const;
   void check_formation(TimePoint now, Actions& actions);
 
   const Worker& member(uint32_t rank) const;
@@ -175,7 +176,9 @@ class Membership {
   std::string last_failure_;  // of forming or serving, for people; empty once serving
   uint32_t failures_ = 0;     // in a row
   TimePoint form_not_before_{};
-  std::string held_for_;  // after a permanent failure: who was connected then
+  TimePoint form_not_before_after_join_{};
+  uint64_t joins_ = 0;             // workers admitted so far
+  uint64_t joins_at_failure_ = 0;  // … when the last epoch ended
 };
 
 }  // namespace shoal

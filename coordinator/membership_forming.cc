@@ -44,6 +44,10 @@ void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, Ti
   const std::string reason = why.substr(0, complete_utf8_prefix(why.substr(0, kMaxReasonBytes)));
   const bool served_long =
       phase_ == Phase::kServing && now - serving_since_ > options_.stable_after;
+  const Duration to_idle =
+      options_.abort_timeout + (phase_ == Phase::kForming
+                                    ? from_seconds(options_.plan.form_timeout_seconds)
+                                    : Duration::zero());
   for (auto& [name, worker] : workers_) {
     if (worker.rank < 0) continue;
     worker.rank = -1;
@@ -51,6 +55,7 @@ void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, Ti
     if (!worker.connected) continue;
     worker.must_show_idle = true;
     worker.aborted_at = now;
+    worker.idle_by = now + to_idle;
     actions.emplace_back(SendAction{worker.peer, wire::Abort{epoch_, reason}});
   }
   if (phase_ == Phase::kServing) last_loss_ = {loss, reason};
@@ -60,7 +65,8 @@ void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, Ti
   phase_ = Phase::kIdle;
   failures_ = served_long ? 0 : failures_ + 1;
   form_not_before_ = now + (permanent ? options_.permanent_retry : backoff());
-  held_for_ = permanent ? identity_of_connected() : "";
+  form_not_before_after_join_ = std::min(form_not_before_, now + options_.join_backoff);
+  joins_at_failure_ = joins_;
   actions.emplace_back(
       LogAction{LogLevel::kError, fmt::format("plan epoch {} ended: {}", epoch_, reason)});
 }
@@ -70,14 +76,6 @@ Duration Membership::backoff() const {
   Duration wait = options_.first_backoff;
   for (uint32_t i = 1; i < failures_ && wait < options_.max_backoff; ++i) wait *= 2;
   return std::min(wait, options_.max_backoff);
-}
-
-std::string Membership::identity_of_connected() const {
-  std::string out;
-  for (const auto& [name, worker] : workers_) {
-    if (worker.connected) out += fmt::format("{}/{} ", name, worker.hello.incarnation);
-  }
-  return out;
 }
 
 uint32_t Membership::connected() const { return static_cast<uint32_t>(by_peer_.size()); }
@@ -92,12 +90,9 @@ std::vector<Membership::Worker*> Membership::candidates() {
 
 void Membership::form_if_possible(TimePoint now, Actions& actions) {
   if (phase_ != Phase::kIdle) return;
-  // After a permanent failure the same workers are not asked again at once; others are.
-  if (!held_for_.empty() && identity_of_connected() != held_for_) {
-    held_for_.clear();
-    form_not_before_ = now;
-  }
-  if (now < form_not_before_) return;
+  // The same workers are not asked again at once; a new one is reason to try sooner.
+  const bool joined = joins_ != joins_at_failure_;
+  if (now < (joined ? form_not_before_after_join_ : form_not_before_)) return;
   const std::vector<Worker*> available = candidates();
   std::vector<Candidate> input;
   for (const Worker* worker : available) {
@@ -157,7 +152,6 @@ void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Action
   plan->segment = fmt::format("{}.{}", options_.segment_prefix, epoch_);
   kv_blocks_ = plan->kv_blocks;
   formed_progress_ = now;
-  held_for_.clear();
   rendezvous_.begin(epoch_);
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
     plan->rank = rank;

@@ -414,7 +414,8 @@ TEST(Membership, LoadingThatStallsIsGivenUp) {
   cluster.run_for(29s);
   EXPECT_NE(cluster.reason().find("loading: worker 'w1' (rank 1)"), std::string::npos)
       << cluster.reason();
-  ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 5s));
+  // 10 s to form and 2 s to become idle.
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 15s));
   EXPECT_EQ(cluster.lost[0].name, "w1");
   EXPECT_NE(cluster.reason().find("no progress"), std::string::npos) << cluster.reason();
 }
