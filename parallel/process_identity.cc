@@ -18,9 +18,7 @@ struct ProcStat {
   uint64_t start_time = 0;
 };
 
-ProcStat read_proc_stat(int32_t pid) {
-  char path[64];
-  std::snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+ProcStat read_proc_stat(const char* path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return {};
   char text[1024];
@@ -50,7 +48,8 @@ ProcessIdentity this_process() {
   self.pid = getpid();
   struct stat info {};
   if (stat("/proc/self/ns/pid", &info) == 0) self.pid_namespace = info.st_ino;
-  self.start_time = read_proc_stat(self.pid).start_time;
+  // Not by pid: /proc may be that of an outer namespace, where the pid is another.
+  self.start_time = read_proc_stat("/proc/self/stat").start_time;
   return self;
 }
 
@@ -58,7 +57,9 @@ bool may_be_alive(const ProcessIdentity& process, const ProcessIdentity& self) {
   if (process.pid <= 0 || process.pid_namespace == 0) return true;
   if (process.pid_namespace != self.pid_namespace || process.pid == self.pid) return true;
   if (kill(process.pid, 0) != 0 && errno == ESRCH) return false;
-  const ProcStat stat = read_proc_stat(process.pid);
+  char path[64];
+  std::snprintf(path, sizeof(path), "/proc/%d/stat", process.pid);
+  const ProcStat stat = read_proc_stat(path);
   if (stat.state == 'Z' || stat.state == 'X') return false;  // nobody has reaped it yet
   return stat.start_time == 0 || process.start_time == 0 || stat.start_time == process.start_time;
 }
