@@ -40,7 +40,7 @@ struct Limits {
   uint32_t max_n = 16;                    // choices per request; 1 … 128
   uint32_t max_stop_sequences = 16;       // 0 … 256
   uint32_t max_logit_bias = 1024;         // 0 … 1024 (wire::kMaxLogitBias)
-  uint32_t max_top_logprobs = 20;         // 0 … 64 (wire::kMaxTopLogprobs)
+  uint32_t max_top_logprobs = 64;         // 0 … 64 (wire::kMaxTopLogprobs)
   Duration header_timeout = std::chrono::seconds(10);  // request line and headers; 100 ms … 10 min
   Duration body_timeout = std::chrono::seconds(60);    // 100 ms … 1 h
   Duration write_timeout = std::chrono::seconds(30);  // a reader that takes nothing; 100 ms … 1 h

@@ -50,7 +50,8 @@ TEST_P(Vocabularies, EncodeAsTheReferenceDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Vocabularies,
-                         ::testing::Values("llama-spm", "llama-bpe", "gpt-2", "falcon", "deepseek-llm"),
+                         ::testing::Values("llama-spm", "llama-bpe", "gpt-2", "falcon",
+                                           "deepseek-llm"),
                          [](const auto& p) {
                            std::string name = p.param;
                            for (char& c : name) {
@@ -72,6 +73,29 @@ TEST(Tokenizer, ControlTextIsPlainUnlessAskedFor) {
   const auto broken = tokenizer->encode(text, {.parse_special = true, .breaks = inside});
   EXPECT_EQ(*broken, *plain) << "a control text across a seam is plain text";
   EXPECT_TRUE(tokenizer->is_end_of_generation(995));
+}
+
+TEST(Tokenizer, TurnEndersAreControlTokensWhateverTheFileSays) {
+  Vocab vocab;
+  vocab.model = "llama";
+  vocab.tokens = {"<unk>", "<s>", "</s>", "a", "<|im_end|>", "<tool>"};
+  vocab.scores.assign(vocab.tokens.size(), 0);
+  vocab.kinds = {TokenKind::kUnknown, TokenKind::kControl,     TokenKind::kControl,
+                 TokenKind::kNormal,  TokenKind::kUserDefined, TokenKind::kUserDefined};
+  vocab.unknown = 0;
+  vocab.add_space_prefix = false;
+  auto made = Tokenizer::create(std::move(vocab));
+  ASSERT_TRUE(made.is_ok()) << made.status().message();
+  const Tokenizer& tokenizer = **made;
+  EXPECT_TRUE(tokenizer.is_control(4));
+  EXPECT_FALSE(tokenizer.is_control(5));
+  EXPECT_EQ(tokenizer.control_texts(),
+            (std::vector<std::string>{"<unk>", "<s>", "</s>", "<|im_end|>"}));
+  EXPECT_EQ(tokenizer.token_bytes(4), "");
+  const auto plain = tokenizer.encode("<tool><|im_end|><unk>", {});
+  ASSERT_TRUE(plain.is_ok());
+  EXPECT_EQ(plain->front(), 5);  // user-defined: always
+  EXPECT_EQ(std::count(plain->begin(), plain->end(), 4), 0);
 }
 
 }  // namespace
