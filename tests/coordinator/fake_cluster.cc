@@ -83,9 +83,26 @@ void FakeCluster::cancel(RequestId id) {
   handle(CancelEvent{id});
 }
 
+std::vector<RequestId> FakeCluster::submit_together(
+    const std::vector<GenerationRequest>& requests) {
+  std::vector<RequestId> ids;
+  std::vector<Event> events;
+  for (const GenerationRequest& request : requests) {
+    ids.push_back(++last_id_);
+    streams[ids.back()].request = request;
+    events.push_back(SubmitEvent{ids.back(), request});
+  }
+  handle(std::move(events));
+  return ids;
+}
+
 void FakeCluster::handle(Event event) {
   std::vector<Event> events;
   events.push_back(std::move(event));
+  handle(std::move(events));
+}
+
+void FakeCluster::handle(std::vector<Event> events) {
   while (!events.empty()) {
     std::vector<Event> follow_up;
     perform(core.handle(events, clock.now()), follow_up);

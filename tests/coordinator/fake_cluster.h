@@ -53,8 +53,11 @@ class FakeCluster {
 
   RequestId submit(GenerationRequest request);
   RequestId submit(std::vector<int32_t> prompt, uint32_t max_tokens, uint64_t seed = 1);
+  // In one event batch: they can share their first step.
+  std::vector<RequestId> submit_together(const std::vector<GenerationRequest>& requests);
   void cancel(RequestId id);
   void handle(Event event);
+  void handle(std::vector<Event> events);
 
   // Moves time. Invariants are checked after every event.
   void run_for(Duration duration);

@@ -218,6 +218,35 @@ TEST(Scheduling, PreemptsTheLatestAndResumesTheSameStream) {
   cluster.expect_clean();
 }
 
+TEST(Scheduling, APreemptedSequenceWaitsForTheSamplesItIsOwed) {
+  // Three steps deep. The third request is preempted while two of its samples are on their way, and
+  // the first one's end frees plenty of blocks after only one of them has come.
+  CoreOptions options = small_core_options(1);
+  options.scheduler = {.max_rows = 32,
+                       .max_sequences = 4,
+                       .max_slots = 8,
+                       .prefill_chunk = 32,
+                       .depth = 3,
+                       .block_tokens = 4};
+  options.membership.plan.kv_blocks = 9;
+  OneRank cluster(options);
+  cluster.worker("w0").set_step_time(10ms, 10ms);
+  const auto request = [](size_t prompt, uint32_t max_tokens, uint64_t seed) {
+    GenerationRequest out;
+    out.prompt = prompt_of(prompt);
+    out.max_tokens = max_tokens;
+    out.seed = seed;
+    return out;
+  };
+  const auto ids =
+      cluster.submit_together({request(17, 4, 1), request(4, 20, 2), request(4, 20, 3)});
+  ASSERT_TRUE(cluster.run_until_finished(ids[0]));
+  EXPECT_EQ(cluster.observer.preemptions, 1u);
+  EXPECT_EQ(cluster.steps.back().step.started.size(), 0u) << "a sample is still on its way";
+  for (const RequestId id : ids) ASSERT_TRUE(cluster.run_until_finished(id));
+  cluster.expect_clean();
+}
+
 TEST(Scheduling, ALongPromptIsNotStarvedByShortOnes) {
   CoreOptions options = small_core_options(1);
   options.membership.plan.kv_blocks = 16;
