@@ -5,7 +5,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -22,14 +21,20 @@ struct Place {  // 1-based
   int column = 0;
 };
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind : uint8_t { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   Place place;
   std::string scalar;
   bool quoted = false;
-  std::vector<YamlNode> items;                         // kList
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // kMap; keys are scalars, all different
+  std::vector<YamlNode> items;     // kList
+  std::vector<YamlEntry> entries;  // kMap; keys are scalars, all different
+};
+
+struct YamlEntry {
+  YamlNode key, value;
 };
 
 // The only document of `text`; an empty one is an empty map. Errors start with "NAME:LINE:COLUMN:
