@@ -17,6 +17,7 @@ inline __attribute__((always_inline)) __m256i dot_u8s8(__m256i u, __m256i s) {
 }  // namespace shoal::SHOAL_SET_NAMESPACE
 
 #include "kernels/cpu/int8_x86.inc"
+#include "kernels/cpu/int8_avx512.inc"
 
 namespace shoal {
 namespace {
@@ -42,16 +43,16 @@ constexpr KernelSet make_set() {
   const auto add = [&](TensorType type, KernelSet::QuantDot f) {
     set.quant_dot[static_cast<uint32_t>(type)] = f;
   };
-  add(TensorType::kQ8_0, set_avx512::dot_blocks32<set_avx512::CodesQ8_0>);
-  add(TensorType::kQ4_0, set_avx512::dot_blocks32<set_avx512::CodesQ4_0>);
-  add(TensorType::kQ4_1, set_avx512::dot_blocks32<set_avx512::CodesQ4_1>);
-  add(TensorType::kQ5_0, set_avx512::dot_blocks32<set_avx512::CodesQ5_0>);
-  add(TensorType::kQ5_1, set_avx512::dot_blocks32<set_avx512::CodesQ5_1>);
-  add(TensorType::kIQ4_NL, set_avx512::dot_blocks32<set_avx512::CodesIQ4_NL>);
-  add(TensorType::kMXFP4, set_avx512::dot_blocks32<set_avx512::CodesMXFP4>);
-  add(TensorType::kQ4_K, set_avx512::dot_k45<false>);
-  add(TensorType::kQ5_K, set_avx512::dot_k45<true>);
-  add(TensorType::kQ6_K, set_avx512::dot_q6_k);
+  add(TensorType::kQ8_0, set_avx512::dot_pairs<set_avx512::CodesQ8_0>);
+  add(TensorType::kQ4_0, set_avx512::dot_pairs<set_avx512::CodesQ4_0>);
+  add(TensorType::kQ4_1, set_avx512::dot_pairs<set_avx512::CodesQ4_1>);
+  add(TensorType::kQ5_0, set_avx512::dot_pairs<set_avx512::CodesQ5_0>);
+  add(TensorType::kQ5_1, set_avx512::dot_pairs<set_avx512::CodesQ5_1>);
+  add(TensorType::kIQ4_NL, set_avx512::dot_pairs<set_avx512::CodesIQ4_NL>);
+  add(TensorType::kMXFP4, set_avx512::dot_pairs<set_avx512::CodesMXFP4>);
+  add(TensorType::kQ4_K, set_avx512::dot_k45_wide<false>);
+  add(TensorType::kQ5_K, set_avx512::dot_k45_wide<true>);
+  add(TensorType::kQ6_K, set_avx512::dot_q6_k_wide);
   return set;
 }
 

@@ -1,0 +1,100 @@
+// Figures of the CPU kernels: weight bandwidth of a decode row per type against the streaming-read
+// ceiling of the same threads, and products per second of a prefill.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/clock.h"
+#include "bench/memory_bandwidth.h"
+#include "kernels/device.h"
+#include "kernels/encode.h"
+
+namespace shoal {
+namespace {
+
+struct Options {
+  int threads = 2;
+  std::string isa;
+  bool float_path = false;
+  std::vector<std::string> types = {"Q8_0", "Q4_K", "Q6_K", "F16"};
+  std::vector<int64_t> rows = {1, 4, 64};
+  int64_t cols = 8192;
+  double mebibytes = 192;  // of weights: several times the largest cache
+  int repeats = 7;
+  bool best = false;  // of the repeats instead of their median: on a machine with other work
+};
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+Status bench_type(Device& device, const Options& options, TensorType type, double ceiling) {
+  const uint64_t row_size = row_bytes(type, static_cast<uint64_t>(options.cols));
+  const auto outputs = static_cast<int64_t>(options.mebibytes * 1048576 / static_cast<double>(row_size)) / 64 * 64;
+  const WeightSlice slice{type, outputs, options.cols, 0, options.cols};
+  SHOAL_ASSIGN(const auto weight, device.create_weight(slice, "bench"));
+  Rng rng(1);
+  std::vector<uint8_t> bytes(64 * row_size);  // the same rows again and again: values do not matter
+  random_row(type, rng, 0.02f, 64 * options.cols, bytes.data());
+  for (int64_t r = 0; r < outputs; r += 64) SHOAL_TRY(device.fill_weight(*weight, r, bytes));
+  for (const int64_t rows : options.rows) {
+    std::vector<float> x(static_cast<size_t>(rows * options.cols)), y(static_cast<size_t>(rows * outputs));
+    for (float& v : x) v = static_cast<float>(rng.normal());
+    SHOAL_ASSIGN(const auto input, device.create_activations(rows, options.cols));
+    device.load_activations(x.data(), options.cols, rows, *input);
+    const MatmulTask task{weight.get(), nullptr, y.data(), outputs, 1.0f};
+    std::vector<double> seconds;
+    for (int i = 0; i <= options.repeats; ++i) {
+      const TimePoint start = SteadyClock().now();
+      device.matmul({&task, 1}, *input, rows);
+      if (i > 0) seconds.push_back(to_seconds(SteadyClock().now() - start));
+    }
+    const double time =
+        options.best ? *std::min_element(seconds.begin(), seconds.end()) : median(seconds);
+    const double gb = static_cast<double>(row_size) * static_cast<double>(outputs) / time * 1e-9;
+    const double gflop = 2e-9 * static_cast<double>(rows * outputs) * static_cast<double>(options.cols) / time;
+    fmt::print("{:<8} rows {:>4}  {:7.2f} GB/s ({:4.0f} % of streaming)  {:8.1f} GFLOP/s\n",
+               tensor_type_name(type), rows, gb, 100 * gb / ceiling, gflop);
+  }
+  return Status::ok();
+}
+
+Status run(const Options& options) {
+  CpuOptions cpu;
+  cpu.threads = options.threads;
+  cpu.isa = options.isa;
+  cpu.int8_activations = !options.float_path;
+  SHOAL_ASSIGN(const auto device, make_cpu_device(cpu));
+  const double ceiling = measure_read_bandwidth(options.threads);
+  fmt::print("{}; streaming read {:.1f} GB/s\n", device->describe(), ceiling);
+  for (const std::string& name : options.types) {
+    SHOAL_ASSIGN(const TensorType type, tensor_type_from_name(name));
+    SHOAL_TRY(bench_type(*device, options, type, ceiling));
+  }
+  return Status::ok();
+}
+
+}  // namespace
+}  // namespace shoal
+
+int main(int argc, char** argv) {
+  shoal::Options options;
+  CLI::App app("CPU kernel figures");
+  app.add_option("--threads", options.threads);
+  app.add_option("--isa", options.isa);
+  app.add_flag("--float", options.float_path, "float activations for every type");
+  app.add_option("--types", options.types);
+  app.add_option("--rows", options.rows);
+  app.add_option("--cols", options.cols);
+  app.add_option("--mib", options.mebibytes, "of weights; small ones show the kernel without memory");
+  app.add_option("--repeats", options.repeats)->check(CLI::Range(1, 100000));
+  app.add_flag("--best", options.best, "best instead of median time");
+  CLI11_PARSE(app, argc, argv);
+  const shoal::Status status = shoal::run(options);
+  if (!status.is_ok()) fmt::print(stderr, "{}\n", status.to_string());
+  return status.is_ok() ? 0 : 1;
+}
