@@ -28,13 +28,15 @@ struct Options {
 };
 
 double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2), values.end());
+  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
+                   values.end());
   return values[values.size() / 2];
 }
 
 Status bench_type(Device& device, const Options& options, TensorType type, double ceiling) {
   const uint64_t row_size = row_bytes(type, static_cast<uint64_t>(options.cols));
-  const auto outputs = static_cast<int64_t>(options.mebibytes * 1048576 / static_cast<double>(row_size)) / 64 * 64;
+  const auto outputs =
+      static_cast<int64_t>(options.mebibytes * 1048576 / static_cast<double>(row_size)) / 64 * 64;
   const WeightSlice slice{type, outputs, options.cols, 0, options.cols};
   SHOAL_ASSIGN(const auto weight, device.create_weight(slice, "bench"));
   Rng rng(1);
@@ -42,7 +44,8 @@ Status bench_type(Device& device, const Options& options, TensorType type, doubl
   random_row(type, rng, 0.02f, 64 * options.cols, bytes.data());
   for (int64_t r = 0; r < outputs; r += 64) SHOAL_TRY(device.fill_weight(*weight, r, bytes));
   for (const int64_t rows : options.rows) {
-    std::vector<float> x(static_cast<size_t>(rows * options.cols)), y(static_cast<size_t>(rows * outputs));
+    std::vector<float> x(static_cast<size_t>(rows * options.cols)),
+        y(static_cast<size_t>(rows * outputs));
     for (float& v : x) v = static_cast<float>(rng.normal());
     SHOAL_ASSIGN(const auto input, device.create_activations(rows, options.cols));
     device.load_activations(x.data(), options.cols, rows, *input);
@@ -56,7 +59,8 @@ Status bench_type(Device& device, const Options& options, TensorType type, doubl
     const double time =
         options.best ? *std::min_element(seconds.begin(), seconds.end()) : median(seconds);
     const double gb = static_cast<double>(row_size) * static_cast<double>(outputs) / time * 1e-9;
-    const double gflop = 2e-9 * static_cast<double>(rows * outputs) * static_cast<double>(options.cols) / time;
+    const double gflop =
+        2e-9 * static_cast<double>(rows * outputs) * static_cast<double>(options.cols) / time;
     fmt::print("{:<8} rows {:>4}  {:7.2f} GB/s ({:4.0f} % of streaming)  {:8.1f} GFLOP/s\n",
                tensor_type_name(type), rows, gb, 100 * gb / ceiling, gflop);
   }
@@ -90,7 +94,8 @@ int main(int argc, char** argv) {
   app.add_option("--types", options.types);
   app.add_option("--rows", options.rows);
   app.add_option("--cols", options.cols);
-  app.add_option("--mib", options.mebibytes, "of weights; small ones show the kernel without memory");
+  app.add_option("--mib", options.mebibytes,
+                 "of weights; small ones show the kernel without memory");
   app.add_option("--repeats", options.repeats)->check(CLI::Range(1, 100000));
   app.add_flag("--best", options.best, "best instead of median time");
   CLI11_PARSE(app, argc, argv);

@@ -91,7 +91,7 @@ void Attention::run_split(int64_t row, int64_t kv_head, int64_t split, float* pa
     for (int64_t h = 0; h < heads; ++h) {
       const float* one = q + h * dim;
       float s;
-      set_.dot(k, &one, 1, dim, &s);
+      set_.dot_f32(reinterpret_cast<const uint8_t*>(k), &one, 1, dim, &s);
       s *= spec_.scale;
       if (spec_.softcap > 0) s = spec_.softcap * std::tanh(s / spec_.softcap);
       scores[h * kSplit + j] = s;

@@ -96,15 +96,13 @@ class CpuDevice final : public Device {
  private:
   // Completes a row whose first out.width values are in place: zeros behind them, int8 codes.
   void finish_row(CpuActivations& out, int64_t row) const;
-  static void gelu_mul(const float* gate, const float* up, int64_t n, float* out);
   void matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows, int64_t begin,
-                   int64_t end);
+                   int64_t end) const;
 
   const KernelSet& set_;
   ThreadPool pool_;
   bool int8_;
-  std::vector<float> gate_, up_;  // scratch of gated_matmul, grows to the largest step
-  std::vector<float> partials_;   // scratch of split attention
+  std::vector<float> partials_;  // scratch of split attention
 };
 
 }  // namespace shoal

@@ -48,8 +48,7 @@ void CpuDevice::residual_rms_norm(float* h, const float* delta, const float* bia
     const float* x = h + from * cols;
     const float mean = set_.sum_squares(x, cols) / static_cast<float>(cols);
     const float factor = 1.0f / std::sqrt(mean + eps);
-    float* y = out.row(to);
-    for (int64_t i = 0; i < cols; ++i) y[i] = x[i] * factor * weight[i];
+    set_.scale_by(x, factor, weight, cols, out.row(to));
     finish_row(out, to);
   };
   const bool in_order = row_index == nullptr;
@@ -78,10 +77,6 @@ void CpuDevice::load_activations(const float* x, int64_t x_stride, int64_t rows,
       finish_row(out, r);
     }
   });
-}
-
-void CpuDevice::gelu_mul(const float* gate, const float* up, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(gate[i]) * up[i];
 }
 
 namespace {
@@ -121,7 +116,7 @@ void CpuDevice::store_kv(const AttentionInput& in, const StepView& step, const K
     if (norm != nullptr) {
       const float mean = set_.sum_squares(head, dim) / static_cast<float>(dim);
       const float factor = 1.0f / std::sqrt(mean + in.norm_eps);
-      for (int64_t i = 0; i < dim; ++i) head[i] = head[i] * factor * norm[i];
+      set_.scale_by(head, factor, norm, dim, head);
     }
     if (in.rope != RopePairing::kNone) rotate_head(in, angles, head);
   };

@@ -25,30 +25,39 @@ struct QuantRow {
 inline constexpr int kTileRows = 4;  // activation rows one call of a dot handles at most
 
 struct KernelSet {
-  const char* name;
-
-  // out[r] = Σ a[i] · x[r][i], for `rows` ≤ kTileRows rows.
-  void (*dot)(const float* a, const float* const* x, int rows, int64_t n, float* out);
-  // The same with float16 or bfloat16 weights.
-  void (*dot_f16)(const uint8_t* a, const float* const* x, int rows, int64_t n, float* out);
-  void (*dot_bf16)(const uint8_t* a, const float* const* x, int rows, int64_t n, float* out);
-  // One row of quantised weights, `blocks` whole blocks; null where this set has no int8 path.
+  // out[r] = Σ a[i] · x[r][i] for `rows` ≤ kTileRows rows; a holds n numbers of the named type.
+  using Dot = void (*)(const uint8_t* a, const float* const* x, int rows, int64_t n, float* out);
+  // acc[h][i] += Σ_t weights[h][t] · rows[t][i], t ascending; `rows` holds count × dim numbers.
+  using Weigh = void (*)(const uint8_t* rows, int64_t count, int64_t dim,
+                         const float* const* weights, int heads, float* const* acc);
+  // One row of quantised weights, `blocks` whole blocks.
   using QuantDot = void (*)(const uint8_t* weights, int64_t blocks, const QuantRow* x, int rows,
                             float* out);
-  QuantDot quant_dot[kTensorTypeIds];
+  using Decode = void (*)(const uint8_t* row, int64_t blocks, float* out);
+
+  const char* name = nullptr;
+  Dot dot_f32 = nullptr, dot_f16 = nullptr, dot_bf16 = nullptr;
+  Weigh weigh_f32 = nullptr, weigh_f16 = nullptr;
+  QuantDot quant_dot[kTensorTypeIds] = {};  // null where this set has no int8 path
+  Decode decode[kTensorTypeIds] = {};       // every storable type
 
   // 8-bit codes, scales and sums of n features (padded to 32 with zeros by the caller).
   void (*quantise)(const float* x, int64_t n, int8_t* codes, float* scales, float* sums,
-                   float* half_sums);
-  void (*axpy)(float scale, const float* x, int64_t n, float* y);  // y += scale · x
-  void (*scale)(float factor, int64_t n, float* y);                // y *= factor
-  float (*sum_squares)(const float* x, int64_t n);
-  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
-  float (*max)(const float* x, int64_t n);                  // NaN counts as −inf
-  double (*exp_sum)(const float* x, float max, int64_t n);  // Σ exp(x − max)
-  void (*exp_shift)(float* x, float max, int64_t n);        // x = exp(x − max)
-  void (*half_to_float)(const uint16_t* x, int64_t n, float* out);
-  void (*float_to_half)(const float* x, int64_t n, uint16_t* out);
+                   float* half_sums) = nullptr;
+  void (*axpy)(float factor, const float* x, int64_t n, float* y) = nullptr;  // y += factor · x
+  void (*scale)(float factor, int64_t n, float* y) = nullptr;                 // y *= factor
+  void (*divide)(float divisor, int64_t n, float* y) = nullptr;               // y /= divisor
+  // out = x · factor · weight
+  void (*scale_by)(const float* x, float factor, const float* weight, int64_t n,
+                   float* out) = nullptr;
+  float (*sum_squares)(const float* x, int64_t n) = nullptr;
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) = nullptr;
+  float (*max)(const float* x, int64_t n) = nullptr;                    // NaN counts as −inf
+  double (*exp_sum)(const float* x, float shift, int64_t n) = nullptr;  // Σ exp(x − shift)
+  float (*exp_shift)(float* x, float shift, int64_t n) = nullptr;  // x = exp(x − shift); Σ x
+  void (*soft_cap)(float* x, float cap, int64_t n) = nullptr;      // x = cap · tanh(x / cap)
+  void (*half_to_float)(const uint16_t* x, int64_t n, float* out) = nullptr;
+  void (*float_to_half)(const float* x, int64_t n, uint16_t* out) = nullptr;
 };
 
 // The sets this build has and this processor can run, best first. "generic" is always there.

@@ -1,8 +1,8 @@
 // Matrix products on the CPU: y[r, i] = Σ_k W[i, k] · x[r, k].
 #include <algorithm>
 
+#include "kernels/body/math.h"
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/decode.h"
 
 namespace shoal {
 namespace {
@@ -10,10 +10,7 @@ namespace {
 // Weight rows taken together: their bytes stay in the nearest cache while the activation rows pass
 // by.
 constexpr int64_t kBand = 8;
-
-bool is_plain(TensorType type) {
-  return type == TensorType::kF32 || type == TensorType::kF16 || type == TensorType::kBF16;
-}
+constexpr int64_t kGateBand = 32;
 
 void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
   value *= task.out_scale;
@@ -25,17 +22,24 @@ void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
 
 // Outputs [begin, end) of one task for all rows.
 void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows,
-                            int64_t begin, int64_t end) {
+                            int64_t begin, int64_t end) const {
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
-  const TensorType type = weight.shape.type;
-  const auto quant_dot = x.int8 ? set_.quant_dot[static_cast<uint32_t>(type)] : nullptr;
-  const int64_t n = weight.features;
-  const bool decode = quant_dot == nullptr && !is_plain(type);
-  std::vector<float> decoded(decode ? static_cast<size_t>(kBand * n) : 0);
-  for (int64_t band = begin; band < end; band += kBand) {
-    const int64_t count = std::min(kBand, end - band);
-    for (int64_t i = 0; decode && i < count; ++i)
-      decode_row(type, weight.row(band + i), n, decoded.data() + i * n);
+  const auto type = static_cast<uint32_t>(weight.shape.type);
+  const auto quant_dot = x.int8 ? set_.quant_dot[type] : nullptr;
+  const KernelSet::Dot stored_dot = weight.shape.type == TensorType::kF32    ? set_.dot_f32
+                                    : weight.shape.type == TensorType::kF16  ? set_.dot_f16
+                                    : weight.shape.type == TensorType::kBF16 ? set_.dot_bf16
+                                                                             : nullptr;
+  const int64_t n = weight.features, blocks = weight.shape.block_count();
+  const bool decode = quant_dot == nullptr && stored_dot == nullptr;
+  // One decoded row at a time while all rows fit one tile: it is used while still in the cache.
+  const int64_t band_size = decode && rows <= kTileRows ? 1 : kBand;
+  std::vector<float> decoded(decode ? static_cast<size_t>(band_size * n) : 0);
+  for (int64_t band = begin; band < end; band += band_size) {
+    const int64_t count = std::min(band_size, end - band);
+    for (int64_t i = 0; decode && i < count; ++i) {
+      set_.decode[type](weight.row(band + i), blocks, decoded.data() + i * n);
+    }
     for (int64_t first = 0; first < rows; first += kTileRows) {
       const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows - first));
       const float* values[kTileRows];
@@ -48,15 +52,12 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int
         float out[kTileRows];
         const uint8_t* bytes = weight.row(band + i);
         if (quant_dot != nullptr) {
-          quant_dot(bytes, weight.shape.block_count(), quant, tile, out);
-        } else if (type == TensorType::kF16) {
-          set_.dot_f16(bytes, values, tile, n, out);
-        } else if (type == TensorType::kBF16) {
-          set_.dot_bf16(bytes, values, tile, n, out);
+          quant_dot(bytes, blocks, quant, tile, out);
+        } else if (stored_dot != nullptr) {
+          stored_dot(bytes, values, tile, n, out);
         } else {
-          const float* floats =
-              decode ? decoded.data() + i * n : reinterpret_cast<const float*>(bytes);
-          set_.dot(floats, values, tile, n, out);
+          set_.dot_f32(reinterpret_cast<const uint8_t*>(decoded.data() + i * n), values, tile, n,
+                       out);
         }
         for (int r = 0; r < tile; ++r) put(task, first + r, band + i, out[r]);
       }
@@ -87,28 +88,40 @@ void CpuDevice::matmul(std::span<const MatmulTask> tasks, const Activations& inp
 
 void CpuDevice::gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
                              const Activations& input, int64_t rows, Activations& output) {
+  const auto& x = static_cast<const CpuActivations&>(input);
   auto& out = static_cast<CpuActivations&>(output);
   const int64_t n = gate.weight->slice().rows;
   SHOAL_CHECK(n <= out.columns && n == up.weight->slice().rows, "gate and up differ");
-  SHOAL_CHECK(rows <= out.rows, "gate output of too few rows");
+  SHOAL_CHECK(rows <= x.rows && rows <= out.rows, "more rows than the activations hold");
   out.width = n;
-  gate_.resize(static_cast<size_t>(rows * n));
-  up_.resize(static_cast<size_t>(rows * n));
-  MatmulTask tasks[2] = {gate, up};
-  tasks[0].out = gate_.data();
-  tasks[1].out = up_.data();
-  tasks[0].out_stride = tasks[1].out_stride = n;
-  matmul(tasks, input, rows);
-  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float *g = gate_.data() + r * n, *u = up_.data() + r * n;
-      if (kind == GateKind::kSilu) {
-        set_.silu_mul(g, u, n, out.row(r));
-      } else {
-        gelu_mul(g, u, n, out.row(r));
+  SHOAL_CHECK(gate.weight->slice().cols == x.width && up.weight->slice().cols == x.width,
+              "a weight's columns differ from the activations'");
+  // Bands of outputs for all rows, both products and the gate: no scratch of rows × outputs.
+  pool_.parallel_for(n, kGateBand, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(static_cast<size_t>(2 * rows * kGateBand));
+    for (int64_t band = begin; band < end; band += kGateBand) {
+      const int64_t count = std::min(kGateBand, end - band);
+      MatmulTask parts[2] = {gate, up};
+      for (int i = 0; i < 2; ++i) {
+        // Outputs are addressed by their index in the weight.
+        parts[i].out = scratch.data() + i * rows * kGateBand - band;
+        parts[i].out_stride = kGateBand;
+        matmul_rows(parts[i], x, rows, band, band + count);
       }
-      finish_row(out, r);
+      for (int64_t r = 0; r < rows; ++r) {
+        const float* g = scratch.data() + r * kGateBand;
+        const float* u = g + rows * kGateBand;
+        float* to = out.row(r) + band;
+        if (kind == GateKind::kSilu) {
+          set_.silu_mul(g, u, count, to);
+        } else {
+          for (int64_t i = 0; i < count; ++i) to[i] = body::gelu_tanh(g[i]) * u[i];
+        }
+      }
     }
+  });
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) finish_row(out, r);
   });
 }
 

@@ -1,7 +1,7 @@
 // The kernel set for AVX2, FMA and F16C. Compiled with flags of its own (CMakeLists.txt).
 #include <immintrin.h>
 
-#include "kernels/body/half.h"
+#include "kernels/body/blocks.h"
 #include "kernels/cpu/kernel_set.h"
 
 #define SHOAL_SET_NAMESPACE set_avx2
@@ -23,23 +23,7 @@ namespace shoal {
 namespace {
 
 constexpr KernelSet make_set() {
-  KernelSet set = {
-      .name = "avx2",
-      .dot = set_avx2::dot,
-      .dot_f16 = set_avx2::dot_f16,
-      .dot_bf16 = set_avx2::dot_bf16,
-      .quant_dot = {},
-      .quantise = set_avx2::quantise,
-      .axpy = set_avx2::axpy,
-      .scale = set_avx2::scale,
-      .sum_squares = set_avx2::sum_squares,
-      .silu_mul = set_avx2::silu_mul,
-      .max = set_avx2::max,
-      .exp_sum = set_avx2::exp_sum,
-      .exp_shift = set_avx2::exp_shift,
-      .half_to_float = set_avx2::half_to_float,
-      .float_to_half = set_avx2::float_to_half,
-  };
+  KernelSet set = set_avx2::common_set("avx2");
   const auto add = [&](TensorType type, KernelSet::QuantDot f) {
     set.quant_dot[static_cast<uint32_t>(type)] = f;
   };

@@ -1,7 +1,7 @@
 // The kernel set for AVX-512 with VNNI. Compiled with flags of its own (CMakeLists.txt).
 #include <immintrin.h>
 
-#include "kernels/body/half.h"
+#include "kernels/body/blocks.h"
 #include "kernels/cpu/kernel_set.h"
 
 #define SHOAL_SET_NAMESPACE set_avx512
@@ -16,30 +16,14 @@ inline __attribute__((always_inline)) __m256i dot_u8s8(__m256i u, __m256i s) {
 
 }  // namespace shoal::SHOAL_SET_NAMESPACE
 
-#include "kernels/cpu/int8_x86.inc"
 #include "kernels/cpu/int8_avx512.inc"
+#include "kernels/cpu/int8_x86.inc"
 
 namespace shoal {
 namespace {
 
 constexpr KernelSet make_set() {
-  KernelSet set = {
-      .name = "avx512vnni",
-      .dot = set_avx512::dot,
-      .dot_f16 = set_avx512::dot_f16,
-      .dot_bf16 = set_avx512::dot_bf16,
-      .quant_dot = {},
-      .quantise = set_avx512::quantise,
-      .axpy = set_avx512::axpy,
-      .scale = set_avx512::scale,
-      .sum_squares = set_avx512::sum_squares,
-      .silu_mul = set_avx512::silu_mul,
-      .max = set_avx512::max,
-      .exp_sum = set_avx512::exp_sum,
-      .exp_shift = set_avx512::exp_shift,
-      .half_to_float = set_avx512::half_to_float,
-      .float_to_half = set_avx512::float_to_half,
-  };
+  KernelSet set = set_avx512::common_set("avx512vnni");
   const auto add = [&](TensorType type, KernelSet::QuantDot f) {
     set.quant_dot[static_cast<uint32_t>(type)] = f;
   };
