@@ -16,8 +16,10 @@ inline __attribute__((always_inline)) __m256i dot_u8s8(__m256i u, __m256i s) {
 
 }  // namespace shoal::SHOAL_SET_NAMESPACE
 
-#include "kernels/cpu/int8_avx512.inc"
 #include "kernels/cpu/int8_x86.inc"
+
+// Builds on it.
+#include "kernels/cpu/int8_avx512.inc"
 
 namespace shoal {
 namespace {
