@@ -58,7 +58,8 @@ class Exchange {
   virtual void after(Duration delay, std::function<void()> task) = 0;
 };
 
-// Called on a pool thread: may compute (parse, tokenize), must not wait for long.
+// Called on a pool thread, where it may compute (parse, tokenize); for GET on the connection's own
+// thread, where it must not.
 using HttpHandler =
     std::function<void(std::shared_ptr<const HttpRequest>, std::shared_ptr<Exchange>)>;
 

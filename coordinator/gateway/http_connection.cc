@@ -279,6 +279,11 @@ void Connection::dispatch() {
   ++serial_;
   wait_until(TimePoint::max());
   auto exchange = std::make_shared<ConnectionExchange>(shared_from_this(), serial_);
+  // What only reads state answers at once: /health must not wait behind prompts being tokenized.
+  if (request->method == "GET") {
+    shared_->handler(std::move(request), std::move(exchange));
+    return;
+  }
   asio::post(*shared_->pool, [shared = shared_, request = std::move(request),
                               exchange = std::move(exchange)]() mutable {
     shared->handler(std::move(request), std::move(exchange));

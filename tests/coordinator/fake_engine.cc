@@ -151,7 +151,7 @@ std::vector<GenerationRequest> FakeEngine::requests() const {
 }
 bool FakeEngine::wait_idle() const {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::seconds(5), [&] { return active_.empty(); });
+  return changed_.wait_for(lock, kPatience, [&] { return active_.empty(); });
 }
 
 }  // namespace shoal::gateway::testing

@@ -16,6 +16,13 @@
 
 namespace shoal::gateway::testing {
 
+// How long tests wait for what should happen soon; sanitizers make everything slower.
+#ifdef SHOAL_SANITIZED
+inline constexpr std::chrono::seconds kPatience{60};
+#else
+inline constexpr std::chrono::seconds kPatience{10};
+#endif
+
 struct Script {
   std::vector<int32_t> tokens;
   FinishReason finish = FinishReason::kStop;
@@ -47,7 +54,7 @@ class FakeEngine : public Engine {
   size_t submitted() const;
   size_t cancelled() const;
   std::vector<GenerationRequest> requests() const;
-  // Waits until no request is active; false after 5 s.
+  // Waits until no request is active; false after kPatience.
   bool wait_idle() const;
 
   std::atomic<uint32_t> context{4096};

@@ -27,7 +27,8 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
 TestServer::~TestServer() { server.reset(); }
 
 bool TestServer::eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 1000; ++i) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }

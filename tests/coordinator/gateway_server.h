@@ -26,7 +26,7 @@ class TestServer {
   RawResponse get(const std::string& path, const std::string& headers = "") const {
     return fetch(port(), get_request(path, headers));
   }
-  // Waits for a condition, at most 5 s.
+  // Waits for a condition, at most kPatience.
   static bool eventually(const std::function<bool()>& condition);
 
   FakeCodec codec;
