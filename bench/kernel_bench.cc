@@ -1,6 +1,7 @@
 // Figures of the CPU kernels: weight bandwidth of a decode row per type against the streaming-read
 // ceiling of the same threads, and products per second of a prefill.
 #include <fmt/core.h>
+#include <time.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -23,9 +24,17 @@ struct Options {
   std::vector<int64_t> rows = {1, 4, 64};
   int64_t cols = 8192;
   double mebibytes = 192;  // of weights: several times the largest cache
+  int64_t context = 4096;  // of the attention; 0: none
   int repeats = 7;
-  bool best = false;  // of the repeats instead of their median: on a machine with other work
+  bool cpu_time = false;  // of the calling thread: for one thread on a machine with other work
+  bool best = false;      // of the repeats instead of their median: on a machine with other work
 };
+
+double now(const Options& options) {
+  timespec t{};
+  ::clock_gettime(options.cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
@@ -52,9 +61,9 @@ Status bench_type(Device& device, const Options& options, TensorType type, doubl
     const MatmulTask task{weight.get(), nullptr, y.data(), outputs, 1.0f};
     std::vector<double> seconds;
     for (int i = 0; i <= options.repeats; ++i) {
-      const TimePoint start = SteadyClock().now();
+      const double start = now(options);
       device.matmul({&task, 1}, *input, rows);
-      if (i > 0) seconds.push_back(to_seconds(SteadyClock().now() - start));
+      if (i > 0) seconds.push_back(now(options) - start);
     }
     const double time =
         options.best ? *std::min_element(seconds.begin(), seconds.end()) : median(seconds);
@@ -63,6 +72,46 @@ Status bench_type(Device& device, const Options& options, TensorType type, doubl
         2e-9 * static_cast<double>(rows * outputs) * static_cast<double>(options.cols) / time;
     fmt::print("{:<8} rows {:>4}  {:7.2f} GB/s ({:4.0f} % of streaming)  {:8.1f} GFLOP/s\n",
                tensor_type_name(type), rows, gb, 100 * gb / ceiling, gflop);
+  }
+  return Status::ok();
+}
+
+// One sequence of `context` tokens in a GQA layer of a 70B model (64 / 8 heads of 128 features).
+Status bench_attention(Device& device, const Options& options, double ceiling) {
+  const int64_t q_heads = 64, kv_heads = 8, dim = 128, block_tokens = 64, context = options.context;
+  const int64_t blocks = (context + block_tokens - 1) / block_tokens;
+  KvLayer kv{nullptr, KvType::kF16, blocks, block_tokens, kv_heads, dim};
+  SHOAL_ASSIGN(const auto cache, device.allocate(device.kv_layer_bytes(kv), "kv"));
+  kv.data = cache->data();
+  std::vector<int32_t> table(static_cast<size_t>(blocks));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+  AttentionSpec spec;
+  spec.q_heads = q_heads, spec.group = q_heads / kv_heads, spec.scale = 0.088f;
+  for (const int64_t rows : options.rows) {
+    Rng rng(2);
+    std::vector<float> q(static_cast<size_t>(rows * q_heads * dim));
+    for (float& v : q) v = static_cast<float>(rng.normal());
+    std::vector<int32_t> positions(static_cast<size_t>(rows)),
+        sequences(static_cast<size_t>(rows), 0);
+    for (int64_t r = 0; r < rows; ++r) {
+      positions[static_cast<size_t>(r)] =
+          static_cast<int32_t>(std::max<int64_t>(context - rows + r, 0));
+    }
+    SHOAL_ASSIGN(const auto out, device.create_activations(rows, q_heads * dim));
+    const StepView step{rows, positions.data(), nullptr, sequences.data(), table.data(), blocks};
+    std::vector<double> seconds;
+    for (int i = 0; i <= options.repeats; ++i) {
+      const double start = now(options);
+      device.attention(q.data(), q_heads * dim, spec, step, kv, *out);
+      if (i > 0) seconds.push_back(now(options) - start);
+    }
+    const double time =
+        options.best ? *std::min_element(seconds.begin(), seconds.end()) : median(seconds);
+    const double gb = static_cast<double>(context * kv_heads * dim * 4) / time * 1e-9;
+    const double gflop = 4e-9 * static_cast<double>(rows * q_heads * dim * context) / time;
+    fmt::print(
+        "attention rows {:>4} at {}  {:7.2f} GB/s ({:4.0f} % of streaming)  {:8.1f} GFLOP/s\n",
+        rows, context, gb, 100 * gb / ceiling, gflop);
   }
   return Status::ok();
 }
@@ -79,6 +128,7 @@ Status run(const Options& options) {
     SHOAL_ASSIGN(const TensorType type, tensor_type_from_name(name));
     SHOAL_TRY(bench_type(*device, options, type, ceiling));
   }
+  if (options.context > 0) SHOAL_TRY(bench_attention(*device, options, ceiling));
   return Status::ok();
 }
 
@@ -96,7 +146,9 @@ int main(int argc, char** argv) {
   app.add_option("--cols", options.cols);
   app.add_option("--mib", options.mebibytes,
                  "of weights; small ones show the kernel without memory");
+  app.add_option("--context", options.context, "tokens of the attention bench; 0: skip it");
   app.add_option("--repeats", options.repeats)->check(CLI::Range(1, 100000));
+  app.add_flag("--cpu-time", options.cpu_time, "time of the calling thread; use with --threads 1");
   app.add_flag("--best", options.best, "best instead of median time");
   CLI11_PARSE(app, argc, argv);
   const shoal::Status status = shoal::run(options);

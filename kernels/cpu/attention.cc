@@ -1,11 +1,14 @@
-// Paged causal attention on the CPU. Per row and KV head, for all its query heads together:
+// Paged causal attention on the CPU. For each row and query head:
 //
 //   s_j = scale · q·k_j,  m = max s,  o = Σ exp(s_j − m) v_j / Σ exp(s_j − m)
 //
 // computed in splits of kSplit positions, each with its own (m, Σ, o), merged in position order
 // (Milakov & Gimelshein 2018, "Online normalizer calculation"). Splits start at multiples of kSplit
 // whatever the batch, so a row's result does not depend on whether splits ran on one thread or
-// several.
+// several. All query heads of a KV head, and neighbouring rows of a prefill, pass over a block of K
+// (then V) while it is in the nearest cache.
+#include "kernels/cpu/attention.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -14,118 +17,126 @@
 #include "kernels/cpu/kv_layout.h"
 
 namespace shoal {
-namespace {
 
-constexpr int64_t kSplit = 512;  // positions
-
-// (m, Σ, o[dim]) of one query head over one split or several.
-struct Partial {
-  float* data;
-  float& max() const { return data[0]; }
-  float& sum() const { return data[1]; }
-  float* out() const { return data + 2; }
-};
-
-class Attention {
- public:
-  Attention(const KernelSet& set, const float* q, int64_t q_stride, const AttentionSpec& spec,
-            const StepView& step, const KvLayer& kv)
-      : set_(set), q_(q), q_stride_(q_stride), spec_(spec), step_(step), kv_(kv) {}
-
-  int64_t first(int64_t row) const {
-    return body::first_visible(step_.positions[row], spec_.window, spec_.chunk);
+Attention::Attention(const KernelSet& set, const float* q, int64_t q_stride,
+                     const AttentionSpec& spec, const StepView& step, const KvLayer& kv)
+    : set_(set), q_(q), q_stride_(q_stride), spec_(spec), step_(step), kv_(kv) {
+  constexpr int64_t kMaxTile = 8, kMaxScores = 32;  // rows; rows × heads: 64 KiB of scores
+  const int64_t tile =
+      std::clamp<int64_t>(kMaxScores / std::max<int64_t>(spec.group, 1), 1, kMaxTile);
+  for (int64_t r = 0; r < step.rows;) {
+    int64_t end = r + 1;
+    while (end < step.rows && end - r < tile && step.sequences[end] == step.sequences[r]) ++end;
+    RowTile rows{r, end, first_split(r), split_end(r)};
+    for (int64_t i = r; i < end; ++i) {
+      rows.first_split = std::min(rows.first_split, first_split(i));
+      rows.split_end = std::max(rows.split_end, split_end(i));
+      rows.tokens += step.positions[i] + 1 - first(i);
+    }
+    tiles_.push_back(rows);
+    r = end;
   }
-  int64_t first_split(int64_t row) const { return first(row) / kSplit; }
-  int64_t split_end(int64_t row) const { return step_.positions[row] / kSplit + 1; }
+}
 
-  // The rank's query heads [begin, end) that read KV head `kv_head` (local index).
-  std::pair<int64_t, int64_t> heads_of(int64_t kv_head) const {
-    const int64_t global = (spec_.first_kv_head + kv_head) * spec_.group - spec_.first_q_head;
-    return {std::clamp<int64_t>(global, 0, spec_.q_heads),
-            std::clamp<int64_t>(global + spec_.group, 0, spec_.q_heads)};
+int64_t Attention::first(int64_t row) const {
+  return body::first_visible(step_.positions[row], spec_.window, spec_.chunk);
+}
+
+std::pair<int64_t, int64_t> Attention::heads_of(int64_t kv_head) const {
+  const int64_t global = (spec_.first_kv_head + kv_head) * spec_.group - spec_.first_q_head;
+  return {std::clamp<int64_t>(global, 0, spec_.q_heads),
+          std::clamp<int64_t>(global + spec_.group, 0, spec_.q_heads)};
+}
+
+template <class Visit>
+void Attention::for_runs(const RowTile& tile, int64_t split, const Visit& visit) const {
+  const int32_t* table = step_.block_tables + step_.sequences[tile.begin] * step_.table_stride;
+  const int64_t begin = split * kSplit, end = begin + kSplit;
+  for (int64_t at = begin; at < end;) {
+    const int64_t block = at / kv_.block_tokens;
+    const int64_t stop = std::min(end, (block + 1) * kv_.block_tokens);
+    for (int64_t r = tile.begin; r < tile.end; ++r) {
+      const int64_t from = std::max(at, first(r));
+      const int64_t to = std::min<int64_t>(stop, step_.positions[r] + 1);
+      if (from < to) visit(r, from, to, int64_t{table[block]});
+    }
+    at = stop;
   }
+}
 
-  int64_t partial_floats() const { return kv_.head_dim + 2; }
-
-  // Fills partials[head − begin] for every query head of the KV head over one split.
-  void run_split(int64_t row, int64_t kv_head, int64_t split, float* partials,
-                 std::vector<float>& scratch) const;
-  // into ⊕= from: `from` covers later positions.
-  void merge(Partial into, Partial from) const;
-  void finish(int64_t row, int64_t head, Partial total, float* out) const;
-
- private:
-  const float* fetch(const uint8_t* bytes, float* buffer) const {
-    if (kv_.type == KvType::kF32) return reinterpret_cast<const float*>(bytes);
-    set_.half_to_float(reinterpret_cast<const uint16_t*>(bytes), kv_.head_dim, buffer);
-    return buffer;
-  }
-  KvPlace place(int64_t row, int64_t kv_head, int64_t position) const {
-    const int64_t block =
-        step_.block_tables[step_.sequences[row] * step_.table_stride + position / kv_.block_tokens];
-    return kv_place(kv_, block, kv_head, position % kv_.block_tokens);
-  }
-
-  const KernelSet& set_;
-  const float* q_;
-  int64_t q_stride_;
-  const AttentionSpec& spec_;
-  const StepView& step_;
-  const KvLayer& kv_;
-};
-
-void Attention::run_split(int64_t row, int64_t kv_head, int64_t split, float* partials,
+void Attention::run_split(const RowTile& tile, int64_t kv_head, int64_t split, float* partials,
                           std::vector<float>& scratch) const {
   const auto [head_begin, head_end] = heads_of(kv_head);
   const int64_t heads = head_end - head_begin, dim = kv_.head_dim;
-  const int64_t begin = std::max(first(row), split * kSplit);
-  const int64_t end = std::min<int64_t>(step_.positions[row] + 1, (split + 1) * kSplit);
-  const int64_t n = end - begin;
-  scratch.resize(static_cast<size_t>(heads * kSplit + dim));
-  float* scores = scratch.data();
-  float* buffer = scores + heads * kSplit;
-  const float* q = q_ + row * q_stride_ + head_begin * dim;
+  const auto count = static_cast<size_t>(heads);
+  if (heads == 0) return;
+  scratch.resize(static_cast<size_t>((tile.end - tile.begin) * heads * kSplit));
+  std::vector<const float*> in(count);
+  std::vector<float*> out(count);
+  const auto scores = [&](int64_t r, int64_t h) {
+    return scratch.data() + ((r - tile.begin) * heads + h) * kSplit;
+  };
+  const bool half = kv_.type == KvType::kF16;
 
-  for (int64_t j = 0; j < n; ++j) {
-    const float* k = fetch(place(row, kv_head, begin + j).key, buffer);
+  for_runs(tile, split, [&](int64_t r, int64_t from, int64_t to, int64_t block) {
+    const int64_t begin = std::max(first(r), split * kSplit);
     for (int64_t h = 0; h < heads; ++h) {
-      const float* one = q + h * dim;
-      float s;
-      set_.dot_f32(reinterpret_cast<const uint8_t*>(k), &one, 1, dim, &s);
-      s *= spec_.scale;
-      if (spec_.softcap > 0) s = spec_.softcap * std::tanh(s / spec_.softcap);
-      scores[h * kSplit + j] = s;
+      in[static_cast<size_t>(h)] = q_ + r * q_stride_ + (head_begin + h) * dim;
+      out[static_cast<size_t>(h)] = scores(r, h) + from - begin;
+    }
+    const uint8_t* keys = kv_place(kv_, block, kv_head, from % kv_.block_tokens).key;
+    (half ? set_.score_f16 : set_.score_f32)(keys, to - from, dim, in.data(),
+                                             static_cast<int>(heads), out.data());
+  });
+  for (int64_t r = tile.begin; r < tile.end; ++r) {
+    const int64_t begin = std::max(first(r), split * kSplit);
+    const int64_t end = std::min<int64_t>(step_.positions[r] + 1, (split + 1) * kSplit);
+    if (begin >= end) continue;
+    for (int64_t h = 0; h < heads; ++h) {
+      const Partial partial = this->partial(partials, r - tile.begin, h);
+      float* s = scores(r, h);
+      set_.scale(spec_.scale, end - begin, s);
+      if (spec_.softcap > 0) set_.soft_cap(s, spec_.softcap, end - begin);
+      partial.max() = set_.max(s, end - begin);
+      partial.sum() = set_.exp_shift(s, partial.max(), end - begin);
+      std::fill_n(partial.out(), dim, 0.0f);
     }
   }
-  for (int64_t h = 0; h < heads; ++h) {
-    const Partial partial{partials + h * partial_floats()};
-    float* s = scores + h * kSplit;
-    partial.max() = set_.max(s, n);
-    set_.exp_shift(s, partial.max(), n);
-    float sum = 0;
-    for (int64_t j = 0; j < n; ++j) sum += s[j];
-    partial.sum() = sum;
-    std::fill_n(partial.out(), dim, 0.0f);
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    const float* v = fetch(place(row, kv_head, begin + j).value, buffer);
+  for_runs(tile, split, [&](int64_t r, int64_t from, int64_t to, int64_t block) {
+    const int64_t begin = std::max(first(r), split * kSplit);
     for (int64_t h = 0; h < heads; ++h) {
-      set_.axpy(scores[h * kSplit + j], v, dim, partials + h * partial_floats() + 2);
+      in[static_cast<size_t>(h)] = scores(r, h) + from - begin;
+      out[static_cast<size_t>(h)] = partial(partials, r - tile.begin, h).out();
+    }
+    const uint8_t* values = kv_place(kv_, block, kv_head, from % kv_.block_tokens).value;
+    (half ? set_.weigh_f16 : set_.weigh_f32)(values, to - from, dim, in.data(),
+                                             static_cast<int>(heads), out.data());
+  });
+}
+
+void Attention::merge(const RowTile& tile, int64_t kv_head, int64_t split, float* into,
+                      float* from) const {
+  const auto [head_begin, head_end] = heads_of(kv_head);
+  for (int64_t r = tile.begin; r < tile.end; ++r) {
+    if (split < first_split(r) || split >= split_end(r)) continue;
+    const bool is_first = split == first_split(r);
+    for (int64_t h = 0; h < head_end - head_begin; ++h) {
+      const Partial a = partial(into, r - tile.begin, h), b = partial(from, r - tile.begin, h);
+      if (is_first) {
+        std::copy_n(b.data, partial_floats(), a.data);
+        continue;
+      }
+      const float peak = std::max(a.max(), b.max());
+      const float x = std::exp(a.max() - peak), y = std::exp(b.max() - peak);
+      a.max() = peak;
+      a.sum() = a.sum() * x + b.sum() * y;
+      set_.scale(x, kv_.head_dim, a.out());
+      set_.axpy(y, b.out(), kv_.head_dim, a.out());
     }
   }
 }
 
-void Attention::merge(Partial into, Partial from) const {
-  const float peak = std::max(into.max(), from.max());
-  const float a = std::exp(into.max() - peak), b = std::exp(from.max() - peak);
-  into.max() = peak;
-  into.sum() = into.sum() * a + from.sum() * b;
-  set_.scale(a, kv_.head_dim, into.out());
-  set_.axpy(b, from.out(), kv_.head_dim, into.out());
-}
-
-void Attention::finish(int64_t row, int64_t head, Partial total, float* out) const {
-  (void)row;
+void Attention::finish(int64_t head, Partial total, float* out) const {
   float sum = total.sum(), factor = 1.0f;
   if (spec_.sinks != nullptr) {  // one more logit in the denominator, without a value
     const float sink = spec_.sinks[head];
@@ -137,13 +148,33 @@ void Attention::finish(int64_t row, int64_t head, Partial total, float* out) con
   for (int64_t i = 0; i < kv_.head_dim; ++i) out[i] = total.out()[i] * inverse;
 }
 
-}  // namespace
-
 uint64_t CpuDevice::kv_layer_bytes(const KvLayer& kv) const {
   return static_cast<uint64_t>(kv.blocks) * static_cast<uint64_t>(kv.block_tokens) *
          static_cast<uint64_t>(kv.kv_heads) * static_cast<uint64_t>(kv.head_dim) * 2 *
          kv_element_bytes(kv);
 }
+
+namespace {
+
+// One (row tile, KV head): its splits in order, on one thread or, as parts, on several.
+struct Item {
+  const RowTile* tile;
+  int64_t kv_head;
+  int64_t parts;  // index of its first split among all items'
+};
+
+void finish_item(const Attention& attention, const Item& item, float* total, const KvLayer& kv,
+                 CpuActivations& out) {
+  const auto [begin, end] = attention.heads_of(item.kv_head);
+  for (int64_t r = item.tile->begin; r < item.tile->end; ++r) {
+    for (int64_t h = begin; h < end; ++h) {
+      attention.finish(h, attention.partial(total, r - item.tile->begin, h - begin),
+                       out.row(r) + h * kv.head_dim);
+    }
+  }
+}
+
+}  // namespace
 
 void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec& spec,
                           const StepView& step, const KvLayer& kv, Activations& output) {
@@ -153,60 +184,59 @@ void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec&
   out.width = spec.q_heads * kv.head_dim;
   if (out.width == 0) return;
   const Attention attention(set_, q, q_stride, spec, step, kv);
-  const int64_t items = step.rows * kv.kv_heads, stride = attention.partial_floats();
-  int64_t max_splits = 1;
-  for (int64_t r = 0; r < step.rows; ++r) {
-    max_splits = std::max(max_splits, attention.split_end(r) - attention.first_split(r));
-  }
-  const auto merge_item = [&](int64_t item, float* partials, int64_t count) {
-    const int64_t row = item / kv.kv_heads, kv_head = item % kv.kv_heads;
-    const auto [begin, end] = attention.heads_of(kv_head);
-    for (int64_t h = begin; h < end; ++h) {
-      const Partial total{partials + (h - begin) * stride};
-      for (int64_t s = 1; s < count; ++s) {
-        attention.merge(total, Partial{partials + (s * spec.group + h - begin) * stride});
-      }
-      attention.finish(row, h, total, out.row(row) + h * kv.head_dim);
+  std::vector<Item> items;
+  std::vector<int64_t> cost;  // tokens to visit
+  int64_t parts = 0;
+  for (const RowTile& tile : attention.tiles()) {
+    for (int64_t h = 0; h < kv.kv_heads; ++h) {
+      items.push_back({&tile, h, parts});
+      cost.push_back(tile.tokens);
+      parts += tile.split_end - tile.first_split;
     }
-  };
-  // Few rows and long contexts: the splits of one row run on several threads.
-  const bool spread = max_splits > 1 && items < 4 * pool_.threads() && pool_.threads() > 1;
-  if (spread) {
-    const int64_t item_floats = max_splits * spec.group * stride;
-    partials_.resize(static_cast<size_t>(items * item_floats));
-    pool_.parallel_for(items * max_splits, 1, [&](int64_t begin, int64_t end) {
+  }
+  const auto count = static_cast<int64_t>(items.size());
+  const size_t set_floats = attention.set_floats();
+  // Few items and long contexts: the splits of one item run on several threads.
+  if (parts > count && count < 4 * pool_.threads() && pool_.threads() > 1) {
+    partials_.resize(static_cast<size_t>(parts + count) * set_floats);
+    std::vector<std::pair<int64_t, int64_t>> jobs;  // item, split
+    for (int64_t i = 0; i < count; ++i) {
+      const RowTile& tile = *items[static_cast<size_t>(i)].tile;
+      for (int64_t s = tile.first_split; s < tile.split_end; ++s) jobs.emplace_back(i, s);
+    }
+    const auto slot = [&](int64_t part) {
+      return partials_.data() + static_cast<size_t>(part) * set_floats;
+    };
+    pool_.parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch;
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t item = i / max_splits, row = item / kv.kv_heads;
-        const int64_t split = attention.first_split(row) + i % max_splits;
-        if (split >= attention.split_end(row)) continue;
-        attention.run_split(
-            row, item % kv.kv_heads, split,
-            partials_.data() + item * item_floats + i % max_splits * spec.group * stride, scratch);
+      for (int64_t j = begin; j < end; ++j) {
+        const auto [i, split] = jobs[static_cast<size_t>(j)];
+        const Item& item = items[static_cast<size_t>(i)];
+        attention.run_split(*item.tile, item.kv_head, split, slot(j), scratch);
       }
     });
-    pool_.parallel_for(items, 1, [&](int64_t begin, int64_t end) {
+    pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = i / kv.kv_heads;
-        merge_item(i, partials_.data() + i * item_floats,
-                   attention.split_end(row) - attention.first_split(row));
+        const Item& item = items[static_cast<size_t>(i)];
+        const RowTile& tile = *item.tile;
+        for (int64_t s = tile.first_split; s < tile.split_end; ++s) {
+          attention.merge(tile, item.kv_head, s, slot(parts + i),
+                          slot(item.parts + s - tile.first_split));
+        }
+        finish_item(attention, item, slot(parts + i), kv, out);
       }
     });
   } else {
-    pool_.parallel_for(items, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch, partials(static_cast<size_t>(2 * spec.group * stride));
+    pool_.parallel_weighted(cost, [&](int64_t begin, int64_t end) {
+      std::vector<float> scratch, partials(2 * set_floats);
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = i / kv.kv_heads, kv_head = i % kv.kv_heads;
-        const auto [head_begin, head_end] = attention.heads_of(kv_head);
-        for (int64_t s = attention.first_split(row); s < attention.split_end(row); ++s) {
-          const bool is_first = s == attention.first_split(row);
-          float* target = partials.data() + (is_first ? 0 : spec.group * stride);
-          attention.run_split(row, kv_head, s, target, scratch);
-          for (int64_t h = 0; !is_first && h < head_end - head_begin; ++h) {
-            attention.merge(Partial{partials.data() + h * stride}, Partial{target + h * stride});
-          }
+        const Item& item = items[static_cast<size_t>(i)];
+        const RowTile& tile = *item.tile;
+        for (int64_t s = tile.first_split; s < tile.split_end; ++s) {
+          attention.run_split(tile, item.kv_head, s, partials.data() + set_floats, scratch);
+          attention.merge(tile, item.kv_head, s, partials.data(), partials.data() + set_floats);
         }
-        merge_item(i, partials.data(), 1);
+        finish_item(attention, item, partials.data(), kv, out);
       }
     });
   }

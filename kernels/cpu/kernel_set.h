@@ -27,6 +27,9 @@ inline constexpr int kTileRows = 4;  // activation rows one call of a dot handle
 struct KernelSet {
   // out[r] = Σ a[i] · x[r][i] for `rows` ≤ kTileRows rows; a holds n numbers of the named type.
   using Dot = void (*)(const uint8_t* a, const float* const* x, int rows, int64_t n, float* out);
+  // out[h][t] = q[h] · keys[t], bit for bit the Dot of the two; `keys` holds count × dim numbers.
+  using Score = void (*)(const uint8_t* keys, int64_t count, int64_t dim, const float* const* q,
+                         int heads, float* const* out);
   // acc[h][i] += Σ_t weights[h][t] · rows[t][i], t ascending; `rows` holds count × dim numbers.
   using Weigh = void (*)(const uint8_t* rows, int64_t count, int64_t dim,
                          const float* const* weights, int heads, float* const* acc);
@@ -37,6 +40,7 @@ struct KernelSet {
 
   const char* name = nullptr;
   Dot dot_f32 = nullptr, dot_f16 = nullptr, dot_bf16 = nullptr;
+  Score score_f32 = nullptr, score_f16 = nullptr;
   Weigh weigh_f32 = nullptr, weigh_f16 = nullptr;
   QuantDot quant_dot[kTensorTypeIds] = {};  // null where this set has no int8 path
   Decode decode[kTensorTypeIds] = {};       // every storable type

@@ -42,6 +42,32 @@ class ThreadPool {
     });
   }
 
+  // One contiguous range of [0, cost.size()) per thread, of about equal summed cost.
+  template <class F>
+  void parallel_weighted(const std::vector<int64_t>& cost, const F& body) {
+    const auto total = static_cast<int64_t>(cost.size());
+    if (total == 0) return;
+    if (threads() == 1 || total == 1) return body(int64_t{0}, total);
+    const int64_t count = threads();
+    int64_t sum = 0;
+    for (const int64_t c : cost) sum += c;
+    std::vector<int64_t> bounds(static_cast<size_t>(count) + 1, total);
+    bounds[0] = 0;
+    int64_t before = 0, thread = 1;
+    for (int64_t i = 0; i < total && thread < count; ++i) {
+      // An item belongs to the thread in whose share its middle lies.
+      const int64_t middle = before + cost[static_cast<size_t>(i)] / 2;
+      while (thread < count && middle * count >= sum * thread)
+        bounds[static_cast<size_t>(thread++)] = i;
+      before += cost[static_cast<size_t>(i)];
+    }
+    run([&](int index) {
+      const int64_t begin = bounds[static_cast<size_t>(index)];
+      const int64_t end = bounds[static_cast<size_t>(index) + 1];
+      if (begin < end) body(begin, end);
+    });
+  }
+
  private:
   void serve(int index, int core);
   void pin_caller();

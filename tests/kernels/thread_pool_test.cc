@@ -33,6 +33,34 @@ TEST(ThreadPool, EveryIndexOnce) {
   }
 }
 
+TEST(ThreadPool, WeightedRangesCoverEverything) {
+  for (const int threads : {1, 2, 3, 8}) {
+    ThreadPool pool(threads, {});
+    for (const std::vector<int64_t>& cost : {std::vector<int64_t>{},
+                                             {5},
+                                             {1, 1},
+                                             {100, 1, 1, 1},
+                                             {1, 1, 1, 100},
+                                             {0, 0, 0},
+                                             std::vector<int64_t>(50, 7)}) {
+      std::vector<int> hits(cost.size(), 0);
+      std::atomic<int64_t> largest{0};
+      pool.parallel_weighted(cost, [&](int64_t begin, int64_t end) {
+        int64_t sum = 0;
+        for (int64_t i = begin; i < end; ++i) {
+          ++hits[static_cast<size_t>(i)];
+          sum += cost[static_cast<size_t>(i)];
+        }
+        int64_t seen = largest.load();
+        while (seen < sum && !largest.compare_exchange_weak(seen, sum)) {
+        }
+      });
+      EXPECT_EQ(hits, std::vector<int>(cost.size(), 1));
+      EXPECT_TRUE(cost.size() != 50 || largest.load() <= 350 / threads + 14);
+    }
+  }
+}
+
 // Writes of one job are seen by the next, whichever thread runs it.
 TEST(ThreadPool, JobsAreOrdered) {
   ThreadPool pool(3, {});
