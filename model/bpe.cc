@@ -188,7 +188,7 @@ class BpeEncoder final : public SubwordEncoder {
     }
   }
 
-  std::unique_ptr<PreTokenizer> words_;
+  std::unique_ptr<const PreTokenizer> words_;
   std::unordered_map<std::string, Piece> pieces_;  // while building
   std::vector<int32_t> tokens_;                    // [piece] its token, −1: none
   std::vector<std::string> texts_;                 // [piece] the bytes of those without a token
