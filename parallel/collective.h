@@ -95,13 +95,17 @@ class RendezvousStore {
 
 struct GlooOptions {
   std::string interface;  // network interface to bind ("eth0"), or empty
-  std::string address;    // or an address to bind ("10.0.0.2"); one of both
+  std::string address;    // or a literal address of this host ("10.0.0.2"); one of both
+  // The connections are neither encrypted nor authenticated: public addresses are refused unless
+  // this says otherwise.
+  bool allow_public = false;
   int rank = 0;
   int world = 1;
   uint64_t epoch = 0;
   RendezvousStore* store = nullptr;  // outlives the collective
   TimePoint deadline{};              // for all pairs to connect
 };
+// Sets SIGPIPE to ignored if it is at its default: Gloo writes to sockets whose peer may be gone.
 Result<std::unique_ptr<Collective>> make_gloo_collective(const GlooOptions& options);
 
 }  // namespace shoal

@@ -14,10 +14,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include <arpa/inet.h>
 #include <fmt/core.h>
 
 #include "parallel/collective_base.h"
+#include "parallel/data_address.h"
 #include "parallel/gloo_mesh.h"
 #include "parallel/poller.h"
 #include "parallel/single_collective.h"
@@ -324,16 +324,6 @@ Status check_options(const GlooOptions& options) {
                                         options.rank, options.world, kMaxRanks));
   }
   if (options.world == 1) return Status::ok();
-  if (options.interface.empty() == options.address.empty()) {
-    return invalid_argument("Gloo needs an interface or an address to bind, and not both");
-  }
-  in_addr v4;
-  in6_addr v6;
-  if (!options.address.empty() && inet_pton(AF_INET, options.address.c_str(), &v4) != 1 &&
-      inet_pton(AF_INET6, options.address.c_str(), &v6) != 1) {
-    return invalid_argument(
-        fmt::format("'{}' is not an IP address; Gloo binds addresses, not names", options.address));
-  }
   if (options.store == nullptr) return invalid_argument("Gloo needs a rendezvous store");
   if (std::chrono::steady_clock::now() >= options.deadline) {
     return deadline_exceeded("the deadline to connect had passed before it began");
@@ -346,12 +336,14 @@ Status check_options(const GlooOptions& options) {
 Result<std::unique_ptr<Collective>> make_gloo_collective(const GlooOptions& options) {
   SHOAL_TRY(check_options(options));
   if (options.world == 1) return make_single_collective("gloo", options.epoch);
-  auto mesh = GlooMesh::connect(options, piece_bytes_for(options.world));
-  if (!mesh) {
-    return mesh.status().annotate(
-        fmt::format("Gloo, rank {} of {} on {}", options.rank, options.world,
-                    options.interface.empty() ? options.address : options.interface));
-  }
+  const std::string who = fmt::format("Gloo, rank {} of {}", options.rank, options.world);
+  GlooOptions bound = options;
+  auto address = resolve_data_address(options.interface, options.address, options.allow_public);
+  if (!address) return address.status().annotate(who);
+  bound.interface.clear();
+  bound.address = *address;
+  auto mesh = GlooMesh::connect(bound, piece_bytes_for(options.world));
+  if (!mesh) return mesh.status().annotate(who + " on " + *address);
   auto group = std::make_unique<GlooCollective>(std::move(mesh).value(), options.rank,
                                                 options.world, options.epoch);
   SHOAL_TRY(group->greet(options.deadline));

@@ -40,8 +40,8 @@ class GlooMesh {
  public:
   static constexpr uint64_t kAbortBytes = 512;
 
-  // Connects to every peer by options.deadline. Runs on a thread of its own, which is abandoned if
-  // it is still stuck inside Gloo at the deadline; it ends by itself.
+  // Connects to every peer by options.deadline, bound to options.address. Runs on a thread of its
+  // own, which is abandoned if it is still stuck inside Gloo at the deadline; it ends by itself.
   static Result<std::unique_ptr<GlooMesh>> connect(const GlooOptions& options,
                                                    uint64_t piece_bytes);
   ~GlooMesh();

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "parallel/collective.h"
+#include "parallel/data_address.h"
 #include "parallel/directory_store.h"
 #include "tests/parallel/group.h"
 #include "tests/support/support.h"
@@ -40,8 +41,10 @@ TEST(Gloo, BadOptionsAreRefused) {
   refused([](GlooOptions& o) { o.address.clear(); }, "an interface or an address");
   refused([](GlooOptions& o) { o.interface = "lo"; }, "not both");
   refused([](GlooOptions& o) { o.address = "localhost"; }, "not an IP address");
-  refused([](GlooOptions& o) { o.address = "198.51.100.7"; }, "Unable to find address");
-  refused([](GlooOptions& o) { o.address.clear(), o.interface = "nosuch0"; }, "nosuch0");
+  refused([](GlooOptions& o) { o.address = "198.51.100.7"; },
+          "does not have address 198.51.100.7; it has: ");
+  refused([](GlooOptions& o) { o.address.clear(), o.interface = "nosuch0"; },
+          "no interface 'nosuch0'");
   refused([](GlooOptions& o) { o.store = nullptr; }, "store");
   refused([](GlooOptions& o) { o.deadline = in_seconds(-1); }, "deadline");
 }
@@ -136,6 +139,21 @@ TEST(Gloo, GroupsOneAfterTheOther) {
       members[static_cast<size_t>(rank)].reset();
     });
   }
+}
+
+TEST(DataAddress, PublicOnesNeedConsent) {
+  for (const char* address :
+       {"127.0.0.1", "127.9.9.9", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255",
+        "192.168.1.1", "100.64.0.1", "169.254.1.1", "::1", "fd00::1", "fe80::1"}) {
+    EXPECT_FALSE(is_public_address(address)) << address;
+  }
+  for (const char* address : {"8.8.8.8", "172.15.0.1", "172.32.0.1", "192.169.0.1", "100.128.0.1",
+                              "11.0.0.0", "0.0.0.0", "2001:db8::1", "::", "not an address"}) {
+    EXPECT_TRUE(is_public_address(address)) << address;
+  }
+  EXPECT_EQ(*resolve_data_address("", "127.0.0.1", false), "127.0.0.1");
+  EXPECT_EQ(*resolve_data_address("lo", "", false), "127.0.0.1");
+  EXPECT_FALSE(resolve_data_address("", "0.0.0.0", true).is_ok());  // no wildcard
 }
 
 TEST(DirectoryStore, KeysAndDeadline) {

@@ -35,6 +35,7 @@ class Child {
   explicit Child(const std::function<std::string()>& body) {
     int ends[2];
     EXPECT_EQ(pipe(ends), 0);
+    std::fflush(nullptr);  // or the child prints it again
     pid_ = fork();
     if (pid_ == 0) {
       close(ends[0]);

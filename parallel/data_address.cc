@@ -1,0 +1,125 @@
+#include "parallel/data_address.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include <fmt/core.h>
+
+namespace shoal {
+namespace {
+
+struct HostAddress {
+  std::string interface;
+  std::string address;
+  int family = 0;
+};
+
+std::vector<HostAddress> host_addresses() {
+  std::vector<HostAddress> out;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return out;
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, freeifaddrs);
+  for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
+    if (at->ifa_addr == nullptr) continue;
+    const int family = at->ifa_addr->sa_family;
+    const void* raw = nullptr;
+    if (family == AF_INET) raw = &reinterpret_cast<const sockaddr_in*>(at->ifa_addr)->sin_addr;
+    if (family == AF_INET6) raw = &reinterpret_cast<const sockaddr_in6*>(at->ifa_addr)->sin6_addr;
+    char text[INET6_ADDRSTRLEN];
+    if (raw == nullptr || inet_ntop(family, raw, text, sizeof(text)) == nullptr) continue;
+    // A link-local IPv6 address means nothing without a scope, which Gloo does not pass on.
+    if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(static_cast<const in6_addr*>(raw))) continue;
+    out.push_back({at->ifa_name, text, family});
+  }
+  return out;
+}
+
+std::string listed(const std::vector<HostAddress>& addresses) {
+  std::string text;
+  for (const HostAddress& a : addresses) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", a.interface, a.address);
+  }
+  return text.empty() ? "none" : text;
+}
+
+// The same text for every way to write an address.
+std::string canonical(const std::string& address) {
+  in_addr v4;
+  in6_addr v6;
+  char text[INET6_ADDRSTRLEN];
+  if (inet_pton(AF_INET, address.c_str(), &v4) == 1) {
+    return inet_ntop(AF_INET, &v4, text, sizeof(text));
+  }
+  if (inet_pton(AF_INET6, address.c_str(), &v6) == 1) {
+    return inet_ntop(AF_INET6, &v6, text, sizeof(text));
+  }
+  return {};
+}
+
+bool is_loopback_v4(const std::string& address) { return address.rfind("127.", 0) == 0; }
+
+Result<std::string> find(const std::string& interface, const std::string& address) {
+  const std::vector<HostAddress> all = host_addresses();
+  if (!address.empty()) {
+    const std::string wanted = canonical(address);
+    if (wanted.empty()) {
+      return invalid_argument(fmt::format(
+          "'{}' is not an IP address; the data plane binds addresses, not names", address));
+    }
+    if (is_loopback_v4(wanted)) return wanted;  // all of 127/8 is this host
+    for (const HostAddress& a : all) {
+      if (a.address == wanted) return wanted;
+    }
+    return invalid_argument(
+        fmt::format("this host does not have address {}; it has: {}", address, listed(all)));
+  }
+  for (const int family : {AF_INET, AF_INET6}) {
+    for (const HostAddress& a : all) {
+      if (a.interface == interface && a.family == family) return a.address;
+    }
+  }
+  return invalid_argument(fmt::format("this host has no interface '{}' with an address; it has: {}",
+                                      interface, listed(all)));
+}
+
+}  // namespace
+
+bool is_public_address(const std::string& address) {
+  in_addr v4;
+  if (inet_pton(AF_INET, address.c_str(), &v4) == 1) {
+    const uint32_t a = ntohl(v4.s_addr);
+    const auto in = [a](uint32_t network, int bits) {
+      return a >> (32 - bits) == network >> (32 - bits);
+    };
+    return !(in(0x7f000000, 8) || in(0x0a000000, 8) || in(0xac100000, 12) || in(0xc0a80000, 16) ||
+             in(0x64400000, 10) || in(0xa9fe0000, 16));
+  }
+  in6_addr v6;
+  if (inet_pton(AF_INET6, address.c_str(), &v6) != 1) return true;
+  const bool unique_local = (v6.s6_addr[0] & 0xfe) == 0xfc;
+  return !(IN6_IS_ADDR_LOOPBACK(&v6) || IN6_IS_ADDR_LINKLOCAL(&v6) || unique_local);
+}
+
+Result<std::string> resolve_data_address(const std::string& interface, const std::string& address,
+                                         bool allow_public) {
+  if (interface.empty() == address.empty()) {
+    return invalid_argument(
+        "the data plane needs an interface or an address to bind, and not both");
+  }
+  SHOAL_ASSIGN(std::string found, find(interface, address));
+  if (!allow_public && is_public_address(found)) {
+    return failed_precondition(fmt::format(
+        "{} is a public address, and the data plane between workers is neither encrypted nor "
+        "authenticated; bind a private one, or allow it explicitly",
+        found));
+  }
+  return found;
+}
+
+}  // namespace shoal
