@@ -8,7 +8,6 @@
 namespace shoal {
 
 std::string Detokenizer::push(int32_t id) {
-  if (tokenizer_.is_control(id)) return "";
   std::string_view bytes = tokenizer_.token_bytes(id);
   if (drop_space_ && !bytes.empty()) {
     if (bytes.front() == ' ') bytes.remove_prefix(1);

@@ -43,7 +43,8 @@ constexpr std::array<std::string_view, 11> kTurnTexts = {
     "<|eot_id|>",        "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>",
     "<|end_of_text|>",   "<EOT>",      "_<EOT>",  "[EOT]",         "<｜end▁of▁sentence｜>",
     "<end_of_utterance>"};
-// gpt-oss: the tokens that structure its output must be visible to whoever parses it.
+// gpt-oss: control tokens that structure its output must be visible to whoever parses it. They stay
+// control tokens on input: text from outside must not open a channel.
 constexpr std::array<std::string_view, 4> kHarmonyTexts = {"<|channel|>", "<|message|>",
                                                            "<|start|>", "<|constrain|>"};
 
@@ -80,9 +81,6 @@ void correct_kinds(const TextIds& ids, Vocab* vocab) {
     if (now != TokenKind::kUnknown) now = kind;
   };
   for (const std::string_view text : kEndTexts) set(text, TokenKind::kControl);
-  if (ids.contains("<|channel|>") && ids.contains("<|constrain|>")) {
-    for (const std::string_view text : kHarmonyTexts) set(text, TokenKind::kUserDefined);
-  }
 }
 
 std::vector<int32_t> find_eog(const TextIds& ids, const Vocab& vocab) {
@@ -198,7 +196,9 @@ void Tokenizer::build_token_bytes() {
     if (byte >= 0) {
       bytes_.emplace_back(1, static_cast<char>(byte));
     } else if (is_control_kind(kind)) {
-      bytes_.emplace_back();
+      const bool visible =
+          std::find(kHarmonyTexts.begin(), kHarmonyTexts.end(), text) != kHarmonyTexts.end();
+      bytes_.push_back(visible ? text : "");
     } else if (kind == TokenKind::kUserDefined) {
       bytes_.push_back(text);
     } else if (!spm) {

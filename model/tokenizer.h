@@ -48,12 +48,14 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids) const;
 
   int32_t vocab_size() const { return static_cast<int32_t>(bytes_.size()); }
-  // The bytes the token stands for in output, perhaps not whole characters; "" for control tokens.
+  // The bytes the token stands for in output, perhaps not whole characters; "" for control tokens
+  // (but gpt-oss' channel markers print their text).
   // REQUIRES: 0 ≤ id < vocab_size (the next two too).
   const std::string& token_bytes(int32_t id) const;
   // Its text in the vocabulary; of control and user-defined tokens what is recognised in text.
   const std::string& token_text(int32_t id) const;
-  // Control and unknown tokens: not part of the text a model writes.
+  // Control and unknown tokens: not part of the text a model writes,
+  // and made from text with parse_special only.
   bool is_control(int32_t id) const;
   // Whether the token ends a generation; false for ids outside the vocabulary.
   bool is_end_of_generation(int32_t id) const;

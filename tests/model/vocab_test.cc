@@ -1,0 +1,156 @@
+// Vocabularies as they stand in files: what is read, and what is refused with the key named.
+#include "model/vocab.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/gguf_writer.h"
+#include "tests/model/tokenizer_support.h"
+
+namespace shoal {
+namespace {
+
+using Values = std::map<std::string, GgufValue>;
+
+Values good() {
+  return {{"general.name", gguf_value("a model")},
+          {"tokenizer.ggml.model", gguf_value("gpt2")},
+          {"tokenizer.ggml.pre", gguf_value("qwen2")},
+          {"tokenizer.ggml.tokens", gguf_value(std::vector<std::string>{"a", "b", "ab", "<s>"})},
+          {"tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, 3})},
+          {"tokenizer.ggml.scores", gguf_value(std::vector<float>{0, -1, -2, 0})},
+          {"tokenizer.ggml.merges", gguf_value(std::vector<std::string>{"a b"})},
+          {"tokenizer.ggml.bos_token_id", gguf_value(uint32_t{3})},
+          {"tokenizer.ggml.add_bos_token", gguf_value(true)},
+          {"tokenizer.chat_template", gguf_value("{{ x }}")},
+          {"tokenizer.chat_templates", gguf_value(std::vector<std::string>{"tool_use"})},
+          {"tokenizer.chat_template.tool_use", gguf_value("{{ y }}")}};
+}
+
+Result<Vocab> read(const Values& values) {
+  GgufWriter writer;
+  for (const auto& [key, value] : values) writer.add_kv(key, value);
+  auto bytes = writer.finish_bytes();
+  EXPECT_TRUE(bytes) << bytes.status().to_string();
+  const auto file = GgufFile::parse(make_memory_source("vocab.gguf", std::move(*bytes)));
+  EXPECT_TRUE(file) << file.status().to_string();
+  return read_vocab(*file);
+}
+
+TEST(Vocab, ReadsEverything) {
+  const auto vocab = read(good());
+  ASSERT_TRUE(vocab) << vocab.status().to_string();
+  EXPECT_EQ(vocab->model, "gpt2");
+  EXPECT_EQ(vocab->pre, "qwen2");
+  EXPECT_EQ(vocab->tokens, (std::vector<std::string>{"a", "b", "ab", "<s>"}));
+  EXPECT_EQ(vocab->kinds.back(), TokenKind::kControl);
+  EXPECT_EQ(vocab->scores, (std::vector<float>{0, -1, -2, 0}));
+  EXPECT_EQ(vocab->merges, (std::vector<std::string>{"a b"}));
+  EXPECT_EQ(vocab->bos, 3);
+  EXPECT_FALSE(vocab->eos);
+  EXPECT_EQ(vocab->add_bos, true);
+  EXPECT_FALSE(vocab->add_eos);
+  EXPECT_EQ(vocab->chat_template, "{{ x }}");
+  EXPECT_EQ(vocab->named_templates.at("tool_use"), "{{ y }}");
+  EXPECT_EQ(vocab->model_name, "a model");
+}
+
+TEST(Vocab, MissingKindsAreNormalAndMinusOneIsNoId) {
+  Values values = good();
+  values.erase("tokenizer.ggml.token_type");
+  values.erase("tokenizer.ggml.pre");
+  values["tokenizer.ggml.eos_token_id"] = gguf_value(uint32_t{0xffffffff});
+  const auto vocab = read(values);
+  ASSERT_TRUE(vocab) << vocab.status().to_string();
+  EXPECT_EQ(vocab->kinds, std::vector<TokenKind>(4, TokenKind::kNormal));
+  EXPECT_FALSE(vocab->eos);
+  EXPECT_EQ(vocab->pre, "default");
+}
+
+TEST(Vocab, OldNamesOfFillInTheMiddleIds) {
+  Values values = good();
+  values["tokenizer.ggml.prefix_token_id"] = gguf_value(uint32_t{1});
+  values["tokenizer.ggml.fim_suf_token_id"] = gguf_value(uint32_t{2});
+  const auto vocab = read(values);
+  ASSERT_TRUE(vocab) << vocab.status().to_string();
+  EXPECT_EQ(vocab->fim_pre, 1);
+  EXPECT_EQ(vocab->fim_suf, 2);
+}
+
+// With `key` set to `value`, or taken away, the refusal names file and key and says `problem`.
+void refuse(const std::string& key, const std::optional<GgufValue>& value,
+            const std::string& problem) {
+  Values values = good();
+  values.erase(key);
+  if (value) values[key] = *value;
+  const auto vocab = read(values);
+  ASSERT_FALSE(vocab) << key;
+  for (const std::string& part : {key, problem, std::string("vocab.gguf")}) {
+    EXPECT_NE(vocab.status().message().find(part), std::string::npos)
+        << vocab.status().message() << " lacks " << part;
+  }
+}
+
+TEST(Vocab, RefusalsNameTheKeyAndTheProblem) {
+  using Strings = std::vector<std::string>;
+  refuse("tokenizer.ggml.model", std::nullopt, "");
+  refuse("tokenizer.ggml.tokens", std::nullopt, "");
+  refuse("tokenizer.ggml.tokens", gguf_value(Strings{}), "empty");
+  refuse("tokenizer.ggml.tokens", gguf_value("text"), "");
+  refuse("tokenizer.ggml.scores", gguf_value(std::vector<float>{1, 2, 3}),
+         "has 3 entries for 4 tokens");
+  refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1}),
+         "has 3 entries for 4 tokens");
+  refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, 7}),
+         "7 for token 3");
+  refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, -1}), "-1");
+  refuse("tokenizer.ggml.merges", gguf_value(Strings{"a b", "ab"}), "entry 1");
+  refuse("tokenizer.ggml.merges", gguf_value(Strings{"a "}), "entry 0");
+  refuse("tokenizer.ggml.merges", gguf_value(Strings{""}), "entry 0");
+  refuse("tokenizer.ggml.bos_token_id", gguf_value(uint32_t{4}), "4");
+  refuse("tokenizer.ggml.eos_token_id", gguf_value(uint32_t{1000}), "1000");
+  refuse("tokenizer.ggml.seperator_token_id", gguf_value(uint32_t{4}), "4");
+  refuse("tokenizer.ggml.fim_mid_token_id", gguf_value(uint32_t{4}), "4");
+  refuse("tokenizer.ggml.add_bos_token", gguf_value(uint32_t{1}), "");
+  refuse("tokenizer.chat_template", gguf_value(uint32_t{1}), "");
+}
+
+TEST(Vocab, TokenizersThatCannotWorkAreRefused) {
+  const auto refused = [](Vocab vocab, Code code, const char* part) {
+    const auto made = Tokenizer::create(std::move(vocab));
+    ASSERT_FALSE(made) << part;
+    EXPECT_EQ(made.status().code(), code) << made.status().to_string();
+    EXPECT_NE(made.status().message().find(part), std::string::npos) << made.status().to_string();
+  };
+  Vocab vocab = testing::bpe_vocab();
+  vocab.model = "bert";
+  refused(vocab, Code::kUnsupported, "'bert'");
+  vocab = testing::bpe_vocab("martian");
+  refused(vocab, Code::kUnsupported, "'martian'");
+  refused(vocab, Code::kUnsupported, "qwen2");  // lists what is known
+  vocab = testing::spm_vocab();
+  vocab.scores.clear();
+  refused(vocab, Code::kInvalidArgument, "tokenizer.ggml.scores");
+  vocab = testing::bpe_vocab();
+  vocab.add_bos = true;
+  refused(vocab, Code::kInvalidArgument, "tokenizer.ggml.bos_token_id");
+  vocab = testing::bpe_vocab();
+  vocab.add_eos = true;
+  vocab.eos.reset();
+  refused(vocab, Code::kInvalidArgument, "tokenizer.ggml.eos_token_id");
+  refused({.model = "gpt2"}, Code::kInvalidArgument, "empty");
+}
+
+TEST(Vocab, TextThatIsNotUtf8IsRefused) {
+  for (const Vocab& vocab : {testing::bpe_vocab(), testing::spm_vocab()}) {
+    const auto ids = testing::make_tokenizer(vocab)->encode("a\xff", {});
+    EXPECT_EQ(ids.status().code(), Code::kInvalidArgument);
+  }
+}
+
+}  // namespace
+}  // namespace shoal
