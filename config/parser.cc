@@ -264,6 +264,12 @@ Result<Config> load(const std::string& path, const std::map<std::string, std::st
   return std::move(settings.config);
 }
 
+Result<Config> load(const std::string& path, const std::map<std::string, std::string>& flags) {
+  std::vector<Override> overrides;
+  for (const auto& [key, value] : flags) overrides.push_back({key, value, "command line"});
+  return load(path, process_environment(), overrides);
+}
+
 std::vector<KeyDoc> key_docs() {
   std::vector<KeyDoc> docs;
   const Config config;

@@ -45,6 +45,9 @@ Status check(const Settings& settings);
 Result<Config> load(const std::string& path, const std::map<std::string, std::string>& environment,
                     const std::vector<Override>& flags);
 
+// The same with this process's environment, and flags as key → value.
+Result<Config> load(const std::string& path, const std::map<std::string, std::string>& flags);
+
 // For help and documentation: every key with its default, range and explanation; workers' keys as
 // "workers[].share".
 struct KeyDoc {

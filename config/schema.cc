@@ -58,7 +58,7 @@ Field<T> boolean(std::string_view key, M member, std::string_view doc) {
           [member](const T& object) { return member(object) ? "true" : "false"; }};
 }
 
-// `zero` is another word for 0 ("auto"), or empty.
+// `zero`: the word for 0 ("auto"), which is then allowed besides the range; or empty.
 template <class T, class M>
 Field<T> integer(std::string_view key, uint64_t low, uint64_t high, M member, std::string_view doc,
                  std::string_view zero = {}) {
@@ -70,7 +70,7 @@ Field<T> integer(std::string_view key, uint64_t low, uint64_t high, M member, st
           Shape::kScalar,
           [member, low, high, zero](T& object, std::string_view value) {
             using Value = std::remove_reference_t<decltype(member(object))>;
-            if (!zero.empty() && value == zero) {
+            if (!zero.empty() && (value == zero || value == "0")) {
               member(object) = 0;
               return Status::ok();
             }

@@ -124,11 +124,13 @@ void MemoryNetwork::reconnect(const PeerId& peer) {
 }
 
 Status MemoryNetwork::push(Lane& lane, const Message& message, bool bounded) {
-  SHOAL_TRY(validate(message));
+  const auto cleaned = with_clean_text(message);
+  const Message& outgoing = cleaned ? *cleaned : message;
+  SHOAL_TRY(validate(outgoing));
   if (bounded && lane.frames.size() >= options_.max_queued) {
     return resource_exhausted(fmt::format("{} messages wait already", lane.frames.size()));
   }
-  push_frame(lane, encode(message, {kProtocolVersion, "memory", 1, ++lane.sequence, 0}));
+  push_frame(lane, encode(outgoing, {kProtocolVersion, "memory", 1, ++lane.sequence, 0}));
   return Status::ok();
 }
 

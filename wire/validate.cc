@@ -1,5 +1,6 @@
 #include "wire/validate.h"
 
+#include <algorithm>
 #include <bitset>
 #include <cmath>
 #include <concepts>
@@ -331,7 +332,40 @@ Kind kind_of(const Message& message) {
   return std::visit(Visitor{}, message);
 }
 
+// The part of a message that is for people, or null.
+std::string* free_text(Message& message) {
+  if (auto* m = std::get_if<Failed>(&message)) return &m->message;
+  if (auto* m = std::get_if<Goodbye>(&message)) return &m->reason;
+  if (auto* m = std::get_if<Abort>(&message)) return &m->reason;
+  if (auto* m = std::get_if<Refused>(&message)) return &m->reason;
+  if (auto* m = std::get_if<Shutdown>(&message)) return &m->reason;
+  return nullptr;
+}
+
+bool has_free_text(const Message& message) {
+  return std::holds_alternative<Failed>(message) || std::holds_alternative<Goodbye>(message) ||
+         std::holds_alternative<Abort>(message) || std::holds_alternative<Refused>(message) ||
+         std::holds_alternative<Shutdown>(message);
+}
+
 }  // namespace
+
+std::optional<Message> with_clean_text(const Message& message) {
+  if (!has_free_text(message) || validate(message)) return {};
+  constexpr std::string_view kCut = " …";
+  std::optional<Message> copy = message;
+  std::string& text = *free_text(*copy);
+  const bool too_long = text.size() > kMaxString;
+  if (too_long) text.resize(kMaxString);
+  text = sanitize_utf8(text);  // may grow: a bad byte becomes three
+  std::ranges::replace(text, '\0', ' ');
+  if (too_long || text.size() > kMaxString) {
+    text.resize(std::min<size_t>(text.size(), kMaxString - kCut.size()));
+    text.resize(complete_utf8_prefix(text));
+    text += kCut;
+  }
+  return copy;
+}
 
 std::string_view message_name(const Message& message) { return kind_of(message).name; }
 

@@ -3,6 +3,7 @@
 // "Step.rows[3].count: 0; must be at least 1".
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "base/status.h"
@@ -20,5 +21,10 @@ Status validate(const Message& message);
 
 // Whether `sender` may send this kind of message at all.
 Status check_direction(const Message& message, Sender sender);
+
+// What send() does with free text (reasons, error messages): texts come from anywhere, exceptions
+// and file names included, and a failure must not be lost because its message is odd. A copy with
+// invalid bytes replaced and the end cut off, or nothing if `message` is fine as it is.
+std::optional<Message> with_clean_text(const Message& message);
 
 }  // namespace shoal::wire

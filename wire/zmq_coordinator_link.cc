@@ -139,8 +139,10 @@ Status ZmqCoordinatorLink::Impl::send_frame(const std::string& routing, std::str
 
 void ZmqCoordinatorLink::Impl::refuse(const std::string& routing, const std::string& reason) {
   // Outside the sequence: the receiver may not be a peer at all, and does not go on.
-  (void)send_frame(routing,
-                   encode(Refused{reason}, {kProtocolVersion, cluster_, incarnation_, 1, 0}));
+  const Message refused = Refused{reason};
+  const auto cleaned = with_clean_text(refused);
+  (void)send_frame(routing, encode(cleaned ? *cleaned : refused,
+                                   {kProtocolVersion, cluster_, incarnation_, 1, 0}));
 }
 
 void ZmqCoordinatorLink::Impl::drain_monitor() {
@@ -263,7 +265,8 @@ Result<std::unique_ptr<ZmqCoordinatorLink>> ZmqCoordinatorLink::bind(
 }
 
 Status ZmqCoordinatorLink::send(const PeerId& peer, const Message& message) {
-  return impl_->send(peer, message);
+  const auto cleaned = with_clean_text(message);
+  return impl_->send(peer, cleaned ? *cleaned : message);
 }
 std::optional<Incoming> ZmqCoordinatorLink::receive(Duration timeout) {
   return impl_->receive(timeout);

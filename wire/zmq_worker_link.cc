@@ -216,7 +216,10 @@ Result<std::unique_ptr<ZmqWorkerLink>> ZmqWorkerLink::connect(const ZmqWorkerOpt
   return std::unique_ptr<ZmqWorkerLink>(new ZmqWorkerLink(std::move(impl)));
 }
 
-Status ZmqWorkerLink::send(const Message& message) { return impl_->send(message); }
+Status ZmqWorkerLink::send(const Message& message) {
+  const auto cleaned = with_clean_text(message);
+  return impl_->send(cleaned ? *cleaned : message);
+}
 std::optional<Message> ZmqWorkerLink::receive(Duration timeout) { return impl_->receive(timeout); }
 void ZmqWorkerLink::wake() { impl_->wake_up.set(); }
 uint64_t ZmqWorkerLink::rejected_messages() const { return impl_->rejected.load(); }

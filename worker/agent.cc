@@ -179,6 +179,12 @@ void Agent::run_step(const wire::Step& step) {
   }
   last_step_.store(step.step);
   if (Status sent = link_.send(*result); !sent) {
+    // A result the validator refuses (logits that are not finite) will never arrive: say so now.
+    // Not permanent: the request that causes it runs into its own limit, the others go on.
+    if (sent.code() == Code::kInvalidArgument) {
+      return report_failure(step.epoch,
+                            unavailable(fmt::format("step {}: {}", step.step, sent.message())));
+    }
     log_warn(fmt::format("result of step {} not sent: {}", step.step, sent.message()));
   }
 }

@@ -84,6 +84,10 @@ workers:
   EXPECT_EQ(c.workers[1].public_key.size(), 40u);
 }
 
+TEST(Parser, ZeroIsAutoWhereAutoExists) {
+  EXPECT_EQ(parsed("kv: {context: 0, blocks: auto}\nparallel: {tensor: 0}"), Config{});
+}
+
 TEST(Parser, AliasesWorkWithinBounds) {
   const Config c = parsed("coordinator: {limits: {header_timeout: &t 5s, body_timeout: *t}}");
   EXPECT_EQ(c.coordinator.limits.body_timeout, seconds(5));
@@ -172,6 +176,10 @@ TEST(Parser, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   EXPECT_TRUE(load("", {{"SHOAL_MODEL_PATH", "/m"}}, {}).is_ok());
   ::setenv("SHOAL_KV_TYPE", "f32", 1);
   EXPECT_EQ(process_environment().at("SHOAL_KV_TYPE"), "f32");
+  EXPECT_EQ(load(path, {{"kv.context", "7"}})->kv.context, 7u);
+  EXPECT_EQ(load(path, {{"kv.context", "7"}})->kv.type, KvType::kF32);
+  EXPECT_EQ(load(path, {{"kv.type", "f61"}}).status().message(),
+            "command line: kv.type: 'f61' is not one of f16, f32");
   ::unsetenv("SHOAL_KV_TYPE");
 }
 

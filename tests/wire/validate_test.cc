@@ -121,6 +121,30 @@ TEST(Validate, SmallMessages) {
   EXPECT_EQ(validate(Shutdown{long_text}).message(), "Shutdown.reason: " + too_long);
 }
 
+TEST(Validate, FreeTextIsMadeSendable) {
+  EXPECT_FALSE(with_clean_text(Failed{1, true, "größe"}).has_value()) << "nothing to do";
+  EXPECT_FALSE(with_clean_text(StoreGet{0, "\xff"}).has_value()) << "not free text";
+  const std::string odd(
+      "a\xff"
+      "b\0c",
+      5);
+  EXPECT_EQ(std::get<Failed>(*with_clean_text(Failed{7, true, odd})).message, "a\ufffdb c");
+  EXPECT_EQ(std::get<Failed>(*with_clean_text(Failed{7, true, odd})).epoch, 7u);
+  std::string umlauts;
+  for (uint32_t i = 0; i < kMaxString; ++i) umlauts += "ü";
+  const std::string texts[] = {odd, umlauts, "x" + umlauts, std::string(kMaxString, '\xff'),
+                               std::string(100000, 'x')};
+  for (const std::string& text : texts) {
+    for (const Message& message :
+         {Message(Failed{1, true, text}), Message(Goodbye{text}), Message(Abort{1, text}),
+          Message(Refused{text}), Message(Shutdown{text})}) {
+      const auto clean = with_clean_text(message);
+      ASSERT_TRUE(clean.has_value());
+      EXPECT_TRUE(validate(*clean).is_ok()) << validate(*clean).message();
+    }
+  }
+}
+
 TEST(Validate, AssignFields) {
   run<Assign>(
       sample_assign(),
