@@ -15,7 +15,7 @@ namespace {
 
 struct ServeOptions {
   std::string config_file;
-  std::map<std::string, std::string> settings;  // configuration key → value, from flags
+  std::vector<config::Override> settings;  // from flags
   int workers = 0, threads = 0;
   bool check = false;
   std::string log_level = "info";
@@ -46,20 +46,21 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
   for (const Setting& setting : kSettings) {
     command->add_option_function<std::string>(
         setting.flag,
-        [options, key = setting.key](const std::string& value) { options->settings[key] = value; },
+        [options, setting](const std::string& value) { options->settings.push_back({setting.key, value, setting.flag}); },
         setting.help);
   }
   command
       ->add_option_function<std::string>(
           "--activations",
           [options](const std::string& value) {
-            options->settings["parallel.int8_activations"] = value == "int8" ? "true" : "false";
+            options->settings.push_back(
+            {"parallel.int8_activations", value == "int8" ? "true" : "false", "--activations"});
           },
           "int8 (fast) or float (exact to rounding) activations for quantised weights")
       ->check(CLI::IsMember({"int8", "float"}));
   command->add_flag_function(
       "--allow-unauthenticated",
-      [options](int64_t) { options->settings["coordinator.allow_unauthenticated"] = "true"; },
+      [options](int64_t) { options->settings.push_back({"coordinator.allow_unauthenticated", "true", "--allow-unauthenticated"}); },
       "Serve on a public address without API keys");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
@@ -68,7 +69,7 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
 
 // File < environment < flags.
 Result<config::Config> load(const ServeOptions& options) {
-  return config::load(options.config_file, options.settings);
+  return config::load(options.config_file, config::process_environment(), options.settings);
 }
 
 int fail(const char* program, const Status& status) {
@@ -117,7 +118,7 @@ void add_serve_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model with workers on this machine");
   command->add_option_function<std::string>(
-      "model", [options](const std::string& value) { options->settings["model.path"] = value; },
+      "model", [options](const std::string& value) { options->settings.push_back({"model.path", value, "MODEL"}); },
       "Path of the GGUF file (first part of a split one)");
   command->add_option("--workers", options->workers, "CPU workers, one rank each")
       ->check(CLI::Range(1, 64));
@@ -127,11 +128,11 @@ void add_serve_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1024));
   command->add_option_function<std::string>(
       "--host",
-      [options](const std::string& value) { options->settings["coordinator.listen.host"] = value; },
+      [options](const std::string& value) { options->host = value; },
       "Address to listen on (default 127.0.0.1)");
   command->add_option_function<std::string>(
       "--port",
-      [options](const std::string& value) { options->settings["coordinator.listen.port"] = value; },
+      [options](const std::string& value) { options->port = value; },
       "Port to listen on (default 8080; 0: any)");
   add_common(command, options);
   command->callback(

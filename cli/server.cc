@@ -192,18 +192,21 @@ Status ServerImpl::start() {
     SHOAL_ASSIGN(api_keys_, gateway::ApiKeys::load(config.coordinator.api_keys));
   }
   SHOAL_ASSIGN(model_, read_served_model(config.model.path));
-  SHOAL_ASSIGN(codec_, gateway::make_model_codec(*model_.file));
+  SHOAL_ASSIGN(gateway::ModelCodec codec, gateway::make_model_codec(*model_.file));
+  codec_ = std::move(codec.codec);
   SHOAL_TRY(bind_control());
 
   EngineLoopOptions loop;
   SHOAL_ASSIGN(loop.core, make_core_options(config, model_, worker_names()));
-  loop.core.vocab = codec_->vocab_size();
-  loop.core.end_tokens = gateway::end_tokens(*codec_);
+  loop.core.end_tokens = codec.end_tokens;
   loop.on_worker_lost = [this](const WorkerLostAction& lost) {
     // A hung local worker must go before another takes its place.
     if (supervisor_) supervisor_->kill(static_cast<pid_t>(lost.pid));
   };
-  metrics_ = std::make_unique<Metrics>(kBuild);
+  metrics_ = std::make_unique<Metrics>(Metrics::Options{.version = kBuild,
+                                                        .world = loop.core.membership.world,
+                                                        .vllm_names = config.metrics.vllm_names,
+                                                        .model = model_.name});
   engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, *metrics_, clock_);
   engine_->start();
   if (options_.http) SHOAL_TRY(start_http());
