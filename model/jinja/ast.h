@@ -54,7 +54,8 @@ using NodePtr = std::unique_ptr<Node>;
 struct Node {
   Kind kind{};
   int line = 0;
-  bool flag = false;  // kTest: negated; kSet: attribute of a namespace; kFor: recursive
+  bool flag =
+      false;  // kTest: negated; kSet: of a namespace; kFor: recursive; kConstant: a block's text
   std::string text;
   Value value;
   std::vector<std::string> words;

@@ -168,10 +168,17 @@ class StatementParser : public ExpressionParser {
     return node;
   }
 
+  // Stands for the block's text at the start of a filter chain.
+  NodePtr placeholder() const {
+    NodePtr node = make(Kind::kConstant);
+    node->flag = true;
+    return node;
+  }
+
   // "| upper | trim" applied to a kConstant placeholder that the interpreter fills; null if none.
   NodePtr filter_chain() {
     if (!(peek().type == TokenType::kOperator && peek().text == "|")) return nullptr;
-    return filters(make(Kind::kConstant));
+    return filters(placeholder());
   }
 
   // Parameters with defaults for the last of them: names into `words`, defaults as children.
@@ -229,7 +236,7 @@ class StatementParser : public ExpressionParser {
 
   NodePtr filter_tag() {
     NodePtr node = make(Kind::kFilterBlock);
-    NodePtr chain = filters(make(Kind::kConstant), true);
+    NodePtr chain = filters(placeholder(), true);
     end_tag();
     node->children.push_back(block({"endfilter"}));
     node->children.push_back(std::move(chain));
