@@ -19,7 +19,7 @@ struct KeygenOptions {
   bool overwrite = false;
 };
 
-Status make_pair(const KeygenOptions& options, const std::string& name) {
+Status make_keys(const KeygenOptions& options, const std::string& name) {
   SHOAL_ASSIGN(const wire::CurveKeyPair pair, wire::make_curve_keys());
   SHOAL_TRY(wire::write_key_pair(options.dir, name, pair, options.overwrite));
   fmt::print("{0}/{1}.key  {0}/{1}.pub\n", options.dir, name);
@@ -31,8 +31,8 @@ Status generate(const KeygenOptions& options) {
   // The coordinator's own pair is made once; adding a worker later must not replace it.
   const std::string own = options.dir + "/" + std::string(wire::kCoordinatorKeyName) + ".key";
   if (options.overwrite || !File::open(own))
-    SHOAL_TRY(make_pair(options, std::string(wire::kCoordinatorKeyName)));
-  for (const std::string& name : options.workers) SHOAL_TRY(make_pair(options, name));
+    SHOAL_TRY(make_keys(options, std::string(wire::kCoordinatorKeyName)));
+  for (const std::string& name : options.workers) SHOAL_TRY(make_keys(options, name));
   if (options.api_keys.empty()) return Status::ok();
   if (!options.overwrite && File::open(options.api_keys)) {
     return {Code::kAlreadyExists, options.api_keys + " exists; --overwrite replaces it"};

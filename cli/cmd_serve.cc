@@ -16,6 +16,8 @@ namespace {
 struct ServeOptions {
   std::string config_file;
   std::vector<config::Override> settings;  // from flags
+  std::string host;
+  int port = -1;
   int workers = 0, threads = 0;
   bool check = false;
   std::string log_level = "info";
@@ -46,7 +48,9 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
   for (const Setting& setting : kSettings) {
     command->add_option_function<std::string>(
         setting.flag,
-        [options, setting](const std::string& value) { options->settings.push_back({setting.key, value, setting.flag}); },
+        [options, setting](const std::string& value) {
+          options->settings.push_back({setting.key, value, setting.flag});
+        },
         setting.help);
   }
   command
@@ -54,13 +58,16 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
           "--activations",
           [options](const std::string& value) {
             options->settings.push_back(
-            {"parallel.int8_activations", value == "int8" ? "true" : "false", "--activations"});
+                {"parallel.int8_activations", value == "int8" ? "true" : "false", "--activations"});
           },
           "int8 (fast) or float (exact to rounding) activations for quantised weights")
       ->check(CLI::IsMember({"int8", "float"}));
   command->add_flag_function(
       "--allow-unauthenticated",
-      [options](int64_t) { options->settings.push_back({"coordinator.allow_unauthenticated", "true", "--allow-unauthenticated"}); },
+      [options](int64_t) {
+        options->settings.push_back(
+            {"coordinator.allow_unauthenticated", "true", "--allow-unauthenticated"});
+      },
       "Serve on a public address without API keys");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
@@ -83,6 +90,8 @@ int start(const ServeOptions& options, const char* program, bool local) {
   init_logging(*level, "coordinator");
   auto config = load(options);
   if (!config) return fail(program, config.status());
+  if (!options.host.empty()) config->coordinator.listen.host = options.host;
+  if (options.port >= 0) config->coordinator.listen.port = static_cast<uint16_t>(options.port);
   if (config->model.path.empty()) {
     return fail(program, invalid_argument(
                              "no model: name a GGUF file, or set model.path in the configuration"));
@@ -118,7 +127,10 @@ void add_serve_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model with workers on this machine");
   command->add_option_function<std::string>(
-      "model", [options](const std::string& value) { options->settings.push_back({"model.path", value, "MODEL"}); },
+      "model",
+      [options](const std::string& value) {
+        options->settings.push_back({"model.path", value, "MODEL"});
+      },
       "Path of the GGUF file (first part of a split one)");
   command->add_option("--workers", options->workers, "CPU workers, one rank each")
       ->check(CLI::Range(1, 64));
@@ -126,14 +138,9 @@ void add_serve_command(CLI::App& app, Action& action) {
       ->add_option("--threads", options->threads,
                    "Compute threads of each worker (default: cores ÷ workers)")
       ->check(CLI::Range(1, 1024));
-  command->add_option_function<std::string>(
-      "--host",
-      [options](const std::string& value) { options->host = value; },
-      "Address to listen on (default 127.0.0.1)");
-  command->add_option_function<std::string>(
-      "--port",
-      [options](const std::string& value) { options->port = value; },
-      "Port to listen on (default 8080; 0: any)");
+  command->add_option("--host", options->host, "Address to listen on (default 127.0.0.1)");
+  command->add_option("--port", options->port, "Port to listen on (default 8080; 0: any)")
+      ->check(CLI::Range(0, 65535));
   add_common(command, options);
   command->callback(
       [options, &action] { action = [options] { return start(*options, "shoal serve", true); }; });

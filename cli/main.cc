@@ -17,7 +17,6 @@ int main(int argc, char** argv) {
   shoal::add_chat_command(app, action);
   shoal::add_keygen_command(app, action);
   shoal::add_synth_command(app, action);
-  shoal::add_bench_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

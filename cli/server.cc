@@ -136,8 +136,6 @@ Status ServerImpl::bind_control() {
 
 Status ServerImpl::start_http() {
   const config::Config& config = options_.config;
-  SHOAL_TRY(gateway::check_exposure(config.coordinator.listen.host, api_keys_,
-                                    config.coordinator.allow_unauthenticated));
   gateway::GatewayDependencies deps;
   deps.engine = engine_.get();
   deps.codec = codec_.get();
@@ -147,9 +145,9 @@ Status ServerImpl::start_http() {
   }
   deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
   deps.random = [] { return random_seed(); };
-  auto options = gateway::gateway_options(
-      config, config.model.name.empty() ? model_.name : config.model.name,
-      "shoal-" + model_.digest.substr(0, 10));
+  auto options =
+      gateway::gateway_options(config, config.model.name.empty() ? model_.name : config.model.name,
+                               "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
 
   const gateway::HttpServerOptions http = gateway::server_options(config);
@@ -188,8 +186,8 @@ Status ServerImpl::start_workers() {
 
 Status ServerImpl::start() {
   const config::Config& config = options_.config;
-  if (!config.coordinator.api_keys.empty()) {
-    SHOAL_ASSIGN(api_keys_, gateway::ApiKeys::load(config.coordinator.api_keys));
+  if (options_.http) {
+    SHOAL_ASSIGN(api_keys_, gateway::load_keys(config));
   }
   SHOAL_ASSIGN(model_, read_served_model(config.model.path));
   SHOAL_ASSIGN(gateway::ModelCodec codec, gateway::make_model_codec(*model_.file));
