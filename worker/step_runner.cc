@@ -143,7 +143,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
 
   const auto start = std::chrono::steady_clock::now();
   const CollectiveStats before = group_.stats();
-  const OpContext op{step.epoch, start + from_seconds(plan_.step_timeout_seconds)};
+  const OpContext op{step.epoch, start + from_seconds(plan_.step_timeout_seconds), step.step};
   SHOAL_ASSIGN(const ForwardInput input, upload());
   SHOAL_TRY(transformer_->forward(input, kv_, group_, op));
   const auto computed = std::chrono::steady_clock::now();
