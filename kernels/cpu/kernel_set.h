@@ -24,6 +24,13 @@ struct QuantRow {
 
 inline constexpr int kTileRows = 4;  // activation rows one call of a dot handles at most
 
+// A row of weights as int8 codes: value[i] = scales[i / 16] · codes[i] (− minima[i / 16]).
+struct PlanarRow {
+  const int8_t* codes;
+  const float* scales;
+  const float* minima;  // or null
+};
+
 struct KernelSet {
   // out[r] = Σ a[i] · x[r][i] for `rows` ≤ kTileRows rows; a holds n numbers of the named type.
   using Dot = void (*)(const uint8_t* a, const float* const* x, int rows, int64_t n, float* out);
@@ -36,6 +43,12 @@ struct KernelSet {
   // One row of quantised weights, `blocks` whole blocks.
   using QuantDot = void (*)(const uint8_t* weights, int64_t blocks, const QuantRow* x, int rows,
                             float* out);
+  // Codes, scales and minima of whole blocks; minima may be null unless has_minima.
+  using Unpack = void (*)(const uint8_t* row, int64_t blocks, int8_t* codes, float* scales,
+                          float* minima);
+  // The same product from an unpacked row of n features, a multiple of 64.
+  using PlanarDot = void (*)(const PlanarRow& weights, int64_t n, const QuantRow* x, int rows,
+                             float* out);
   using Decode = void (*)(const uint8_t* row, int64_t blocks, float* out);
 
   const char* name = nullptr;
@@ -43,7 +56,10 @@ struct KernelSet {
   Score score_f32 = nullptr, score_f16 = nullptr;
   Weigh weigh_f32 = nullptr, weigh_f16 = nullptr;
   QuantDot quant_dot[kTensorTypeIds] = {};  // null where this set has no int8 path
-  Decode decode[kTensorTypeIds] = {};       // every storable type
+  Unpack unpack[kTensorTypeIds] = {};       // null for types with a quant_dot or float numbers
+  bool has_minima[kTensorTypeIds] = {};
+  PlanarDot planar_dot = nullptr;      // null where this set has no int8 path
+  Decode decode[kTensorTypeIds] = {};  // every storable type
 
   // 8-bit codes, scales and sums of n features (padded to 32 with zeros by the caller).
   void (*quantise)(const float* x, int64_t n, int8_t* codes, float* scales, float* sums,

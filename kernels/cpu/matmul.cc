@@ -12,6 +12,74 @@ namespace {
 constexpr int64_t kBand = 8;
 constexpr int64_t kGateBand = 32;
 
+// How a weight of one type meets activations: as stored, from int8 blocks, or from a row that was
+// first unpacked to int8 codes or decoded to floats. Holds the prepared rows of one band.
+class RowProduct {
+ public:
+  RowProduct(const KernelSet& set, const CpuWeight& weight, bool int8)
+      : set_(set),
+        type_(static_cast<uint32_t>(weight.shape.type)),
+        features_(weight.features),
+        blocks_(weight.shape.block_count()) {
+    const TensorType type = weight.shape.type;
+    stored_ = type == TensorType::kF32    ? set.dot_f32
+              : type == TensorType::kF16  ? set.dot_f16
+              : type == TensorType::kBF16 ? set.dot_bf16
+                                          : nullptr;
+    if (stored_ != nullptr) return;
+    if (int8) quant_ = set.quant_dot[type_];
+    if (quant_ != nullptr) return;
+    planar_ = int8 && set.planar_dot != nullptr && set.unpack[type_] != nullptr;
+    if (planar_) {
+      codes_.resize(static_cast<size_t>(kBand * features_));
+      scales_.resize(static_cast<size_t>(kBand * features_ / 16 * (set.has_minima[type_] ? 2 : 1)));
+    } else {
+      decoded_.resize(static_cast<size_t>(kBand * features_));
+    }
+  }
+
+  bool prepares() const { return stored_ == nullptr && quant_ == nullptr; }
+
+  void prepare(int64_t slot, const uint8_t* bytes) {
+    if (!prepares()) return;
+    if (planar_) {
+      set_.unpack[type_](bytes, blocks_, codes_.data() + slot * features_, scales(slot),
+                         minima(slot));
+    } else {
+      set_.decode[type_](bytes, blocks_, decoded_.data() + slot * features_);
+    }
+  }
+
+  // out[r] of the weight row for `rows` ≤ kTileRows activation rows.
+  void run(int64_t slot, const uint8_t* bytes, const float* const* values, const QuantRow* quant,
+           int rows, float* out) {
+    if (quant_ != nullptr) {
+      quant_(bytes, blocks_, quant, rows, out);
+    } else if (stored_ != nullptr) {
+      stored_(bytes, values, rows, features_, out);
+    } else if (planar_) {
+      const PlanarRow row{codes_.data() + slot * features_, scales(slot), minima(slot)};
+      set_.planar_dot(row, features_, quant, rows, out);
+    } else {
+      const float* floats = decoded_.data() + slot * features_;
+      set_.dot_f32(reinterpret_cast<const uint8_t*>(floats), values, rows, features_, out);
+    }
+  }
+
+ private:
+  float* scales(int64_t slot) { return scales_.data() + slot * (features_ / 16); }
+  float* minima(int64_t slot) { return set_.has_minima[type_] ? scales(kBand + slot) : nullptr; }
+
+  const KernelSet& set_;
+  uint32_t type_;
+  int64_t features_, blocks_;
+  KernelSet::Dot stored_ = nullptr;
+  KernelSet::QuantDot quant_ = nullptr;
+  bool planar_ = false;
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_, decoded_;
+};
+
 void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
   value *= task.out_scale;
   if (task.bias != nullptr) value += task.bias[output];
@@ -24,41 +92,24 @@ void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
 void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows,
                             int64_t begin, int64_t end) const {
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
-  const auto type = static_cast<uint32_t>(weight.shape.type);
-  const auto quant_dot = x.int8 ? set_.quant_dot[type] : nullptr;
-  const KernelSet::Dot stored_dot = weight.shape.type == TensorType::kF32    ? set_.dot_f32
-                                    : weight.shape.type == TensorType::kF16  ? set_.dot_f16
-                                    : weight.shape.type == TensorType::kBF16 ? set_.dot_bf16
-                                                                             : nullptr;
-  const int64_t n = weight.features, blocks = weight.shape.block_count();
-  const bool decode = quant_dot == nullptr && stored_dot == nullptr;
-  // One decoded row at a time while all rows fit one tile: it is used while still in the cache.
-  const int64_t band_size = decode && rows <= kTileRows ? 1 : kBand;
-  std::vector<float> decoded(decode ? static_cast<size_t>(band_size * n) : 0);
+  RowProduct product(set_, weight, x.int8);
+  // A prepared row is used by all tiles of activation rows; one at a time while there is one tile,
+  // so that it is still in the nearest cache.
+  const int64_t band_size = product.prepares() && rows <= kTileRows ? 1 : kBand;
   for (int64_t band = begin; band < end; band += band_size) {
     const int64_t count = std::min(band_size, end - band);
-    for (int64_t i = 0; decode && i < count; ++i) {
-      set_.decode[type](weight.row(band + i), blocks, decoded.data() + i * n);
-    }
+    for (int64_t i = 0; i < count; ++i) product.prepare(i, weight.row(band + i));
     for (int64_t first = 0; first < rows; first += kTileRows) {
       const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows - first));
       const float* values[kTileRows];
       QuantRow quant[kTileRows];
       for (int r = 0; r < tile; ++r) {
         values[r] = x.row(first + r) - weight.lead;
-        if (quant_dot != nullptr) quant[r] = x.quant(first + r, weight.lead);
+        if (x.int8) quant[r] = x.quant(first + r, weight.lead);
       }
       for (int64_t i = 0; i < count; ++i) {
         float out[kTileRows];
-        const uint8_t* bytes = weight.row(band + i);
-        if (quant_dot != nullptr) {
-          quant_dot(bytes, blocks, quant, tile, out);
-        } else if (stored_dot != nullptr) {
-          stored_dot(bytes, values, tile, n, out);
-        } else {
-          set_.dot_f32(reinterpret_cast<const uint8_t*>(decoded.data() + i * n), values, tile, n,
-                       out);
-        }
+        product.run(i, weight.row(band + i), values, quant, tile, out);
         for (int r = 0; r < tile; ++r) put(task, first + r, band + i, out[r]);
       }
     }

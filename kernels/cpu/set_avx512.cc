@@ -2,10 +2,15 @@
 #include <immintrin.h>
 
 #include "kernels/body/blocks.h"
+#include "kernels/cpu/grids.h"
 #include "kernels/cpu/kernel_set.h"
 
 #define SHOAL_SET_NAMESPACE set_avx512
 #include "kernels/cpu/simd.inc"
+// Builds on it.
+#include "kernels/cpu/planar.inc"
+// Lists both.
+#include "kernels/cpu/table.inc"
 
 namespace shoal::SHOAL_SET_NAMESPACE {
 
@@ -39,6 +44,7 @@ constexpr KernelSet make_set() {
   add(TensorType::kQ4_K, set_avx512::dot_k45_wide<false>);
   add(TensorType::kQ5_K, set_avx512::dot_k45_wide<true>);
   add(TensorType::kQ6_K, set_avx512::dot_q6_k_wide);
+  set.planar_dot = set_avx512::dot_planar_wide;
   return set;
 }
 
