@@ -116,6 +116,31 @@ Status bench_attention(Device& device, const Options& options, double ceiling) {
   return Status::ok();
 }
 
+// A vocabulary of 128k, one row: greedy, plain sampling, and with top_p and log-probabilities.
+Status bench_sampling(Device& device, const Options& options) {
+  const int64_t vocab = 128256;
+  Rng rng(3);
+  std::vector<float> logits(static_cast<size_t>(vocab)), scratch;
+  for (float& x : logits) x = static_cast<float>(3 * rng.normal());
+  SampleRow greedy, sampled, full;
+  greedy.temperature = 0;
+  sampled.temperature = 0.8f;
+  full.temperature = 0.8f, full.shaped_candidates = 128, full.top_logprobs = 5;
+  for (const auto& [name, row] :
+       {std::pair{"greedy", greedy}, {"sampled", sampled}, {"top_p", full}}) {
+    std::vector<double> seconds;
+    for (int i = 0; i <= options.repeats; ++i) {
+      scratch = logits;
+      LocalSample out;
+      const double start = now(options);
+      device.sample_local(scratch.data(), vocab, vocab, 0, {&row, 1}, {&out, 1});
+      seconds.push_back(now(options) - start);
+    }
+    fmt::print("sampling {:<8} {:.3f} ms\n", name, 1e3 * median(seconds));
+  }
+  return Status::ok();
+}
+
 Status run(const Options& options) {
   CpuOptions cpu;
   cpu.threads = options.threads;
@@ -128,6 +153,7 @@ Status run(const Options& options) {
     SHOAL_ASSIGN(const TensorType type, tensor_type_from_name(name));
     SHOAL_TRY(bench_type(*device, options, type, ceiling));
   }
+  SHOAL_TRY(bench_sampling(*device, options));
   if (options.context > 0) SHOAL_TRY(bench_attention(*device, options, ceiling));
   return Status::ok();
 }

@@ -11,7 +11,6 @@ namespace shoal {
 namespace {
 
 constexpr int32_t kFirstCandidates = 128;
-constexpr uint32_t kMaxListed = 1 << 24;  // more than any vocabulary
 
 bool better(const Candidate& a, const Candidate& b) {
   return a.value != b.value ? a.value > b.value : a.id < b.id;
@@ -142,46 +141,78 @@ Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
   return choice;
 }
 
-void pack(const LocalSample& sample, std::vector<uint8_t>* out) {
-  const auto put = [&](const void* data, size_t bytes) {
-    const auto* from = static_cast<const uint8_t*>(data);
-    out->insert(out->end(), from, from + bytes);
+namespace {
+
+// What of a LocalSample has a fixed size, then the two lists' lengths.
+struct Packed {
+  Candidate best;
+  float raw_max, shaped_max;
+  uint32_t raw_count, shaped_count;
+  uint32_t unused = 0;
+  double raw_sum, shaped_sum;
+};
+static_assert(sizeof(Packed) == 48 && sizeof(Candidate) == 12);
+
+// Room for each list.
+struct Room {
+  uint64_t raw, shaped;
+};
+Room room(const SampleRow& row, int64_t vocab) {
+  const auto clamp = [&](int32_t wanted) {
+    return static_cast<uint64_t>(std::clamp<int64_t>(wanted, 0, vocab));
   };
-  put(&sample.best, sizeof(sample.best));
-  put(&sample.raw_max, sizeof(float));
-  put(&sample.shaped_max, sizeof(float));
-  put(&sample.raw_sum, sizeof(double));
-  put(&sample.shaped_sum, sizeof(double));
-  for (const auto* list : {&sample.raw_top, &sample.shaped_top}) {
-    const auto count = static_cast<uint32_t>(list->size());
-    put(&count, sizeof(count));
-    put(list->data(), list->size() * sizeof(Candidate));
-  }
+  return {clamp(row.top_logprobs), clamp(row.shaped_candidates)};
 }
 
-bool unpack(std::span<const uint8_t>* bytes, LocalSample* sample) {
-  bool good = true;
-  const auto get = [&](void* data, size_t n) {
-    if (!good || bytes->size() < n) {
-      good = false;
-      return;
-    }
-    if (n > 0) std::memcpy(data, bytes->data(), n);
-    *bytes = bytes->subspan(n);
+}  // namespace
+
+uint64_t packed_bytes(const SampleRow& row, int64_t vocab) {
+  const Room r = room(row, vocab);
+  return sizeof(Packed) + (r.raw + r.shaped) * sizeof(Candidate);
+}
+
+void pack(const LocalSample& sample, const SampleRow& row, int64_t vocab,
+          std::vector<uint8_t>* out) {
+  const Room r = room(row, vocab);
+  SHOAL_CHECK(sample.raw_top.size() <= r.raw && sample.shaped_top.size() <= r.shaped,
+              "a sample with longer lists than its row asks for");
+  Packed head{};
+  head.best = sample.best;
+  head.raw_max = sample.raw_max, head.shaped_max = sample.shaped_max;
+  head.raw_sum = sample.raw_sum, head.shaped_sum = sample.shaped_sum;
+  head.raw_count = static_cast<uint32_t>(sample.raw_top.size());
+  head.shaped_count = static_cast<uint32_t>(sample.shaped_top.size());
+  const size_t start = out->size();
+  out->resize(start + packed_bytes(row, vocab));
+  uint8_t* to = out->data() + start;
+  std::memcpy(to, &head, sizeof(head));
+  to += sizeof(head);
+  const auto put = [](const std::vector<Candidate>& list, uint8_t* at) {
+    if (!list.empty()) std::memcpy(at, list.data(), list.size() * sizeof(Candidate));
   };
-  get(&sample->best, sizeof(sample->best));
-  get(&sample->raw_max, sizeof(float));
-  get(&sample->shaped_max, sizeof(float));
-  get(&sample->raw_sum, sizeof(double));
-  get(&sample->shaped_sum, sizeof(double));
-  for (auto* list : {&sample->raw_top, &sample->shaped_top}) {
-    uint32_t count = 0;
-    get(&count, sizeof(count));
-    if (!good || count > kMaxListed || bytes->size() / sizeof(Candidate) < count) return false;
+  put(sample.raw_top, to);
+  put(sample.shaped_top, to + r.raw * sizeof(Candidate));
+}
+
+bool unpack(std::span<const uint8_t>* bytes, const SampleRow& row, int64_t vocab,
+            LocalSample* sample) {
+  const Room r = room(row, vocab);
+  if (bytes->size() < packed_bytes(row, vocab)) return false;
+  Packed head;
+  std::memcpy(&head, bytes->data(), sizeof(head));
+  if (head.raw_count > r.raw || head.shaped_count > r.shaped) return false;
+  sample->best = head.best;
+  sample->raw_max = head.raw_max, sample->shaped_max = head.shaped_max;
+  sample->raw_sum = head.raw_sum, sample->shaped_sum = head.shaped_sum;
+  const auto get = [](const uint8_t* at, uint32_t count, std::vector<Candidate>* list) {
     list->resize(count);
-    get(list->data(), count * sizeof(Candidate));
-  }
-  return good;
+    if (count > 0) std::memcpy(list->data(), at, count * sizeof(Candidate));
+  };
+  const uint8_t* from = bytes->data() + sizeof(head);
+  get(from, head.raw_count, &sample->raw_top);
+  get(from + r.raw * sizeof(Candidate), head.shaped_count, &sample->shaped_top);
+  *bytes = bytes->subspan(packed_bytes(row, vocab));
+  return true;
 }
 
 }  // namespace shoal

@@ -36,9 +36,14 @@ struct Choice {
 Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
                     const Truncation& truncation);
 
-// Fixed-size parts and counted lists, native byte order: between processes of one group.
-void pack(const LocalSample& sample, std::vector<uint8_t>* out);
-// Advances *bytes; false if they end early or claim too much.
-bool unpack(std::span<const uint8_t>* bytes, LocalSample* sample);
+// For an exchange between ranks: packed_bytes() is the same on every rank, since it depends on the
+// row and the whole vocabulary's size alone. Native byte order: processes of one group.
+uint64_t packed_bytes(const SampleRow& row, int64_t vocab);
+// Appends packed_bytes().
+void pack(const LocalSample& sample, const SampleRow& row, int64_t vocab,
+          std::vector<uint8_t>* out);
+// Takes packed_bytes() off the front of *bytes; false if they are too few or claim too much.
+bool unpack(std::span<const uint8_t>* bytes, const SampleRow& row, int64_t vocab,
+            LocalSample* sample);
 
 }  // namespace shoal

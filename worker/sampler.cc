@@ -40,8 +40,9 @@ void Sampler::look(Transformer& transformer, const std::vector<SampleRow>& rows,
                        std::span(rows).subspan(first, count), std::span(*found).subspan(first, count));
 }
 
-// Every rank's findings of every row: out[row][rank].
+// Every rank's findings of every row: out[row][rank]. One exchange: its size follows from the rows.
 Result<std::vector<std::vector<LocalSample>>> Sampler::gather(const std::vector<LocalSample>& mine,
+                                                              std::span<const SampleRow> rows,
                                                               const OpContext& op) {
   const auto world = static_cast<size_t>(group_.world());
   std::vector<std::vector<LocalSample>> all(mine.size());
@@ -50,24 +51,15 @@ Result<std::vector<std::vector<LocalSample>>> Sampler::gather(const std::vector<
     return all;
   }
   std::vector<uint8_t> packed;
-  for (const LocalSample& sample : mine) pack(sample, &packed);
-  // Lists differ in length between ranks: sizes first, then padded blobs.
-  const auto size = static_cast<uint64_t>(packed.size());
-  std::vector<uint64_t> sizes(world);
-  SHOAL_TRY(group_.all_gather(&size, sizeof(size), sizes.data(), op));
-  const uint64_t longest = *std::max_element(sizes.begin(), sizes.end());
-  if (longest > mine.size() * (static_cast<uint64_t>(vocab_) * 2 * sizeof(Candidate) + 1024)) {
-    return internal_error(fmt::format("a rank announced {} bytes of sampling results", longest));
-  }
-  packed.resize(longest);
-  std::vector<uint8_t> gathered(longest * world);
-  SHOAL_TRY(group_.all_gather(packed.data(), longest, gathered.data(), op));
+  for (size_t i = 0; i < mine.size(); ++i) pack(mine[i], rows[i], vocab_, &packed);
+  std::vector<uint8_t> gathered(packed.size() * world);
+  SHOAL_TRY(group_.all_gather(packed.data(), packed.size(), gathered.data(), op));
+  std::span<const uint8_t> bytes(gathered);
   for (size_t rank = 0; rank < world; ++rank) {
-    std::span<const uint8_t> bytes(gathered.data() + rank * longest, sizes[rank]);
-    for (std::vector<LocalSample>& row : all) {
-      row.emplace_back();
-      if (!unpack(&bytes, &row.back())) {
-        return internal_error(fmt::format("sampling results of rank {} are cut short", rank));
+    for (size_t i = 0; i < mine.size(); ++i) {
+      all[i].emplace_back();
+      if (!unpack(&bytes, rows[i], vocab_, &all[i].back())) {
+        return internal_error(fmt::format("damaged sampling results of rank {}", rank));
       }
     }
   }
@@ -84,7 +76,7 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
     look(transformer, rows, first, std::min<size_t>(Transformer::kLogitRows, targets.size() - first), &mine);
   }
   if (targets.empty()) return std::vector<wire::RowResult>{};
-  SHOAL_ASSIGN(auto all, gather(mine, op));
+  SHOAL_ASSIGN(auto all, gather(mine, rows, op));
 
   std::vector<wire::RowResult> results;
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -96,7 +88,7 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
       std::vector<LocalSample> one(1);
       float* logits = transformer.logits(static_cast<int64_t>(i), 1);
       device_.sample_local(logits, transformer.logits_stride(), slice_.size(), slice_.begin, {&again, 1}, one);
-      SHOAL_ASSIGN(auto whole, gather(one, op));
+      SHOAL_ASSIGN(auto whole, gather(one, {&again, 1}, op));
       choice = choose_token(whole[0], again, truncation_of(targets[i]));
     }
     wire::RowResult result;

@@ -32,9 +32,10 @@ class Sampler {
                                               const OpContext& op);
 
  private:
-  void look(Transformer& transformer, const std::vector<SampleRow>& rows, size_t first, size_t count,
-            std::vector<LocalSample>* found);
+  void look(Transformer& transformer, const std::vector<SampleRow>& rows, size_t first,
+            size_t count, std::vector<LocalSample>* found);
   Result<std::vector<std::vector<LocalSample>>> gather(const std::vector<LocalSample>& mine,
+                                                       std::span<const SampleRow> rows,
                                                        const OpContext& op);
 
   Device& device_;

@@ -76,6 +76,10 @@ struct KernelSet {
   double (*exp_sum)(const float* x, float shift, int64_t n) = nullptr;  // Σ exp(x − shift)
   float (*exp_shift)(float* x, float shift, int64_t n) = nullptr;  // x = exp(x − shift); Σ x
   void (*soft_cap)(float* x, float cap, int64_t n) = nullptr;      // x = cap · tanh(x / cap)
+  // The first i in [from, n) with value > −inf that may be ≥ best once the Gumbel noise of token
+  // first_id + i (body/sampling.h, `key`) is added; n if there is none. May return too many.
+  int64_t (*next_noisy)(const float* values, int64_t from, int64_t n, int64_t first_id,
+                        uint64_t key, float best) = nullptr;
   void (*half_to_float)(const uint16_t* x, int64_t n, float* out) = nullptr;
   void (*float_to_half)(const float* x, int64_t n, uint16_t* out) = nullptr;
 };

@@ -20,46 +20,60 @@ bool better(const Entry& a, const Entry& b) {
   return a.value != b.value ? a.value > b.value : a.index < b.index;
 }
 
+constexpr int64_t kChunk = 256;  // values looked at together for anything worth a closer look
+
 // The `count` largest of values[0, n), descending, ties by index; NaN and −inf never count.
-std::vector<Entry> top_of(const float* values, int64_t n, int64_t count) {
+std::vector<Entry> top_of(const KernelSet& set, const float* values, int64_t n, int64_t count) {
   std::vector<Entry> heap;  // the worst of the best is in front
   if (count <= 0) return heap;
-  for (int64_t i = 0; i < n; ++i) {
-    const Entry entry{values[i], static_cast<int32_t>(i)};
-    if (!(entry.value > kLowest)) continue;
-    if (static_cast<int64_t>(heap.size()) < count) {
-      heap.push_back(entry);
-      std::push_heap(heap.begin(), heap.end(), better);
-    } else if (better(entry, heap.front())) {
-      std::pop_heap(heap.begin(), heap.end(), better);
-      heap.back() = entry;
-      std::push_heap(heap.begin(), heap.end(), better);
+  heap.reserve(static_cast<size_t>(std::min(count, n)));
+  for (int64_t start = 0; start < n; start += kChunk) {
+    const int64_t end = std::min(n, start + kChunk);
+    const bool full = static_cast<int64_t>(heap.size()) == count;
+    // What only equals the worst has a higher index and loses.
+    if (full && !(set.max(values + start, end - start) > heap.front().value)) continue;
+    for (int64_t i = start; i < end; ++i) {
+      const Entry entry{values[i], static_cast<int32_t>(i)};
+      if (!(entry.value > kLowest)) continue;
+      if (static_cast<int64_t>(heap.size()) < count) {
+        heap.push_back(entry);
+        std::push_heap(heap.begin(), heap.end(), better);
+      } else if (better(entry, heap.front())) {
+        std::pop_heap(heap.begin(), heap.end(), better);
+        heap.back() = entry;
+        std::push_heap(heap.begin(), heap.end(), better);
+      }
     }
   }
   std::sort_heap(heap.begin(), heap.end(), better);
   return heap;
 }
 
-Entry best_plain(const float* shaped, int64_t n) {
-  Entry best{kLowest, -1};
-  for (int64_t i = 0; i < n; ++i) {
-    if (shaped[i] > best.value) best = {shaped[i], static_cast<int32_t>(i)};
+// The first of the largest values; index −1 if none is above −inf.
+Entry best_plain(const KernelSet& set, const float* shaped, int64_t n, float max) {
+  for (int64_t start = 0; start < n && max > kLowest; start += kChunk) {
+    const int64_t end = std::min(n, start + kChunk);
+    if (set.max(shaped + start, end - start) < max) continue;
+    for (int64_t i = start; i < end; ++i) {
+      if (shaped[i] == max) return {max, static_cast<int32_t>(i)};
+    }
   }
-  return best;
+  return {kLowest, -1};
 }
 
-// argmax of shaped + Gumbel noise. A cheap upper bound of the noise spares nearly all logarithms.
-Entry best_noisy(const float* shaped, int64_t n, int64_t first_id, const SampleRow& row) {
+// argmax of shaped + Gumbel noise, equals by the lowest index. Only the few that may reach the best
+// so far cost logarithms.
+Entry best_noisy(const KernelSet& set, const float* shaped, int64_t n, int64_t first_id,
+                 const SampleRow& row) {
   const uint64_t key = body::noise_key(row.seed, row.choice, row.position);
   Entry best{kLowest, -1};
-  for (int64_t i = 0; i < n; ++i) {
-    const auto value = static_cast<double>(shaped[i]);
+  for (int64_t i = 0;; ++i) {
+    i = set.next_noisy(shaped, i, n, first_id, key, best.value);
+    if (i >= n) return best;
     const double u = body::noise_uniform(key, static_cast<int32_t>(first_id + i));
-    if (!(value + body::gumbel_bound(u) >= static_cast<double>(best.value))) continue;
-    const auto noisy = static_cast<float>(value + body::gumbel(u));
+    const auto noisy = static_cast<float>(static_cast<double>(shaped[i]) + body::gumbel(u));
     if (noisy > best.value) best = {noisy, static_cast<int32_t>(i)};
   }
-  return best;
 }
 
 class RowSampler {
@@ -70,19 +84,19 @@ class RowSampler {
   void run(LocalSample* out) {
     out->raw_max = bounded_max();
     out->raw_sum = row_.top_logprobs >= 0 ? sum(out->raw_max) : 0;
-    for (const Entry& e : top_of(logits_, n_, row_.top_logprobs)) {
+    for (const Entry& e : top_of(set_, logits_, n_, row_.top_logprobs)) {
       out->raw_top.push_back(candidate(e, logits_[e.index]));
     }
     shape();
     const bool truncated = row_.shaped_candidates > 0;
     out->shaped_max = bounded_max();
     out->shaped_sum = truncated ? sum(out->shaped_max) : 0;
-    for (const Entry& e : top_of(logits_, n_, row_.shaped_candidates)) {
+    for (const Entry& e : top_of(set_, logits_, n_, row_.shaped_candidates)) {
       out->shaped_top.push_back(candidate(e, raw_of(e.index)));
     }
     const Entry best = row_.temperature == 0 || truncated
-                           ? best_plain(logits_, n_)
-                           : best_noisy(logits_, n_, first_id_, row_);
+                           ? best_plain(set_, logits_, n_, out->shaped_max)
+                           : best_noisy(set_, logits_, n_, first_id_, row_);
     if (best.index >= 0) out->best = candidate(best, raw_of(best.index));
   }
 
@@ -114,7 +128,7 @@ class RowSampler {
               [](const Entry& a, const Entry& b) { return a.index < b.index; });
     if (row_.temperature == 0 || row_.temperature == 1.0f) return;
     raw_.assign(logits_, logits_ + n_);
-    for (int64_t i = 0; i < n_; ++i) logits_[i] = logits_[i] / row_.temperature;
+    set_.divide(row_.temperature, n_, logits_);
   }
 
   float raw_of(int32_t index) const {

@@ -36,10 +36,11 @@ Outcome sample(Device& device, const std::vector<float>& logits, SampleRow row,
       device.sample_local(slice.data(), end - begin, end - begin, begin, {&row, 1}, {&local, 1});
       // Through the wire format.
       std::vector<uint8_t> bytes;
-      pack(local, &bytes);
+      pack(local, row, n, &bytes);
+      EXPECT_EQ(bytes.size(), packed_bytes(row, n));
       std::span<const uint8_t> view(bytes);
       LocalSample received;
-      EXPECT_TRUE(unpack(&view, &received));
+      EXPECT_TRUE(unpack(&view, row, n, &received));
       EXPECT_TRUE(view.empty());
       ranks.push_back(received);
       begin = end;
@@ -326,20 +327,64 @@ TEST(Sampling, BrokenLogitsDoNoHarm) {
 }
 
 TEST(Sampling, UnpackRefusesDamage) {
+  SampleRow row;
+  row.top_logprobs = 3, row.shaped_candidates = 5;
   LocalSample sample;
-  sample.raw_top.resize(3);
-  sample.shaped_top.resize(2);
+  sample.best = {7, 1.5f, 2.5f};
+  sample.raw_sum = 3.25;
+  sample.raw_top = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}};
+  sample.shaped_top = {{10, 11, 12}};
   std::vector<uint8_t> bytes;
-  pack(sample, &bytes);
+  pack(sample, row, 1000, &bytes);
+  ASSERT_EQ(bytes.size(), packed_bytes(row, 1000));
   for (size_t n = 0; n < bytes.size(); ++n) {
     std::span<const uint8_t> cut(bytes.data(), n);
     LocalSample out;
-    EXPECT_FALSE(unpack(&cut, &out)) << n;
+    EXPECT_FALSE(unpack(&cut, row, 1000, &out)) << n;
   }
-  std::fill(bytes.begin(), bytes.end(), uint8_t{0xff});
   std::span<const uint8_t> all(bytes);
   LocalSample out;
-  EXPECT_FALSE(unpack(&all, &out));
+  ASSERT_TRUE(unpack(&all, row, 1000, &out));
+  EXPECT_EQ(out.best.id, 7);
+  EXPECT_EQ(out.raw_sum, 3.25);
+  ASSERT_EQ(out.raw_top.size(), 3u);
+  EXPECT_EQ(out.raw_top[2].raw, 9);
+  ASSERT_EQ(out.shaped_top.size(), 1u);
+  EXPECT_EQ(out.shaped_top[0].id, 10);
+  std::fill(bytes.begin(), bytes.end(), uint8_t{0xff});
+  std::span<const uint8_t> damaged(bytes);
+  EXPECT_FALSE(unpack(&damaged, row, 1000, &out));
+}
+
+// The vectorised search finds what looking at every token finds, on every set.
+TEST(Sampling, NoisyArgmaxIsExact) {
+  Rng rng(test_seed(47));
+  for (const std::string& isa : usable_sets()) {
+    const auto device = make_device(isa, true, 1);
+    for (int round = 0; round < 60; ++round) {
+      const int64_t n = 1 + static_cast<int64_t>(rng.below(3000));
+      const auto first_id = static_cast<int64_t>(rng.below(200000));
+      auto logits = random_values(rng, n, round % 2 == 0 ? 0.01 : 6.0);
+      if (round % 4 == 0) {
+        for (float& x : logits) x += 3e4f;  // coarse floats: ties after the noise
+      }
+      SampleRow row;
+      row.seed = rng(), row.choice = static_cast<uint32_t>(round);
+      const uint64_t key = body::noise_key(row.seed, row.choice, row.position);
+      float best = -INFINITY;
+      int64_t want = -1;
+      for (int64_t i = 0; i < n; ++i) {
+        const double u = body::noise_uniform(key, static_cast<int32_t>(first_id + i));
+        const auto noisy = static_cast<float>(static_cast<double>(logits[static_cast<size_t>(i)]) +
+                                              body::gumbel(u));
+        if (noisy > best) best = noisy, want = first_id + i;
+      }
+      LocalSample local;
+      device->sample_local(logits.data(), n, n, first_id, {&row, 1}, {&local, 1});
+      ASSERT_EQ(local.best.id, want) << isa << " round " << round;
+      ASSERT_EQ(local.best.value, best);
+    }
+  }
 }
 
 // The bound that spares logarithms holds, also at the ends of the range.
