@@ -174,7 +174,7 @@ int run(ChatOptions options) {
 
 }  // namespace
 
-void add_chat_command(CLI::App& app, Action& action) {
+void add_chat_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<ChatOptions>();
   if (const char* key = std::getenv("SHOAL_API_KEY")) options->api_key = key;
   CLI::App* command = app.add_subcommand("chat", "Chat with a running server in the terminal");

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "cli/commands.h"
+#include "cli/plan.h"
 #include "model/gguf.h"
 #include "model/model_spec.h"
 #include "parallel/shard.h"
@@ -80,19 +81,6 @@ Json types_json(const GgufFile& file) {
   return out;
 }
 
-// Bytes a token reads once: every matrix but the embedding, of which one row is looked up.
-uint64_t bytes_per_token(const GgufFile& file, const ModelSpec& spec) {
-  uint64_t bytes = 0;
-  for (const TensorDecl& decl : spec.tensors) {
-    if (decl.role == Role::kTokenEmbedding && !spec.tied_output) continue;
-    if (decl.role == Role::kOutput && spec.tied_output) continue;  // counted as the embedding
-    const TensorInfo& tensor = *file.find_tensor(decl.name);
-    bytes += row_bytes(tensor.type, tensor.dims[0]) *
-             static_cast<uint64_t>(decl.cols == 1 ? 1 : decl.rows);
-  }
-  return bytes;
-}
-
 Result<Json> ranks_json(const GgufFile& file, const ModelSpec& spec,
                         const InspectOptions& options) {
   TensorParallelPlan plan;
@@ -160,7 +148,7 @@ Result<Json> inspect(const InspectOptions& options) {
   }
   out["servable"] = true;
   out["parameters"] = spec->parameters();
-  out["bytes_per_token"] = bytes_per_token(file, *spec);
+  out["bytes_per_token"] = bytes_read_per_token(file, *spec);
   out["layers"] = spec->layers;
   out["width"] = spec->width;
   out["vocab"] = spec->vocab;
@@ -230,7 +218,7 @@ int run(const InspectOptions& options) {
 
 }  // namespace
 
-void add_inspect_command(CLI::App& app, Action& action) {
+void add_inspect_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = app.add_subcommand("inspect", "Show what is in a GGUF file");
   command->add_option("model", options->model, "Path of the model (first part of a split one)")

@@ -53,7 +53,7 @@ int run(const KeygenOptions& options) {
 
 }  // namespace
 
-void add_keygen_command(CLI::App& app, Action& action) {
+void add_keygen_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<KeygenOptions>();
   CLI::App* command =
       app.add_subcommand("keygen", "Make key pairs for coordinator and workers, and API keys");

@@ -123,7 +123,7 @@ int start(const ServeOptions& options, const char* program, bool local) {
 
 }  // namespace
 
-void add_serve_command(CLI::App& app, Action& action) {
+void add_serve_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model with workers on this machine");
   command->add_option_function<std::string>(
@@ -146,7 +146,7 @@ void add_serve_command(CLI::App& app, Action& action) {
       [options, &action] { action = [options] { return start(*options, "shoal serve", true); }; });
 }
 
-void add_coordinator_command(CLI::App& app, Action& action) {
+void add_coordinator_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command =
       app.add_subcommand("coordinator", "Serve a model with workers that connect from other hosts");

@@ -48,7 +48,7 @@ int run(SynthCommand command) {
 
 }  // namespace
 
-void add_synth_command(CLI::App& app, Action& action) {
+void add_synth_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<SynthCommand>();
   CLI::App* command = app.add_subcommand("synth", "Write a random-weight model for benchmarks");
   command

@@ -109,7 +109,7 @@ int run(const WorkerOptions& options) {
 
 }  // namespace
 
-void add_worker_command(CLI::App& app, Action& action) {
+void add_worker_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<WorkerOptions>();
   options->name = host_name();
   CLI::App* command = app.add_subcommand("worker", "Run one worker that a coordinator drives");

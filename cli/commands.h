@@ -15,15 +15,15 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
 
-using Action = std::function<int()>;
+using CommandAction = std::function<int()>;
 
-void add_serve_command(CLI::App& app, Action& action);
-void add_coordinator_command(CLI::App& app, Action& action);
-void add_worker_command(CLI::App& app, Action& action);
-void add_inspect_command(CLI::App& app, Action& action);
-void add_chat_command(CLI::App& app, Action& action);
-void add_keygen_command(CLI::App& app, Action& action);
-void add_synth_command(CLI::App& app, Action& action);
-void add_bench_command(CLI::App& app, Action& action);
+void add_serve_command(CLI::App& app, CommandAction& action);
+void add_coordinator_command(CLI::App& app, CommandAction& action);
+void add_worker_command(CLI::App& app, CommandAction& action);
+void add_inspect_command(CLI::App& app, CommandAction& action);
+void add_chat_command(CLI::App& app, CommandAction& action);
+void add_keygen_command(CLI::App& app, CommandAction& action);
+void add_synth_command(CLI::App& app, CommandAction& action);
+void add_bench_command(CLI::App& app, CommandAction& action);
 
 }  // namespace shoal

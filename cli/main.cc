@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", shoal::kBuild);
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::help);
-  shoal::Action action;
+  shoal::CommandAction action;
   shoal::add_serve_command(app, action);
   shoal::add_coordinator_command(app, action);
   shoal::add_worker_command(app, action);
@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   shoal::add_chat_command(app, action);
   shoal::add_keygen_command(app, action);
   shoal::add_synth_command(app, action);
+  shoal::add_bench_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

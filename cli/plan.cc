@@ -76,6 +76,18 @@ Result<std::vector<double>> shares_of(const config::Config& config, size_t world
 
 }  // namespace
 
+uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec) {
+  uint64_t bytes = 0;
+  for (const TensorDecl& decl : spec.tensors) {
+    if (decl.role == Role::kTokenEmbedding && !spec.tied_output) continue;
+    if (decl.role == Role::kOutput && spec.tied_output) continue;  // counted as the embedding
+    const TensorInfo& tensor = *file.find_tensor(decl.name);
+    bytes += row_bytes(tensor.type, tensor.dims[0]) *
+             static_cast<uint64_t>(decl.cols == 1 ? 1 : decl.rows);
+  }
+  return bytes;
+}
+
 Result<ServedModel> read_served_model(const std::string& path) {
   ServedModel model;
   SHOAL_ASSIGN(GgufFile file, GgufFile::open(path));

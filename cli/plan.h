@@ -21,6 +21,9 @@ struct ServedModel {
   ModelSpec spec;
 };
 
+// Bytes of weights one decoded token reads: every matrix once, of the embedding one row at most.
+uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
+
 Result<ServedModel> read_served_model(const std::string& path);
 
 // `names`: of the expected workers, in rank order; those beyond parallel.tensor are spares.
