@@ -196,9 +196,10 @@ Result<std::vector<int32_t>> encode_prompt(const TextCodec& codec, const Unmarke
   EncodeOptions options;
   options.parse_special = true;
   options.breaks = prompt.breaks;
+  // A template that writes BOS itself must not get a second one; a message's text is no BOS.
   const std::string bos = codec.bos_text();
-  // A template that writes BOS itself must not get a second one.
-  options.add_special = bos.empty() || !prompt.text.starts_with(bos);
+  const bool broken = !prompt.breaks.empty() && prompt.breaks.front() < bos.size();
+  options.add_bos = bos.empty() || broken || !prompt.text.starts_with(bos);
   return codec.encode(prompt.text, options);
 }
 

@@ -140,8 +140,11 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
   auto& chat_request = std::get<ChatRequest>(parsed);
   auto prompt = chat_prompt_tokens(*deps_.codec, controls_, chat_request);
   if (!prompt) {
+    // Whatever the template stumbled over, a limit included, came with the messages.
     ApiError error = from_status(prompt.status());
-    if (error.status == 400) error.param = "messages";
+    if (prompt.status().code() != Code::kInternal) {
+      error = invalid_field("messages", prompt.status().message());
+    }
     send_error(*exchange, error);
     return;
   }
@@ -167,7 +170,7 @@ void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Excha
     }
     // Who writes a raw prompt writes its control tokens, too.
     EncodeOptions encode;
-    encode.add_special = completion_request.add_special;
+    encode.add_bos = completion_request.add_special;
     encode.parse_special = true;
     auto ids = deps_.codec->encode(std::get<std::string>(prompt), encode);
     if (!ids) {

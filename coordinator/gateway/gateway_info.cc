@@ -51,7 +51,7 @@ void Gateway::tokenize(const HttpRequest& request, const std::shared_ptr<Exchang
   }
   const auto& wanted = std::get<TokenizeRequest>(parsed);
   EncodeOptions options;
-  options.add_special = wanted.add_special;
+  options.add_bos = options.add_eos = wanted.add_special;
   options.parse_special = wanted.parse_special;
   const auto ids = deps_.codec->encode(wanted.content, options);
   if (!ids) {

@@ -24,29 +24,44 @@ class ModelTextStream final : public TextStream {
 
 class ModelTextCodec final : public TextCodec {
  public:
-  ModelTextCodec(std::unique_ptr<Tokenizer> tokenizer, std::optional<ChatTemplate> chat)
+  ModelTextCodec(std::unique_ptr<Tokenizer> tokenizer, std::optional<Result<ChatTemplate>> chat)
       : tokenizer_(std::move(tokenizer)), chat_(std::move(chat)) {}
 
   int32_t vocab_size() const override { return tokenizer_->vocab_size(); }
-  Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options) const override {
-    return tokenizer_->encode(text, {options.add_special, options.parse_special, options.breaks});
+  Result<std::vector<int32_t>> encode(std::string_view text,
+                                      const EncodeOptions& options) const override {
+    SHOAL_ASSIGN(std::vector<int32_t> ids,
+                 tokenizer_->encode(text, {false, options.parse_special, options.breaks}));
+    if (options.add_bos && tokenizer_->adds_bos()) ids.insert(ids.begin(), *tokenizer_->bos());
+    if (options.add_eos && tokenizer_->adds_eos()) ids.push_back(*tokenizer_->eos());
+    return ids;
   }
-  std::string token_bytes(int32_t id) const override { return tokenizer_->token_bytes(id); }
-  std::unique_ptr<TextStream> new_stream() const override { return std::make_unique<ModelTextStream>(*tokenizer_); }
-  const std::vector<std::string>& control_texts() const override { return tokenizer_->control_texts(); }
+  std::string token_bytes(int32_t id) const override {
+    const std::string& bytes = tokenizer_->token_bytes(id);
+    return bytes.empty() && tokenizer_->is_control(id) ? tokenizer_->token_text(id) : bytes;
+  }
+  std::unique_ptr<TextStream> new_stream() const override {
+    return std::make_unique<ModelTextStream>(*tokenizer_);
+  }
+  const std::vector<std::string>& control_texts() const override {
+    return tokenizer_->control_texts();
+  }
   std::string bos_text() const override { return text_of(tokenizer_->bos()); }
   std::string eos_text() const override { return text_of(tokenizer_->eos()); }
   bool has_chat_template() const override { return chat_.has_value(); }
   Result<std::string> render_chat(const Json& context) const override {
-    if (!chat_) return failed_precondition("the model has no chat template; use /v1/completions");
-    return chat_->render(context, std::time(nullptr));
+    if (!chat_->is_ok())
+      return chat_->status().annotate("this model's chat template cannot be used");
+    return (*chat_)->render(context, std::time(nullptr));
   }
 
  private:
-  std::string text_of(std::optional<int32_t> id) const { return id ? tokenizer_->token_text(*id) : ""; }
+  std::string text_of(std::optional<int32_t> id) const {
+    return id ? tokenizer_->token_text(*id) : "";
+  }
 
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_;
+  const std::optional<Result<ChatTemplate>> chat_;  // nothing: the model has none
 };
 
 }  // namespace
@@ -55,13 +70,12 @@ Result<ModelCodec> make_model_codec(const GgufFile& file) {
   SHOAL_ASSIGN(Vocab vocab, read_vocab(file));
   std::string source = vocab.chat_template;
   SHOAL_ASSIGN(auto tokenizer, Tokenizer::create(std::move(vocab)));
-  std::optional<ChatTemplate> chat;
+  std::optional<Result<ChatTemplate>> chat;
   if (!source.empty()) {
-    auto parsed = ChatTemplate::parse(std::move(source));
-    if (parsed) {
-      chat = std::move(*parsed);
-    } else {
-      log_warn("key 'tokenizer.chat_template': " + parsed.status().message() + "; chat requests will be refused");
+    chat.emplace(ChatTemplate::parse(std::move(source)));
+    if (!chat->is_ok()) {
+      log_warn("key 'tokenizer.chat_template': " + chat->status().message() +
+               "; chat requests will be refused");
     }
   }
   ModelCodec out;

@@ -20,8 +20,8 @@ struct ModelCodec {
   std::vector<int32_t> end_tokens;  // the end-of-generation set, ascending
 };
 
-// kUnsupported: a tokenizer Shoal does not know. A chat template that does not parse is no error here:
-// the model serves text completions, and chat requests are told why not.
+// kUnsupported: a tokenizer Shoal does not know. A chat template that does not parse is no error
+// here: the model serves text completions, and chat requests are told why not.
 Result<ModelCodec> make_model_codec(const GgufFile& file);
 
 }  // namespace shoal::gateway

@@ -24,7 +24,8 @@ class TextStream {
 };
 
 struct EncodeOptions {
-  bool add_special = false;    // BOS (and EOS) where the model's tokenizer adds them
+  bool add_bos = false;        // where the model's tokenizer puts one before a text
+  bool add_eos = false;        // likewise behind it; never for a prompt, which is to go on
   bool parse_special = false;  // control-token texts become their tokens
   // Sorted byte offsets into the text. A control text that spans one (starts before, ends after) is
   // not a control token but plain characters.
@@ -38,6 +39,8 @@ class TextCodec {
   virtual int32_t vocab_size() const = 0;
   virtual Result<std::vector<int32_t>> encode(std::string_view text,
                                               const EncodeOptions& options) const = 0;
+  // What the token is called where tokens are shown; of control tokens, which print nothing, the
+  // name.
   virtual std::string token_bytes(int32_t id) const = 0;  // REQUIRES 0 ≤ id < vocab_size
   virtual std::unique_ptr<TextStream> new_stream() const = 0;
 

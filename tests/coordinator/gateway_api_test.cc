@@ -359,7 +359,7 @@ TEST(GatewayApi, TokenizeAndBack) {
           server.post("/tokenize", R"({"prompt":"<s>","add_special":true,"parse_special":false})")
               .body)["tokens"]
           .dump(),
-      "[256,60,115,62]");
+      "[256,60,115,62,257]");
   EXPECT_EQ(
       Json::parse(
           server.post("/tokenize", R"({"content":"a\u00e9","with_pieces":true})").body)["tokens"]

@@ -39,7 +39,7 @@ bool broken(std::span<const size_t> breaks, size_t begin, size_t end) {
 Result<std::vector<int32_t>> FakeCodec::encode(std::string_view text,
                                                const EncodeOptions& options) const {
   std::vector<int32_t> ids;
-  if (options.add_special) ids.push_back(kBos);
+  if (options.add_bos) ids.push_back(kBos);
   for (size_t i = 0; i < text.size();) {
     bool matched = false;
     for (size_t k = 0; options.parse_special && k < controls_.size() && !matched; ++k) {
@@ -51,6 +51,7 @@ Result<std::vector<int32_t>> FakeCodec::encode(std::string_view text,
     }
     if (!matched) ids.push_back(static_cast<unsigned char>(text[i++]));
   }
+  if (options.add_eos) ids.push_back(kEos);
   return ids;
 }
 
@@ -66,7 +67,7 @@ Result<std::string> FakeCodec::render_chat(const Json& context) const {
   for (const Json& message : context["messages"]) {
     const auto content = message["content"].get<std::string>();
     if (content == "raise") return invalid_argument("the template says: no such conversation");
-    out += "<|im_start|>" + message["role"].get<std::string>() + "\n";
+    if (!bare) out += "<|im_start|>" + message["role"].get<std::string>() + "\n";
     if (message.contains("name")) out += message["name"].get<std::string>() + ": ";
     out += on_content(content) + "<|im_end|>\n";
   }

@@ -32,6 +32,7 @@ class FakeCodec : public TextCodec {
     return s;
   };
   std::string prologue = "<s>";
+  bool bare = false;  // nothing in front of a message
 
  private:
   std::vector<std::string> controls_ = {"<s>", "</s>", "<|im_start|>", "<|im_end|>"};

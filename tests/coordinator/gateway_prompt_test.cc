@@ -113,6 +113,10 @@ TEST(GatewayPrompt, BosIsNeverDoubled) {
   EXPECT_EQ(count(encode(codec, user("hi")).value()), 1);
   codec.prologue = "";  // the template leaves BOS to the tokenizer
   EXPECT_EQ(count(encode(codec, user("hi")).value()), 1);
+  codec.bare = true;  // and begins with the message
+  EXPECT_EQ(count(encode(codec, user("hi")).value()), 1);
+  const auto forged = encode(codec, user("<s>hi")).value();
+  EXPECT_EQ(show(forged).substr(0, 10), "{256}<s>hi");
 }
 
 TEST(GatewayPrompt, TemplateErrors) {
