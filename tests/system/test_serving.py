@@ -84,7 +84,8 @@ class Serving(unittest.TestCase):
             for thread in threads:
                 thread.join()
             self.assertFalse(stop.is_set())
-            self.assertGreaterEqual(sum(status == 200 for status, _ in statuses), 6)
+            # At least the queue's worth: how many more depends on when the first step takes two out of it.
+            self.assertGreaterEqual(sum(status == 200 for status, _ in statuses), 4)
             refused = [item for item in statuses if item[0] != 200]
             self.assertTrue(refused, "24 requests fitted a queue of 4")
             for status, retry_after in refused:
@@ -102,7 +103,9 @@ class Serving(unittest.TestCase):
             server.signal(signal.SIGTERM)
             thread.join(60)
             self.assertEqual(results[0][1], "length")
-            self.assertEqual(server.stop(), 0)
+            # Not stop(): a second signal would force it.
+            harness.wait_until(lambda: server.process.poll() is not None, 20, "the server ends by itself")
+            self.assertEqual(server.process.returncode, 0)
 
     def test_four_workers_on_few_cores_are_slow_not_stuck(self):
         with harness.Server(workers=4) as server:
