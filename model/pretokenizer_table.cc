@@ -50,9 +50,10 @@ constexpr const char* kYoutu[] = {
     O200K_WORDS(UPPER, LOWER) "|\\p{N}|" SYMBOLS_AND_SLASH "|" WHITE_SPACE};
 // Letters of any case and marks without the Han script: what remains when the other categories and
 // Han are taken from all characters.
-constexpr const char* kKimiK2[] = {R"(\p{Han}+|)" O200K_WORDS(
-    R"([^\p{Ll}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{Han}])",
-    R"([^\p{Lu}\p{Lt}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{Han}])") "|\\p{N}{1,3}|" SYMBOLS "|" WHITE_SPACE};
+constexpr const char* kKimiK2[] = {R"(\p{sc:Han}+|)" O200K_WORDS(
+    R"([^\p{Ll}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{sc:Han}])",
+    R"([^\p{Lu}\p{Lt}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{sc:Han}])") "|\\p{N}{1,3}|" SYMBOLS
+                                                             "|" WHITE_SPACE};
 constexpr const char* kDeepseekV3[] = {R"(\p{N}{1,3})", KANA_AND_HAN,
                                        PUNCTUATED_WORD R"(| ?[\p{P}\p{S}]+[\r\n]*|)" WHITE_SPACE};
 constexpr const char* kSpark[] = {R"(\p{N}{1,3})", KANA_AND_HAN,
