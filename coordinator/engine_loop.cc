@@ -150,7 +150,10 @@ void EngineLoop::handle(std::vector<Event> events) {
   // A send that fails makes an event of its own; each takes a peer away, so this ends.
   while (!events.empty()) {
     std::vector<Event> follow_up;
-    Actions actions = core_.handle(events, clock_.now());
+    const TimePoint now = clock_.now();
+    Actions actions = core_.handle(events, now);
+    // First the state, then what clients hear: whoever is told of a lost group must not read "ready".
+    publish(now);
     for (Action& action : actions) perform(action, follow_up);
     events = std::move(follow_up);
   }

@@ -132,8 +132,9 @@ std::vector<Case> value_cases() {
   };
 }
 
+constexpr uint64_t big = uint64_t{1} << 40;
+
 std::vector<Case> tensor_cases() {
-  const uint64_t big = uint64_t{1} << 40;
   return {
       {"NameTooLong",
        with_tensor(raw_tensor(std::string(64, 'n'), {1}, 0, 0)),

@@ -178,7 +178,8 @@ TEST_P(Processes, StoppedRankCostsTheDeadline) {
   for (const int rank : {0, 2}) {
     const std::string text = ranks[static_cast<size_t>(rank)]->text();
     EXPECT_TRUE(contains(text, "deadline exceeded") || contains(text, "aborted the group")) << text;
-    EXPECT_TRUE(contains(text, "for rank 1")) << text;
+    // Over the network a rank may be kept waiting by one that itself waits for the stopped one.
+    EXPECT_TRUE(contains(text, "for rank ")) << text;
     EXPECT_LT(seconds_of(text), 1.6) << text;
   }
   ranks[1]->signal(SIGCONT);
