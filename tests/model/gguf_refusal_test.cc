@@ -132,7 +132,7 @@ std::vector<Case> value_cases() {
   };
 }
 
-constexpr uint64_t big = uint64_t{1} << 40;
+constexpr uint64_t kBig = uint64_t{1} << 40;
 
 std::vector<Case> tensor_cases() {
   return {
@@ -157,13 +157,13 @@ std::vector<Case> tensor_cases() {
        with_tensor(raw_tensor("t", {4, kHuge}, 0, 0)),
        {"tensor 0 't'", "dimension 1 is -1"}},
       {"DimensionBeyondLimit",
-       with_tensor(raw_tensor("t", {big + 1}, 0, 0)),
+       with_tensor(raw_tensor("t", {kBig + 1}, 0, 0)),
        {"tensor 0 't'", "dimension 0"}},
       {"ElementOverflow",
-       with_tensor(raw_tensor("t", {big, big}, 0, 0)),
+       with_tensor(raw_tensor("t", {kBig, kBig}, 0, 0)),
        {"tensor 0 't'", "elements overflows"}},
       {"ByteOverflow",
-       with_tensor(raw_tensor("t", {big, 1 << 22}, 28, 0)),
+       with_tensor(raw_tensor("t", {kBig, 1 << 22}, 28, 0)),
        {"tensor 0 't'", "bytes overflows"}},
       {"BlockDoesNotDivideRow",
        with_tensor(raw_tensor("t", {100}, 12, 0)),
