@@ -43,6 +43,7 @@ constexpr KernelSet make_set() {
   add(TensorType::kMXFP4, set_avx512::dot_pairs<set_avx512::CodesMXFP4>);
   add(TensorType::kQ4_K, set_avx512::dot_k45_wide<false>);
   add(TensorType::kQ5_K, set_avx512::dot_k45_wide<true>);
+  add(TensorType::kIQ4_XS, set_avx512::dot_iq4_xs_wide);
   add(TensorType::kQ6_K, set_avx512::dot_q6_k_wide);
   set.planar_dot = set_avx512::dot_planar_wide;
   return set;
