@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include <fmt/core.h>
 
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/free_memory.h"
 
 namespace shoal {
 namespace {
@@ -24,12 +24,6 @@ class CpuBuffer final : public Buffer {
   CpuMemory memory_;
   uint64_t bytes_;
 };
-
-uint64_t read_number(const char* path, uint64_t fallback) {
-  std::ifstream in(path);
-  uint64_t value = 0;
-  return in >> value ? value : fallback;  // "max" means no limit
-}
 
 }  // namespace
 
@@ -73,18 +67,7 @@ void CpuDevice::copy_to_host(void* to, const void* from, uint64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-uint64_t CpuDevice::free_memory() const {
-  std::ifstream in("/proc/meminfo");
-  std::string line;
-  uint64_t available = 0;
-  while (std::getline(in, line)) {
-    if (line.rfind("MemAvailable:", 0) == 0)
-      available = std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
-  }
-  const uint64_t limit = read_number("/sys/fs/cgroup/memory.max", ~0ull);
-  const uint64_t used = read_number("/sys/fs/cgroup/memory.current", 0);
-  return std::min(available, limit > used ? limit - used : 0);
-}
+uint64_t CpuDevice::free_memory() const { return free_memory_bytes(); }
 
 Result<std::unique_ptr<Weight>> CpuDevice::create_weight(const WeightSlice& slice,
                                                          const std::string& name) {
