@@ -55,7 +55,7 @@ struct CpuActivations final : Activations {
   int64_t stride = 0;  // features per row with pads; a multiple of 32
   bool int8 = false;
   float* values = nullptr;
-  int8_t* codes = nullptr;
+  int8_t *codes = nullptr, *fine = nullptr;
   float *scales = nullptr, *sums = nullptr, *half_sums = nullptr;
   CpuMemory memory;
 };

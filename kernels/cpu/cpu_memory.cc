@@ -103,7 +103,7 @@ Result<std::unique_ptr<Activations>> CpuDevice::create_activations(int64_t max_r
   x->stride = (cols + 31) / 32 * 32 + 2 * kActivationPad;
   x->int8 = int8_;
   const auto features = static_cast<uint64_t>(max_rows * x->stride);
-  const uint64_t quantised = int8_ ? features + features / 32 * 4 * 4 : 0;
+  const uint64_t quantised = int8_ ? 2 * features + features / 32 * 4 * 4 : 0;
   SHOAL_ASSIGN(x->memory, CpuMemory::map(features * 4 + quantised + 64, "activations"));
   x->values = reinterpret_cast<float*>(x->memory.data()) + kActivationPad;
   if (int8_) {
@@ -112,13 +112,15 @@ Result<std::unique_ptr<Activations>> CpuDevice::create_activations(int64_t max_r
     x->sums = x->scales + features / 32;
     x->half_sums = x->sums + features / 32;
     x->codes = reinterpret_cast<int8_t*>(x->half_sums + features / 16);
+    x->fine = x->codes + features;
   }
   return std::unique_ptr<Activations>(std::move(x));
 }
 
 QuantRow CpuActivations::quant(int64_t r, int64_t lead) const {
   const int64_t first = r * stride + kActivationPad - lead;
-  return {codes + first, scales + first / 32, sums + first / 32, half_sums + first / 16};
+  return {codes + first, fine + first, scales + first / 32, sums + first / 32,
+          half_sums + first / 16};
 }
 
 int64_t WeightSlice::first_block() const { return first_col / traits(type).block_elems; }

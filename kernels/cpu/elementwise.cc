@@ -16,8 +16,9 @@ void CpuDevice::finish_row(CpuActivations& out, int64_t row) const {
   if (!out.int8) return;
   const int64_t n = (end + 31) / 32 * 32;
   const QuantRow q = out.quant(row, 0);
-  set_.quantise(out.row(row), n, const_cast<int8_t*>(q.codes), const_cast<float*>(q.scales),
-                const_cast<float*>(q.sums), const_cast<float*>(q.half_sums));
+  set_.quantise(out.row(row), n, const_cast<int8_t*>(q.codes), const_cast<int8_t*>(q.fine),
+                const_cast<float*>(q.scales), const_cast<float*>(q.sums),
+                const_cast<float*>(q.half_sums));
 }
 
 void CpuDevice::embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,

@@ -9,7 +9,7 @@ namespace {
 
 using namespace testing;
 
-// The activation quantiser's rule, restated: groups of 32, scale = amax / 127, half away from zero.
+// The activation quantiser's rule, restated: groups of 32, scale = amax / (127 · 128), half away from zero.
 std::vector<float> quantised(const std::vector<float>& x, int64_t cols, std::vector<float>* step) {
   std::vector<float> out(x.size());
   step->assign(x.size(), 0.0f);
@@ -19,7 +19,7 @@ std::vector<float> quantised(const std::vector<float>& x, int64_t cols, std::vec
     const auto at = [&](int64_t i) { return static_cast<size_t>(start + i); };
     float amax = 0;
     for (int64_t i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(x[at(i)]));
-    const float scale = amax / 127.0f;
+    const float scale = amax / (127.0f * 128.0f);
     for (int64_t i = 0; i < 32; ++i) {
       out[at(i)] = scale == 0 ? 0 : scale * std::round(x[at(i)] * (1.0f / scale));
       (*step)[at(i)] = scale;
