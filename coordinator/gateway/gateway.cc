@@ -215,6 +215,7 @@ void Gateway::generate(Endpoint endpoint, GenerationOptions options,
   plan.head.token_ids = options.return_token_ids;
   plan.head.include_usage = options.include_usage;
   plan.seed = options.seed ? *options.seed : deps_.random();
+  plan.silence = options_.silence;
   plan.options = std::move(options);
   plan.prompts = std::move(prompts);
   std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();

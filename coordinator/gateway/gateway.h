@@ -1,7 +1,7 @@
 // Gateway: the routes of Shoal's HTTP API. docs/http-api.md is the reference.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,8 +23,9 @@ struct GatewayOptions {
   std::string system_fingerprint;  // changes with the build and the model
   RequestLimits limits;            // vocab_size and served_model are filled in
   JsonLimits json;
-  bool metrics = true;            // false: /metrics is 404
-  bool metrics_need_key = true;   // /metrics like other paths; false: open like /health
+  bool metrics = true;           // false: /metrics is 404
+  bool metrics_need_key = true;  // /metrics like other paths; false: open like /health
+  Duration silence = std::chrono::seconds(10);  // see GenerationPlan
   double loop_limit_seconds = 5;  // /health fails when the engine's loop stood still for longer
 };
 

@@ -8,10 +8,6 @@
 namespace shoal::gateway {
 namespace {
 
-// A stream that is silent so long (a long queue or prompt) gets a comment line, so that proxies do
-// not take it for dead. Until then the status line waits too: an early failure is a proper 503.
-constexpr Duration kSilence = std::chrono::seconds(10);
-
 // An answer that is not streamed is held in memory and written in one go: at about 100 bytes for
 // each log-probability this bounds it to some 50 MB.
 constexpr size_t kMaxCollectedLogprobs = 1 << 19;
@@ -52,7 +48,8 @@ Generation::Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<E
       format_(codec, std::move(plan.head)),
       options_(std::move(plan.options)),
       prompts_(std::move(plan.prompts)),
-      seed_(plan.seed) {
+      seed_(plan.seed),
+      silence_(plan.silence) {
   const bool records = options_.logprobs() || options_.return_token_ids;
   for (const auto& prompt : prompts_) {
     prompt_tokens_ += prompt.size();
@@ -74,7 +71,7 @@ void Generation::submit_all() {
   }
   prompts_.clear();
   if (!over_ && options_.stream) {
-    exchange_->after(kSilence, [self = shared_from_this()] { self->keep_alive(); });
+    exchange_->after(silence_, [self = shared_from_this()] { self->keep_alive(); });
   }
 }
 
@@ -211,7 +208,7 @@ void Generation::keep_alive() {
   if (over_) return;
   ensure_stream();
   if (!std::exchange(wrote_lately_, false)) exchange_->write(": waiting\n\n");
-  exchange_->after(kSilence, [self = shared_from_this()] { self->keep_alive(); });
+  exchange_->after(silence_, [self = shared_from_this()] { self->keep_alive(); });
 }
 
 Usage Generation::usage() const {

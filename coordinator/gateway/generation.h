@@ -5,6 +5,7 @@
 // events over.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -25,6 +26,10 @@ struct GenerationPlan {
   GenerationOptions options;
   std::vector<std::vector<int32_t>> prompts;  // each ≥ 1 token and < context
   uint64_t seed = 0;
+  // A stream that is silent so long (a long queue or prompt) gets a comment line, so that proxies
+  // do not take it for dead. Until then the status line waits too: an early failure is a proper
+  // 503.
+  Duration silence = std::chrono::seconds(10);
 };
 
 class Generation : public std::enable_shared_from_this<Generation> {
@@ -66,6 +71,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const GenerationOptions options_;
   std::vector<std::vector<int32_t>> prompts_;
   const uint64_t seed_;
+  const Duration silence_;
   uint64_t prompt_tokens_ = 0;
 
   std::vector<Slot> slots_;  // prompt-major: all choices of the first prompt, then of the second

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -24,6 +25,7 @@ constexpr int kBacklog = 1024;
 constexpr size_t kRefusedConnections = 64;
 // After accept() failed (no descriptors left), try again so much later.
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+constexpr Duration kWarningPause = std::chrono::seconds(10);
 constexpr Duration kCloseTime = std::chrono::seconds(5);
 
 void set_socket_options(tcp::socket& socket) {
@@ -38,6 +40,22 @@ void set_socket_options(tcp::socket& socket) {
   set(TCP_KEEPIDLE, 30);
   set(TCP_KEEPINTVL, 10);
   set(TCP_KEEPCNT, 3);
+}
+
+// Every connection needs a descriptor, and so do model files, workers' sockets and logs.
+HttpServerOptions fitted_to_descriptors(HttpServerOptions options) {
+  constexpr size_t kReserve = 64;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return options;
+  const size_t fitting = limit.rlim_cur > 2 * kReserve ? limit.rlim_cur - kReserve : kReserve;
+  if (fitting < options.max_connections) {
+    log_warn(
+        fmt::format("http: at most {} connections instead of {}: the limit of open files is {} "
+                    "(ulimit -n)",
+                    fitting, options.max_connections, limit.rlim_cur));
+    options.max_connections = fitting;
+  }
+  return options;
 }
 
 }  // namespace
@@ -64,6 +82,7 @@ class HttpServer::Impl {
     Listener(asio::io_context& io) : acceptor(io), pause(io) {}
     tcp::acceptor acceptor;
     asio::steady_timer pause;
+    TimePoint next_warning{};
   };
 
   Error listen_on(const tcp::endpoint& endpoint);
@@ -144,7 +163,11 @@ void HttpServer::Impl::accept(const std::shared_ptr<Listener>& listener) {
       accept(listener);
       return;
     }
-    log_warn(fmt::format("http: cannot accept a connection: {}", error.message()));
+    const TimePoint now = SteadyClock().now();
+    if (now >= listener->next_warning) {
+      log_warn(fmt::format("http: cannot accept connections: {}", error.message()));
+      listener->next_warning = now + kWarningPause;
+    }
     listener->pause.expires_after(kAcceptPause);
     listener->pause.async_wait([this, listener](const Error& cancelled) {
       if (!cancelled) accept(listener);
@@ -217,7 +240,7 @@ size_t HttpServer::drain(Duration limit) { return impl_->drain(limit); }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& options,
                                                       HttpHandler handler) {
-  auto impl = std::make_unique<Impl>(options, std::move(handler));
+  auto impl = std::make_unique<Impl>(fitted_to_descriptors(options), std::move(handler));
   SHOAL_TRY(impl->listen());
   impl->run();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));

@@ -23,7 +23,8 @@ struct HttpServerOptions {
   size_t body_bytes = 8u << 20;          // more → 413
   size_t total_body_bytes = 256u << 20;  // of all requests being received or answered; more → 503
   size_t outbound_bytes = 1u << 20;      // a stream whose unread part is longer is cut off
-  size_t max_connections = 2048;         // more → 503
+  // Lowered to what the limit of open files allows.
+  size_t max_connections = 2048;  // more → 503
 
   Duration header_timeout = from_seconds(10);  // from a request's first byte to its last header
   Duration body_timeout = from_seconds(60);    // for the whole body

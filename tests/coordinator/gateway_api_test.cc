@@ -312,6 +312,24 @@ TEST(GatewayApi, ErrorsInTheMiddle) {
   EXPECT_TRUE(server.engine.wait_idle());  // the endless choices were cancelled
 }
 
+TEST(GatewayApi, SilentStreamsAreKeptAlive) {
+  GatewayOptions options;
+  options.silence = std::chrono::milliseconds(50);
+  TestServer server({}, {}, options);
+  server.engine.set_script([](const GenerationRequest&) {
+    Script script;
+    script.hold = true;
+    return script;
+  });
+  testing::RawClient client(server.port());
+  client.send(testing::post_request(kChat, chat(R"("stream":true)")));
+  ASSERT_TRUE(client.read_until(": waiting\n\n", 5));
+  EXPECT_TRUE(client.received().starts_with("HTTP/1.1 200"));
+  EXPECT_NE(client.received().find(R"("role":"assistant")"), std::string::npos);
+  client.close();
+  EXPECT_TRUE(server.engine.wait_idle());
+}
+
 TEST(GatewayApi, ErrorBeforeTheFirstTokenIsAStatus) {
   TestServer server;
   server.engine.set_script([](const GenerationRequest&) {

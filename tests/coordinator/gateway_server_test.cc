@@ -1,5 +1,7 @@
 // Clients that misbehave, leave, stall or come in crowds.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <fstream>
@@ -335,6 +337,35 @@ TEST(GatewayServer, TooManyConnections) {
   EXPECT_EQ(refused.headers.count("retry-after"), 1u);
   clients.clear();
   EXPECT_TRUE(TestServer::eventually([&] { return server.get("/health").status == 200; }));
+}
+
+TEST(GatewayServer, RunningOutOfDescriptors) {
+  TestServer server;
+  RawClient steady(server.port());
+  steady.send(get_request("/health"));
+  EXPECT_EQ(steady.read_response().status, 200);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 24; ++i) clients.push_back(std::make_unique<RawClient>());
+  const int highest = dup(0);
+  close(highest);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  rlimit low = before;
+  low.rlim_cur = static_cast<rlim_t>(highest) + 6;  // six connections
+  setrlimit(RLIMIT_NOFILE, &low);
+  for (auto& client : clients) {
+    client->connect(server.port());
+    client->send(get_request("/health"));
+  }
+  int answered = 0;
+  for (auto& client : clients) answered += client->read_response(0.1).status == 200;
+  EXPECT_GT(answered, 0);
+  EXPECT_LE(answered, 6);
+  steady.send(get_request("/health"));
+  EXPECT_EQ(steady.read_response().status, 200);
+  setrlimit(RLIMIT_NOFILE, &before);
+  clients.clear();
+  EXPECT_EQ(server.get("/health").status, 200);
 }
 
 TEST(GatewayServer, TwoHundredStreams) {

@@ -34,8 +34,11 @@ bool dechunk(const std::string& text, size_t* at, std::string* out) {
 
 }  // namespace
 
-RawClient::RawClient(uint16_t port) {
-  fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+RawClient::RawClient() { fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
+
+RawClient::RawClient(uint16_t port) : RawClient() { connect(port); }
+
+void RawClient::connect(uint16_t port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);

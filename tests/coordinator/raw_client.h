@@ -17,11 +17,13 @@ struct RawResponse {
 
 class RawClient {
  public:
+  RawClient();  // a socket, not connected
   explicit RawClient(uint16_t port);
   ~RawClient();
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;
 
+  void connect(uint16_t port);
   bool send(const std::string& bytes);  // false: the server closed
   // Reads one response; `head` for answers without a body.
   RawResponse read_response(double seconds = 10, bool head = false);
