@@ -128,7 +128,7 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
   command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');
   command->add_option("--interface", options->interface, "Network interface of the data plane");
   command->add_option("--data-address", options->data_address, "Or its IP address");
-  command->add_option("--isa", options->isa, "Force a kernel set: generic, avx2, avx512vnni");
+  command->add_option("--isa", options->isa, "Force a kernel set: generic, avx2, avxvnni, avx512vnni");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
   command->add_flag("--allow-open-key-files", options->allow_open_key_files,

@@ -241,7 +241,7 @@ struct CpuOptions {
   int threads = 0;               // 0: one per core this process may run on, minus none
   std::vector<int> cores;        // pin thread i to cores[i]; empty: not pinned
   bool int8_activations = true;  // false: float activations for every type (reference path)
-  std::string isa;               // "", "generic", "avx2", "avx512vnni": force a kernel set
+  std::string isa;               // "", "generic", "avx2", "avxvnni", "avx512vnni": force a kernel set
 };
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options);
 

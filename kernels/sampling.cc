@@ -103,7 +103,7 @@ float logprob(float raw, double log_total) {
 int32_t first_candidates(const Truncation& truncation, float temperature) {
   if (temperature == 0 || !truncation.any()) return 0;
   // Of top_k candidates a rank can hold all.
-  return std::max(truncation.top_k > 0 ? truncation.top_k + 1 : 0, kFirstCandidates);
+  return std::max(std::min(truncation.top_k, kAllCandidates - 1) + 1, kFirstCandidates);
 }
 
 Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,

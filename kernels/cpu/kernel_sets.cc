@@ -1,16 +1,21 @@
 #include "kernels/cpu/kernel_set.h"
 
+#if defined(SHOAL_X86_KERNELS)
+#include <cpuid.h>
+#endif
+
 namespace shoal {
 
 extern const KernelSet kGenericSet;
 #if defined(SHOAL_X86_KERNELS)
 extern const KernelSet kAvx2Set;
+extern const KernelSet kAvxVnniSet;
 extern const KernelSet kAvx512Set;
 #endif
 
 const KernelSet* const* available_kernel_sets(int* count) {
   struct Found {
-    const KernelSet* sets[3] = {};
+    const KernelSet* sets[4] = {};
     int count = 0;
   };
   static const Found found = [] {
@@ -22,7 +27,12 @@ const KernelSet* const* available_kernel_sets(int* count) {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+    // Leaf 7.1, which gcc 12's __builtin_cpu_supports does not read.
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    const bool avxvnni =
+        avx2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 4)) != 0;
     if (avx512) f.sets[f.count++] = &kAvx512Set;
+    if (avxvnni) f.sets[f.count++] = &kAvxVnniSet;
     if (avx2) f.sets[f.count++] = &kAvx2Set;
 #endif
     f.sets[f.count++] = &kGenericSet;

@@ -14,9 +14,9 @@
 
 namespace shoal::SHOAL_SET_NAMESPACE {
 
-// Eight int32 sums of four products, unsigned × signed bytes.
-inline __attribute__((always_inline)) __m256i dot_u8s8(__m256i u, __m256i s) {
-  return _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s);
+// acc + eight int32 sums of four products, unsigned × signed bytes.
+inline __attribute__((always_inline)) __m256i add_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
+  return _mm256_dpbusd_epi32(acc, u, s);
 }
 
 }  // namespace shoal::SHOAL_SET_NAMESPACE

@@ -31,7 +31,7 @@ inline std::unique_ptr<Device> make_device(const std::string& isa, bool int8, in
 // Names of the sets this processor runs; "generic" always does.
 inline std::vector<std::string> usable_sets() {
   std::vector<std::string> names;
-  for (const char* name : {"generic", "avx2", "avx512vnni"}) {
+  for (const char* name : {"generic", "avx2", "avxvnni", "avx512vnni"}) {
     if (make_device(name, true, 1) != nullptr) names.emplace_back(name);
   }
   return names;
