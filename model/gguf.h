@@ -1,4 +1,4 @@
-// Reader of GGUF files, versions 2 and 3, little-endian (shared/facts/gguf.md section 1).
+// Reader of GGUF files, versions 2 and 3, little-endian (docs/formats.md).
 //
 // Only the header is read: metadata and tensor infos. Tensor data is read later by (part, offset)
 // and never mapped. Everything comes from outside and is not trusted: each length is checked
@@ -63,7 +63,7 @@ struct GgufPart {
   uint32_t alignment = 32;
 };
 
-// The limits of the reader; a file beyond one is refused (shared/facts/gguf.md section 1.6).
+// The limits of the reader; a file beyond one is refused (docs/formats.md).
 struct GgufLimits {
   static constexpr uint64_t kMaxKeys = 1 << 16;
   static constexpr uint64_t kMaxTensors = 1 << 20;

@@ -1,5 +1,5 @@
 // Putting the parts of a model together: split.no, split.count, split.tensors.count, and names of
-// the form PREFIX-00001-of-0000N.gguf (shared/facts/gguf.md section 1.5).
+// the form PREFIX-00001-of-0000N.gguf (docs/formats.md).
 #include <fmt/format.h>
 #include <xxhash.h>
 

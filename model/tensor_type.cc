@@ -20,7 +20,7 @@ constexpr ForeignType kRemoved[] = {
     {33, "Q4_0_8_8"}, {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"},
 };
 
-// Private to ik_llama.cpp (shared/facts/gguf.md section 2.7).
+// Private to ik_llama.cpp (docs/formats.md).
 constexpr ForeignType kIk[] = {
     {97, "Q8_0_X4"}, {98, "Q8_1_X4"}, {99, "Q8_2_X4"}, {133, "Q6_0"},    {134, "IQ1_BN"},
     {135, "IQ2_BN"}, {136, "Q8_K64"}, {137, "IQ2_K"},  {138, "IQ3_K"},   {139, "IQ4_K"},

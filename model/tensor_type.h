@@ -1,4 +1,4 @@
-// The tensor storage types of GGUF: ids, names and block sizes (shared/facts/gguf.md section 2.1).
+// The tensor storage types of GGUF: ids, names and block sizes (docs/formats.md).
 //
 // A row of n elements is n / block_elems blocks back to back, without padding; a tensor is its rows
 // back to back. Adding a format takes a line here, a line in tensor_type.cc, a trait in

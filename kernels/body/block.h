@@ -1,5 +1,5 @@
 // A block format is a trait, Block<TensorType>, one specialisation per format in the blocks_*.h
-// files; blocks.h lists them all. Formulas: shared/facts/gguf.md sections 2.2 to 2.6.
+// files; blocks.h lists them all. Formulas: docs/formats.md
 //
 //   elems, bytes            per block; equal to the type table's
 //   decode(block, out)      all elems values

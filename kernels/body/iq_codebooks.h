@@ -1,5 +1,5 @@
 // The codebooks of the IQ1, IQ2 and IQ3 formats: data that defines them, not derivable by a rule
-// (shared/facts/gguf.md section 2.6.1). Made by tests/tools/make_iq_codebooks.py; do not edit.
+// (docs/formats.md). Made by tests/tools/make_iq_codebooks.py; do not edit.
 //
 // An entry packs one group's elements as positions in a small alphabet, element 0 in the lowest
 // bits; the iq*_level functions turn a position into the element's magnitude (IQ1: its value).

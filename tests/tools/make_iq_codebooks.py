@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes kernels/body/iq_codebooks.h from the reference data's facts/iq-codebooks.json.
 
-Run: tests/tools/make_iq_codebooks.py ../shared/facts/iq-codebooks.json > kernels/body/iq_codebooks.h
+Run: tests/tools/make_iq_codebooks.py CODEBOOKS.json > kernels/body/iq_codebooks.h
 An entry is packed as alphabet positions, element 0 in the lowest bits.
 """
 import json
@@ -18,7 +18,7 @@ BOOKS = [
 ]
 
 HEADER = """// The codebooks of the IQ1, IQ2 and IQ3 formats: data that defines them, not derivable by a rule
-// (shared/facts/gguf.md section 2.6.1). Made by tests/tools/make_iq_codebooks.py; do not edit.
+// (docs/formats.md). Made by tests/tools/make_iq_codebooks.py; do not edit.
 //
 // An entry packs one group's elements as positions in a small alphabet, element 0 in the lowest
 // bits; the iq*_level functions turn a position into the element's magnitude (IQ1: its value).
