@@ -25,6 +25,11 @@ struct QuantRow {
   const float* scales;     // per 32
   const float* sums;       // per 32: Σ of the features as quantised
   const float* half_sums;  // per 16: the same
+
+  // The row from a feature on; a multiple of 32.
+  QuantRow from(int64_t i) const {
+    return {codes + i, fine + i, scales + i / 32, sums + i / 32, half_sums + i / 16};
+  }
 };
 
 inline constexpr int kTileRows = 4;  // activation rows one call of a dot handles at most

@@ -11,6 +11,12 @@ namespace {
 // by.
 constexpr int64_t kBand = 8;
 constexpr int64_t kGateBand = 32;
+// Features of a product summed on their own before the next: kTileRows rows of so many stay in the
+// first-level cache while a band of weights passes by (measured at 8192 features on 48 KiB: prefill
+// 25 to 60 % faster than in one piece; half as many cost a single row 10 %). Part of the order of
+// additions, so it depends on nothing but the form.
+constexpr int64_t kCodePanel = 4096;
+constexpr int64_t kFloatPanel = 2048;
 
 // How a weight of one type meets activations: as stored, from int8 blocks, or from a row that was
 // first unpacked to int8 codes or decoded to floats. Holds the prepared rows of one band.
@@ -20,7 +26,9 @@ class RowProduct {
       : set_(set),
         type_(static_cast<uint32_t>(weight.shape.type)),
         features_(weight.features),
-        blocks_(weight.shape.block_count()) {
+        blocks_(weight.shape.block_count()),
+        elems_(traits(weight.shape.type).block_elems),
+        block_bytes_(traits(weight.shape.type).block_bytes) {
     const TensorType type = weight.shape.type;
     stored_ = type == TensorType::kF32    ? set.dot_f32
               : type == TensorType::kF16  ? set.dot_f16
@@ -38,6 +46,7 @@ class RowProduct {
     }
   }
 
+  int64_t panel() const { return quant_ != nullptr || planar_ ? kCodePanel : kFloatPanel; }
   bool prepares() const { return stored_ == nullptr && quant_ == nullptr; }
 
   void prepare(int64_t slot, const uint8_t* bytes) {
@@ -50,20 +59,32 @@ class RowProduct {
     }
   }
 
-  // out[r] of the weight row for `rows` ≤ kTileRows activation rows.
-  void run(int64_t slot, const uint8_t* bytes, const float* const* values, const QuantRow* quant,
-           int rows, float* out) {
-    if (quant_ != nullptr) {
-      quant_(bytes, blocks_, quant, rows, out);
-    } else if (stored_ != nullptr) {
-      stored_(bytes, values, rows, features_, out);
-    } else if (planar_) {
-      const PlanarRow row{codes_.data() + slot * features_, scales(slot), minima(slot)};
-      set_.planar_dot(row, features_, quant, rows, out);
-    } else {
-      const float* floats = decoded_.data() + slot * features_;
-      set_.dot_f32(reinterpret_cast<const uint8_t*>(floats), values, rows, features_, out);
+  // Adds features [first, first + n) of the weight row times `rows` ≤ kTileRows activation rows to
+  // out[r]. `first` is a multiple of panel().
+  void run(int64_t slot, const uint8_t* bytes, int64_t first, int64_t n, const float* const* values,
+           const QuantRow* quant, int rows, float* out) {
+    const float* at[kTileRows];
+    QuantRow quant_at[kTileRows];
+    for (int r = 0; r < rows; ++r) {
+      at[r] = values[r] + first;
+      if (quant_ != nullptr || planar_) quant_at[r] = quant[r].from(first);
     }
+    float sums[kTileRows];
+    const uint8_t* stored = bytes + first / elems_ * block_bytes_;
+    if (quant_ != nullptr) {
+      quant_(stored, n / elems_, quant_at, rows, sums);
+    } else if (stored_ != nullptr) {
+      stored_(stored, at, rows, n, sums);
+    } else if (planar_) {
+      const float* low = minima(slot);
+      const PlanarRow row{codes_.data() + slot * features_ + first, scales(slot) + first / 16,
+                          low == nullptr ? nullptr : low + first / 16};
+      set_.planar_dot(row, n, quant_at, rows, sums);
+    } else {
+      const float* floats = decoded_.data() + slot * features_ + first;
+      set_.dot_f32(reinterpret_cast<const uint8_t*>(floats), at, rows, n, sums);
+    }
+    for (int r = 0; r < rows; ++r) out[r] += sums[r];
   }
 
  private:
@@ -72,7 +93,7 @@ class RowProduct {
 
   const KernelSet& set_;
   uint32_t type_;
-  int64_t features_, blocks_;
+  int64_t features_, blocks_, elems_, block_bytes_;
   KernelSet::Dot stored_ = nullptr;
   KernelSet::QuantDot quant_ = nullptr;
   bool planar_ = false;
@@ -93,9 +114,10 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int
                             int64_t begin, int64_t end) const {
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
   RowProduct product(set_, weight, x.int8);
-  // A prepared row is used by all tiles of activation rows; one at a time while there is one tile,
-  // so that it is still in the nearest cache.
-  const int64_t band_size = product.prepares() && rows <= kTileRows ? 1 : kBand;
+  const int64_t n = weight.features;
+  // One weight row at a time for a single row, in the order of memory, and for prepared rows of one
+  // tile, which are then still in the nearest cache.
+  const int64_t band_size = rows == 1 || (product.prepares() && rows <= kTileRows) ? 1 : kBand;
   for (int64_t band = begin; band < end; band += band_size) {
     const int64_t count = std::min(band_size, end - band);
     for (int64_t i = 0; i < count; ++i) product.prepare(i, weight.row(band + i));
@@ -107,10 +129,15 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int
         values[r] = x.row(first + r) - weight.lead;
         if (x.int8) quant[r] = x.quant(first + r, weight.lead);
       }
+      float out[kBand][kTileRows] = {};
+      for (int64_t at = 0; at < n; at += product.panel()) {
+        for (int64_t i = 0; i < count; ++i) {
+          product.run(i, weight.row(band + i), at, std::min(product.panel(), n - at), values, quant,
+                      tile, out[i]);
+        }
+      }
       for (int64_t i = 0; i < count; ++i) {
-        float out[kTileRows];
-        product.run(i, weight.row(band + i), values, quant, tile, out);
-        for (int r = 0; r < tile; ++r) put(task, first + r, band + i, out[r]);
+        for (int r = 0; r < tile; ++r) put(task, first + r, band + i, out[i][r]);
       }
     }
   }

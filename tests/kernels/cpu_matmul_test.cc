@@ -9,7 +9,8 @@ namespace {
 
 using namespace testing;
 
-// The activation quantiser's rule, restated: groups of 32, scale = amax / (127 · 128), half away from zero.
+// The activation quantiser's rule, restated: groups of 32, scale = amax / (127 · 128), half away
+// from zero.
 std::vector<float> quantised(const std::vector<float>& x, int64_t cols, std::vector<float>* step) {
   std::vector<float> out(x.size());
   step->assign(x.size(), 0.0f);
@@ -73,9 +74,9 @@ TEST(CpuMatmul, EveryTypeAndShapeInFloat) {
   for (const std::string& isa : usable_sets()) {
     const auto device = make_device(isa, false);
     for (const TensorType type : storable_types()) {
-      for (const int64_t cols : {7, 32, 33, 96, 256, 288, 1408, 2880, 2816}) {
+      for (const int64_t cols : {7, 32, 33, 96, 256, 288, 1408, 2880, 2816, 4608}) {
         if (cols % traits(type).block_elems != 0) continue;
-        const Matrix w(type, cols == 96 ? 1 : 13, cols, rng);
+        const Matrix w(type, cols == 96 ? 1 : cols > 4096 ? 3 : 13, cols, rng);
         const auto weight = upload(*device, w);
         for (const int64_t rows : {1, 3, 17}) {
           const auto x = random_values(rng, rows * cols);
@@ -93,9 +94,9 @@ TEST(CpuMatmul, EveryTypeAndShapeWithInt8Activations) {
   for (const std::string& isa : usable_sets()) {
     const auto device = make_device(isa, true);
     for (const TensorType type : storable_types()) {
-      for (const int64_t cols : {32, 96, 256, 288, 1408, 2880, 2816}) {
+      for (const int64_t cols : {32, 96, 256, 288, 1408, 2880, 2816, 4608}) {
         if (cols % traits(type).block_elems != 0) continue;
-        const Matrix w(type, 13, cols, rng);
+        const Matrix w(type, cols > 4096 ? 3 : 13, cols, rng);
         const auto weight = upload(*device, w);
         for (const int64_t rows : {1, 3, 17}) {
           const auto x = random_values(rng, rows * cols);
@@ -166,7 +167,9 @@ TEST(CpuMatmul, RowsDoNotDependOnTheirCompany) {
   for (const std::string& isa : usable_sets()) {
     for (const bool int8 : {false, true}) {
       for (const TensorType type : storable_types()) {
-        const int64_t cols = 512, rows = 33;
+        const bool long_rows =
+            type == TensorType::kQ4_K || type == TensorType::kF16 || type == TensorType::kQ3_K;
+        const int64_t cols = long_rows ? 4608 : 512, rows = 33;
         const Matrix w(type, 21, cols, rng);
         const auto x = random_values(rng, rows * cols);
         std::vector<float> first;
