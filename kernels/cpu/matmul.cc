@@ -115,9 +115,10 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
   RowProduct product(set_, weight, x.int8);
   const int64_t n = weight.features;
-  // One weight row at a time for a single row, in the order of memory, and for prepared rows of one
-  // tile, which are then still in the nearest cache.
-  const int64_t band_size = rows == 1 || (product.prepares() && rows <= kTileRows) ? 1 : kBand;
+  // One weight row at a time while there is one tile: weights come in the order of memory (in
+  // bands, 2 rows ran at half the rate from memory), and prepared rows are still in the nearest
+  // cache.
+  const int64_t band_size = rows <= kTileRows ? 1 : kBand;
   for (int64_t band = begin; band < end; band += band_size) {
     const int64_t count = std::min(band_size, end - band);
     for (int64_t i = 0; i < count; ++i) product.prepare(i, weight.row(band + i));
