@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -97,6 +98,7 @@ class ServerImpl final : public Server {
 std::vector<std::string> ServerImpl::worker_names() const {
   std::vector<std::string> names;
   for (const config::Worker& worker : options_.config.workers) names.push_back(worker.name);
+  if (!names.empty()) return names;
   for (int i = 0; i < options_.local_workers; ++i) names.push_back("w" + std::to_string(i));
   return names;
 }
@@ -166,12 +168,25 @@ Status ServerImpl::start_workers() {
                           : std::max(1, usable_cores() / std::max(1, options_.local_workers));
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   std::vector<ChildSpec> children;
+  const auto configured = [&](const std::string& name) -> const config::Worker* {
+    for (const config::Worker& worker : options_.config.workers) {
+      if (worker.name == name) return &worker;
+    }
+    return nullptr;
+  };
   for (const std::string& name : worker_names()) {
     children.push_back(
         {name,
          {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
           coordinator_keys_.public_key, "--key-file", keys_->path() + "/" + name + ".key", "--name",
           name, "--threads", std::to_string(threads)}});
+    const config::Worker* own = configured(name);
+    if (own == nullptr) continue;
+    std::vector<std::string>& argv = children.back().argv;
+    if (own->threads > 0) argv.back() = std::to_string(own->threads);
+    if (!own->cores.empty()) {
+      argv.insert(argv.end(), {"--cores", fmt::format("{}", fmt::join(own->cores, ","))});
+    }
   }
   Supervisor::Options options;
   options.on_exit = [this](const ChildExit& exit) {

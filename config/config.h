@@ -73,8 +73,6 @@ struct Parallel {
   uint32_t tensor = 0;            // ranks of the tensor-parallel group; 0: auto; ≤ 64
   std::vector<double> shares;     // [tensor] relative parts when `workers` gives none; empty: equal
   Engine engine = Engine::kAuto;  // auto: shm on one host, gloo across hosts
-  std::string
-      interface;  // network interface of the data plane; empty: the route to the coordinator
   bool int8_activations = true;  // quantise activations to 8 bits for quantised weights
   friend bool operator==(const Parallel&, const Parallel&) = default;
 };
@@ -92,16 +90,10 @@ struct Scheduler {
   uint32_t max_sequences = 64;    // running at once; 1 … 4096 (wire::kMaxSlots)
   uint32_t prefill_chunk = 256;   // prompt tokens of one sequence in one step; 1 … 8192
   uint32_t steps_in_flight = 2;   // 1 … 4
-  bool prefix_cache = true;       // reuse KV blocks of equal prefixes
-  uint32_t max_worker_deaths =
-      2;  // a request in flight at this many is failed, not replayed; 1 … 100
   friend bool operator==(const Scheduler&, const Scheduler&) = default;
 };
 
 struct Security {
-  // The data plane (activations) is neither encrypted nor authenticated: it refuses to bind an
-  // address that is not private (RFC 1918, RFC 4193, link-local, loopback) unless this is set.
-  bool allow_public_data_plane = false;
   // Key files that group or others can read are refused unless this is set.
   bool allow_open_key_files = false;
   friend bool operator==(const Security&, const Security&) = default;
@@ -116,11 +108,10 @@ struct Metrics {
 
 struct Timeouts {
   Duration heartbeat = std::chrono::milliseconds(250);    // workers' heartbeats; 10 ms … 10 s
-  Duration worker_lost = std::chrono::milliseconds(900);  // silence; ≥ 2 heartbeats, ≤ 10 min
+  Duration worker_lost = std::chrono::seconds(2);  // silence; ≥ 2 heartbeats, ≤ 10 min
   Duration step = std::chrono::seconds(20);               // collectives of one step; 100 ms … 1 h
   Duration form = std::chrono::seconds(30);    // the collective to connect; 100 ms … 1 h
   Duration load = std::chrono::minutes(30);    // weights without any progress; 1 s … 24 h
-  Duration rejoin = std::chrono::seconds(10);  // wait for a lost worker before re-planning; 0 … 1 h
   Duration drain = std::chrono::seconds(30);  // after SIGTERM; 0 … 24 h
   friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };

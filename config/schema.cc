@@ -327,9 +327,6 @@ void add_parallel(std::vector<Field<Config>>& fields) {
   fields.push_back(choice(
       "parallel.engine", kEngines, [](auto& c) -> auto& { return c.parallel.engine; },
       "Collectives: shm (shared memory, one host), gloo (TCP between hosts), auto picks."));
-  fields.push_back(text<Config>(
-      "parallel.interface", [](auto& c) -> auto& { return c.parallel.interface; },
-      "Network interface of the data plane (eth1). Empty: the one that reaches the coordinator."));
   fields.push_back(boolean<Config>(
       "parallel.int8_activations", [](auto& c) -> auto& { return c.parallel.int8_activations; },
       "Multiply quantised weights with activations quantised to 8 bits: faster, slightly "
@@ -367,21 +364,9 @@ void add_scheduler(std::vector<Field<Config>>& fields) {
       "scheduler.steps_in_flight", 1, 4,
       [](auto& c) -> auto& { return c.scheduler.steps_in_flight; },
       "Steps sent ahead of their results."));
-  fields.push_back(boolean<Config>(
-      "scheduler.prefix_cache", [](auto& c) -> auto& { return c.scheduler.prefix_cache; },
-      "Reuse KV blocks of equal prefixes."));
-  fields.push_back(integer<Config>(
-      "scheduler.max_worker_deaths", 1, 100,
-      [](auto& c) -> auto& { return c.scheduler.max_worker_deaths; },
-      "A request in flight at this many worker deaths is failed, not replayed again."));
 }
 
 void add_rest(std::vector<Field<Config>>& fields) {
-  fields.push_back(boolean<Config>(
-      "security.allow_public_data_plane",
-      [](auto& c) -> auto& { return c.security.allow_public_data_plane; },
-      "Let activations travel over public addresses; they are neither encrypted nor "
-      "authenticated."));
   fields.push_back(boolean<Config>(
       "security.allow_open_key_files",
       [](auto& c) -> auto& { return c.security.allow_open_key_files; },
@@ -411,10 +396,6 @@ void add_rest(std::vector<Field<Config>>& fields) {
   fields.push_back(duration(
       "timeouts.load", seconds(1), hours(24), [](auto& c) -> auto& { return c.timeouts.load; },
       "Loading weights without any progress."));
-  fields.push_back(duration(
-      "timeouts.rejoin", Duration::zero(), hours(1),
-      [](auto& c) -> auto& { return c.timeouts.rejoin; },
-      "Wait for a lost worker to come back before planning without it."));
   fields.push_back(duration(
       "timeouts.drain", Duration::zero(), hours(24),
       [](auto& c) -> auto& { return c.timeouts.drain; },

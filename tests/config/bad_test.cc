@@ -138,8 +138,8 @@ const Case kInconsistent[] = {
      "1:29: kv.blocks: 10 blocks of 32 tokens cannot hold kv.context = 1000"},
     {"scheduler: {max_batch_rows: 100}",
      "scheduler.prefill_chunk: 256 is above scheduler.max_batch_rows = 100"},
-    {"timeouts: {heartbeat: 500ms}",
-     "timeouts.worker_lost: 900ms is below two heartbeats of 500ms"},
+    {"timeouts: {heartbeat: 1500ms}",
+     "timeouts.worker_lost: 2s is below two heartbeats of 1500ms"},
 };
 
 TEST(BadConfig, InconsistentKeysAreRefused) {

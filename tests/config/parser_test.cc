@@ -37,10 +37,10 @@ coordinator:
   api_keys: /api
   allow_unauthenticated: true
   limits: {max_body: 2 MiB, max_header: 8192, queue_tokens: 4294967296, write_timeout: 1.5s}
-parallel: {tensor: 2, shares: [1, 2.5], engine: gloo, interface: eth1, int8_activations: false}
+parallel: {tensor: 2, shares: [1, 2.5], engine: gloo, int8_activations: false}
 kv: {type: f32, context: 4096, blocks: auto, block_tokens: 16}
-scheduler: {max_batch_rows: 8192, prefix_cache: false}
-security: {allow_public_data_plane: true}
+scheduler: {max_batch_rows: 8192}
+security: {allow_open_key_files: true}
 metrics: {enabled: false, vllm_names: true}
 timeouts: {heartbeat: 100ms, worker_lost: 2s, drain: 0}
 workers:
@@ -62,15 +62,13 @@ workers:
   EXPECT_EQ(c.parallel.tensor, 2u);
   EXPECT_EQ(c.parallel.shares, (std::vector<double>{1, 2.5}));
   EXPECT_EQ(c.parallel.engine, Engine::kGloo);
-  EXPECT_EQ(c.parallel.interface, "eth1");
   EXPECT_FALSE(c.parallel.int8_activations);
   EXPECT_EQ(c.kv.type, KvType::kF32);
   EXPECT_EQ(c.kv.context, 4096u);
   EXPECT_EQ(c.kv.blocks, 0u);
   EXPECT_EQ(c.kv.block_tokens, 16u);
   EXPECT_EQ(c.scheduler.max_batch_rows, 8192u);
-  EXPECT_FALSE(c.scheduler.prefix_cache);
-  EXPECT_TRUE(c.security.allow_public_data_plane);
+  EXPECT_TRUE(c.security.allow_open_key_files);
   EXPECT_FALSE(c.metrics.enabled);
   EXPECT_TRUE(c.metrics.vllm_names);
   EXPECT_EQ(c.timeouts.heartbeat, milliseconds(100));

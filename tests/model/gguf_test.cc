@@ -202,7 +202,7 @@ TEST(GgufRead, GapsAreToleratedAndOrderIsFree) {
 
 TEST(GgufRead, FuzzSeedsLoad) {
   int loaded = 0;
-  for (const auto& entry : fs::directory_iterator(source_dir() + "/tests/fuzz/corpus/gguf")) {
+  for (const auto& entry : fs::directory_iterator(source_dir() + "/tests/fuzz/corpus/fuzz_gguf")) {
     const std::string name = entry.path().filename();
     const std::string seed = read_file(entry.path());
     // Behind the mode: one file, or two with the first one's length in the mode.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of tests/fuzz/fuzz_gguf.cc: tests/tools/make_gguf_seeds.py tests/fuzz/corpus/gguf
+"""Writes the seeds of tests/fuzz/fuzz_gguf.cc: tests/tools/make_gguf_seeds.py tests/fuzz/corpus/fuzz_gguf
 
 Three bytes of mode (see the target), then GGUF bytes: one valid file per group of types, a split
 model, and files one step from valid.
