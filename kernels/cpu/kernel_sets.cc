@@ -22,13 +22,14 @@ const KernelSet* const* available_kernel_sets(int* count) {
     Found f;
 #if defined(SHOAL_X86_KERNELS)
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    // F16C is bit 29 of leaf 1; clang 16's __builtin_cpu_supports does not know its name.
+    const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & (1u << 29)) != 0;
+    const bool avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
     // Leaf 7.1, which gcc 12's __builtin_cpu_supports does not read.
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
     const bool avxvnni =
         avx2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & (1u << 4)) != 0;
     if (avx512) f.sets[f.count++] = &kAvx512Set;
