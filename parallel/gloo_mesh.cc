@@ -31,7 +31,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr uint64_t kMaxStoreValue = 64 << 10;
 constexpr uint64_t kMaxHostName = 256;
 
 // Gloo starts its messages with "[/path/file.cc:123] ".
