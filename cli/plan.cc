@@ -28,9 +28,9 @@ int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
 }
 
 // KV blocks for the workers that are there, or the refusal with the figures.
-Result<uint32_t> plan_blocks(const config::Config& config, const ServedModel& model,
-                             const TensorParallelPlan& plan, int64_t context,
-                             const std::vector<wire::Hello>& workers) {
+Result<uint32_t> fit_kv_blocks(const config::Config& config, const ServedModel& model,
+                               const TensorParallelPlan& plan, int64_t context,
+                               const std::vector<wire::Hello>& workers) {
   MemoryOptions options;
   options.kv_element_bytes = config.kv.type == config::KvType::kF32 ? 4 : 2;
   options.block_tokens = config.kv.block_tokens;
@@ -152,8 +152,11 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   membership.plan.int8_activations = config.parallel.int8_activations;
   membership.plan.step_timeout_seconds = to_seconds(config.timeouts.step);
   membership.plan.form_timeout_seconds = to_seconds(config.timeouts.form);
-  membership.kv_blocks = [config, model, plan, context](const std::vector<wire::Hello>& workers) {
-    return plan_blocks(config, model, plan, context, workers);
+  membership.complete_plan = [config, model, plan, context](const std::vector<wire::Hello>& workers,
+                                                            wire::Assign* assign) -> Status {
+    SHOAL_ASSIGN(const uint32_t blocks, fit_kv_blocks(config, model, plan, context, workers));
+    assign->kv_blocks = {blocks};
+    return Status::ok();
   };
   return core;
 }

@@ -13,7 +13,7 @@ CoreOptions complete(CoreOptions options) {
   SHOAL_CHECK(options.context_tokens <= wire::kMaxSequenceTokens, "context");
   wire::Assign& plan = options.membership.plan;
   SHOAL_CHECK(plan.step_timeout_seconds > 0 && plan.form_timeout_seconds > 0, "plan time-outs");
-  SHOAL_CHECK(plan.kv_blocks > 0 || options.membership.kv_blocks, "KV blocks");
+  SHOAL_CHECK(!plan.kv_blocks.empty() || options.membership.complete_plan, "KV blocks");
   plan.block_tokens = options.scheduler.block_tokens;
   plan.max_rows = options.scheduler.max_rows;
   plan.max_slots = options.scheduler.max_slots;
@@ -170,7 +170,7 @@ void Core::follow_membership(TimePoint now, Actions& actions) {
   if (epoch == serving_epoch_) return;
   if (serving_epoch_ != 0) on_group_lost(now, actions);
   serving_epoch_ = epoch;
-  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
+  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks().at(0));
 }
 
 // The one place that decides what becomes of the requests a group leaves behind. The table still

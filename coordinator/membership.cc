@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 namespace shoal {
 namespace {
@@ -238,9 +239,9 @@ void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint no
   phase_ = Phase::kServing;
   serving_since_ = now;
   last_failure_.clear();
-  actions.emplace_back(
-      LogAction{LogLevel::kInfo, fmt::format("plan epoch {} serves: {} rank(s), {} KV blocks",
-                                             epoch_, options_.world, kv_blocks_)});
+  actions.emplace_back(LogAction{
+      LogLevel::kInfo, fmt::format("plan epoch {} serves: {} rank(s), {} KV blocks", epoch_,
+                                   options_.world, fmt::join(kv_blocks_, " + "))});
 }
 
 void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint now,

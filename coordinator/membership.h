@@ -33,12 +33,12 @@ struct MembershipOptions {
   std::string segment_prefix;  // of shm names, unique per coordinator process: "/shoal.4711"
   uint64_t first_epoch = 1;    // larger than any epoch of an earlier coordinator of this cluster
 
-  // Model, KV shape and limits of every plan; epoch, rank, world, shares, engine, segment and, with
-  // `kv_blocks`, the blocks are filled in.
+  // Model, KV shape and limits of every plan; epoch, rank, world, shares, engine and segment are
+  // filled in.
   wire::Assign plan;
-  // KV blocks for these workers (by rank), or why the plan does not fit, with the numbers. Pure.
-  // Empty: plan.kv_blocks.
-  std::function<Result<uint32_t>(const std::vector<wire::Hello>&)> kv_blocks;
+  // Fills in what depends on the workers (by rank): KV blocks, placement of experts, who routes. Or
+  // says why the plan does not fit, with the numbers. Pure. Empty: `plan` is complete.
+  std::function<Status(const std::vector<wire::Hello>&, wire::Assign*)> complete_plan;
 
   Duration heartbeat = std::chrono::milliseconds(250);
   Duration lost_after = std::chrono::seconds(2);
@@ -85,7 +85,7 @@ class Membership {
   // The serving group: 0 if there is none.
   uint64_t serving_epoch() const { return phase_ == Phase::kServing ? epoch_ : 0; }
   uint32_t world() const { return options_.world; }
-  uint32_t kv_blocks() const { return kv_blocks_; }  // of the epoch
+  const std::vector<uint32_t>& kv_blocks() const { return kv_blocks_; }  // of the epoch
   const wire::PeerId& peer_of_rank(uint32_t rank) const { return member(rank).peer; }
   // The rank of a member of the current epoch.
   std::optional<uint32_t> rank_of(const wire::PeerId& peer) const;
@@ -166,7 +166,7 @@ class Membership {
   uint64_t epoch_ = 0;                // of the last plan sent
   uint64_t newest_seen_ = 0;          // any epoch a worker has mentioned
   std::vector<std::string> members_;  // [world] names by rank while forming or serving
-  uint32_t kv_blocks_ = 0;
+  std::vector<uint32_t> kv_blocks_;
   TimePoint formed_progress_{};  // while forming: last sign of progress
   TimePoint serving_since_{};
   TimePoint last_heartbeat_{};

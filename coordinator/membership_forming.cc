@@ -127,9 +127,7 @@ Result<wire::Assign> Membership::make_plan(const std::vector<Worker*>& by_rank) 
                       hello.name, hello.host_name));
     }
   }
-  if (options_.kv_blocks) {
-    SHOAL_ASSIGN(plan.kv_blocks, options_.kv_blocks(hellos));
-  }
+  if (options_.complete_plan) SHOAL_TRY(options_.complete_plan(hellos, &plan));
   return plan;
 }
 

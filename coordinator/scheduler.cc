@@ -157,6 +157,7 @@ uint32_t Scheduler::place(Request& request, uint32_t rows, Draft& draft) {
 
   wire::BlockAppend append;
   append.slot = request.slot;
+  append.group = 0;
   while (request.blocks.size() < blocks_for(request.scheduled + rows)) {
     const uint32_t block = pool_.allocate().value();
     request.blocks.push_back(block);

@@ -76,7 +76,38 @@ struct MatmulTask {
   const float* bias = nullptr;  // [weight.rows] or null
   float* out = nullptr;
   int64_t out_stride = 0;
-  float out_scale = 1.0f;  // multiplies the product before the bias (NVFP4's per-tensor scale)
+  float out_scale = 1.0f;   // multiplies the product before the bias (NVFP4's per-tensor scale)
+  bool accumulate = false;  // add to `out` instead of setting it
+};
+
+enum class NormForm : uint8_t { kRms, kLayer };
+
+// h[r, :] += norm?(delta[r, :] + delta_bias); out[i, :] = norm(h[row_index[i], :]).
+struct ResidualNorm {
+  float* h = nullptr;  // [rows, cols], changed if there is a delta
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const float* delta = nullptr;       // [rows, cols] or null
+  const float* delta_bias = nullptr;  // [cols] or null; needs no delta
+  const float* delta_norm = nullptr;  // [cols] RMSNorm weight of delta + delta_bias, or null
+  NormForm form = NormForm::kRms;
+  const float* weight = nullptr;  // [cols]; may be null where out_rows is 0
+  const float* bias = nullptr;    // [cols] or null; kLayer only
+  float eps = 0;
+  const int32_t* row_index = nullptr;  // [out_rows] (device); null: rows 0 … out_rows−1 in order
+  int64_t out_rows = 0;                // 0: only the sum
+};
+
+// out[r, h · out_head_stride + i] = Σ_j W[h · n + i, j] · x[r, x_first + h · x_head_stride + j]
+// with n = weight.rows / heads: one small matrix per head.
+struct HeadMatmul {
+  const Weight* weight = nullptr;
+  int64_t heads = 0;
+  int64_t x_first = 0;
+  int64_t x_head_stride = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;  // between rows
+  int64_t out_head_stride = 0;
 };
 
 enum class RopePairing : uint8_t {
@@ -107,23 +138,43 @@ struct KvLayer {
   int64_t block_tokens = 0;  // tokens per block
   int64_t kv_heads = 0;      // of this rank
   int64_t head_dim = 0;
+  // > 0: only keys are stored; a value is the first latent_dim features of its key (MLA).
+  int64_t latent_dim = 0;
+
+  int64_t value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
+};
+
+enum class HeadNorm : uint8_t {
+  kNone,
+  kRms,           // RMSNorm with weight, before rope
+  kLayerPerHead,  // LayerNorm with a weight per head, before rope
+  kRmsAfterRope,  // RMSNorm without a weight, after rope
 };
 
 // Norms (optional), rope, and the write of K and V into the cache.
 struct AttentionInput {
   float* q = nullptr;  // [rows, q_stride]: q_heads × head_dim; rotated in place
   float* k = nullptr;  // [rows, kv_stride]
-  float* v = nullptr;  // [rows, kv_stride]
+  float* v = nullptr;  // [rows, kv_stride]; unused where KvLayer::latent_dim > 0
   int64_t q_heads = 0;
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
-  const float* q_norm = nullptr;  // [head_dim] RMSNorm weight per head before rope, or null
-  const float* k_norm = nullptr;
+  HeadNorm norm = HeadNorm::kNone;
+  const float* q_norm =
+      nullptr;  // [head_dim], kLayerPerHead: [q_heads × head_dim]; null: q as it is
+  const float* k_norm = nullptr;  // [k_norm_dims or head_dim], kLayerPerHead: [kv_heads × head_dim]
+  int64_t k_norm_dims = 0;        // > 0: only the first so many features of a key are normed
   float norm_eps = 0;
+  int64_t rope_first = 0;  // first feature of each head that rotates
   RopePairing rope = RopePairing::kNone;
   int64_t rope_dims = 0;            // features of each head that rotate; even
   const float* inv_freq = nullptr;  // [rope_dims / 2] radians per position
   float rope_magnitude = 1.0f;      // multiplies cos and sin (YaRN)
+  // q (after rope and norm) is multiplied by temperature_scale · ln(⌊(position +
+  // temperature_offset) / temperature_length⌋ + 1) + 1; scale 0: not.
+  float temperature_scale = 0;
+  int64_t temperature_length = 1;
+  int64_t temperature_offset = 0;
 };
 
 // Causal attention of each row over positions [visible start, its own] of its sequence.
@@ -139,7 +190,58 @@ struct AttentionSpec {
   const float* sinks = nullptr;  // [q_heads] extra logits of this rank's heads, or null
 };
 
-enum class GateKind : uint8_t { kSilu, kGeluTanh };
+enum class GateKind : uint8_t {
+  kSilu,         // silu(g) · u
+  kGeluTanh,     // gelu(g) · u
+  kSwigluClamp,  // g' σ(1.702 g') (u' + 1) with g' = min(g, 7), u' = clamp(u, −7, 7)
+};
+
+// out[r, i] = kind(x·gateᵀ + gate_bias, x·upᵀ + up_bias)[i] · σ(row_gate[r]).
+struct GatedTask {
+  MatmulTask gate;  // weight null: out = kind(x·upᵀ + up_bias) with u = 1: an ungated network
+  MatmulTask up;    // `out` of both is unused
+  GateKind kind = GateKind::kSilu;
+  const float* row_gate = nullptr;  // [rows] (device) or null
+};
+
+enum class RouteGating : uint8_t { kSoftmax, kSigmoid, kSoftmaxSelected, kSqrtSoftplus };
+
+// Selection: the top_k largest of gate(logits) + selection_bias, ties to the lowest expert
+// (kSoftmax, kSigmoid, kSoftmaxSelected without a bias rank by the logits themselves, which cannot
+// tie by rounding), once all but the groups_used best groups are out; a group's score is the sum of
+// its two best. Weights: gate(logits) of the selected without the bias; kSoftmaxSelected: softmax
+// over the selected logits; divided by max(their sum, 6.1035e−5) if `normalise`; times `scale`.
+struct RouteSpec {
+  int64_t experts = 0;  // ≤ 65536
+  int64_t top_k = 0;    // ≤ experts
+  RouteGating gating = RouteGating::kSoftmax;
+  bool normalise = false;
+  float scale = 1.0f;
+  const float* selection_bias = nullptr;  // [experts] (device) or null
+  int64_t groups = 1, groups_used = 1;    // groups divides experts
+};
+
+// The experts of one layer that this rank holds: local expert l is rows [l · n, (l + 1) · n) of
+// each matrix, n = its rows ÷ count. All pointers are device pointers.
+struct ExpertTask {
+  int64_t experts = 0;  // of the layer, global
+  int64_t count = 0;    // held here; may be 0
+  int64_t top_k = 0;
+  MatmulTask gate,
+      up;           // [count × features, width]; biases [count × features] or null; `out` unused
+  MatmulTask down;  // [count × width, features]; bias [count × width] or null; out [rows, width]
+  GateKind kind = GateKind::kSilu;
+  bool scale_input =
+      false;  // weights multiply gate and up products (bias excluded), not the output
+  // Of a global expert: its local number, or −1. With replicas: this rank computes a row if
+  // position % replicas == replica.
+  const int32_t* local = nullptr;      // [experts]
+  const int32_t* replicas = nullptr;   // [experts] or null: 1 everywhere
+  const int32_t* replica = nullptr;    // [experts] or null: 0 everywhere
+  const int32_t* positions = nullptr;  // [rows]; needed with replicas
+  const int32_t* ids = nullptr;        // [rows, top_k] selected experts
+  const float* weights = nullptr;      // [rows, top_k]
+};
 
 // Per-row sampling instructions; see kernels/body/sampling.h for the rule.
 struct TokenBias {  // one entry per token id of this rank's vocabulary slice that needs a change
@@ -196,8 +298,8 @@ class Device {
   virtual void copy_to_host(void* to, const void* from, uint64_t bytes) = 0;
   virtual Status synchronize(TimePoint deadline) = 0;
 
-  // Whether Activations made from now on carry int8 codes for quantised weights, where the device has
-  // kernels for them; otherwise float activations everywhere (slower, exact to rounding).
+  // Whether Activations made from now on carry int8 codes for quantised weights, where the device
+  // has kernels for them; otherwise float activations everywhere (slower, exact to rounding).
   virtual void use_int8_activations(bool on) = 0;
 
   // ---- weights
@@ -209,26 +311,33 @@ class Device {
                                                                   int64_t cols) = 0;
 
   // ---- ops
-  // out[r, 0..cols) = row ids[r] − first_id of the table, or zeros if not in this slice.
+  // out[r, 0..cols) = scale · row ids[r] − first_id of the table, or zeros if not in this slice.
   virtual void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
-                     float* out) = 0;
-  // h[r, :] += delta[r, :] + bias (either may be null); out[i, :] = RMSNorm(h[row_index[i], :]) ·
-  // w. row_index (device, out_rows entries) may be null: then out_rows = rows, in order.
-  virtual void residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
-                                 int64_t cols, const float* weight, float eps,
-                                 const int32_t* row_index, int64_t out_rows, Activations& out) = 0;
+                     float scale, float* out) = 0;
+  virtual void residual_norm(const ResidualNorm& norm, Activations& out) = 0;
   // Makes Activations from float rows (stride x_stride).
   virtual void load_activations(const float* x, int64_t x_stride, int64_t rows,
                                 Activations& out) = 0;
   // All tasks read the same input; devices may fuse them.
   virtual void matmul(std::span<const MatmulTask> tasks, const Activations& x, int64_t rows) = 0;
-  // out[r, i] = gate(x·gateᵀ + gate_bias)[i] · (x·upᵀ + up_bias)[i].
-  virtual void gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
-                            const Activations& x, int64_t rows, Activations& out) = 0;
+  virtual void gated_matmul(const GatedTask& task, const Activations& x, int64_t rows,
+                            Activations& out) = 0;
+  virtual void head_matmul(const HeadMatmul& task, const Activations& x, int64_t rows) = 0;
+
+  // ids and weights [rows, top_k], best first, from logits [rows, experts]. Device pointers.
+  virtual void route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,
+                     float* weights) = 0;
+  // down.out[r, :] (+)= Σ_k weights[r, k] · expert ids[r, k] (x[r, :]) over the experts held here,
+  // k ascending; zeros where there are none. Reads only the weights of experts that occur. `hidden`
+  // is scratch: [max_rows × top_k, features].
+  virtual void experts(const ExpertTask& task, const Activations& x, int64_t rows,
+                       Activations& hidden) = 0;
+  // x[i] = cap · tanh(x[i] / cap)
+  virtual void soft_cap(float* x, int64_t count, float cap) = 0;
 
   virtual uint64_t kv_layer_bytes(const KvLayer& shape) const = 0;
   virtual void store_kv(const AttentionInput& input, const StepView& step, const KvLayer& kv) = 0;
-  // out[r, head × head_dim + i]; q as left by store_kv.
+  // out[r, head × kv.value_dim() + i]; q as left by store_kv, head_dim features per head.
   virtual void attention(const float* q, int64_t q_stride, const AttentionSpec& spec,
                          const StepView& step, const KvLayer& kv, Activations& out) = 0;
 
@@ -241,7 +350,7 @@ struct CpuOptions {
   int threads = 0;               // 0: one per core this process may run on, minus none
   std::vector<int> cores;        // pin thread i to cores[i]; empty: not pinned
   bool int8_activations = true;  // false: float activations for every type (reference path)
-  std::string isa;               // "", "generic", "avx2", "avxvnni", "avx512vnni": force a kernel set
+  std::string isa;  // "", "generic", "avx2", "avxvnni", "avx512vnni": force a kernel set
 };
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options);
 

@@ -37,6 +37,24 @@ double yarn_keep(const RopeSpec& rope, int64_t pair) {
   return 1.0 - std::clamp(y, 0.0, 1.0);
 }
 
+// Layers of equal visibility form one group.
+void assign_kv_groups(ModelSpec* spec) {
+  spec->kv_groups.clear();
+  for (size_t i = 0; i < spec->layer.size(); ++i) {
+    AttentionLayer& attention = spec->layer[i].attention;
+    auto group =
+        std::find_if(spec->kv_groups.begin(), spec->kv_groups.end(), [&](const KvGroup& candidate) {
+          return candidate.window == attention.window && candidate.chunk == attention.chunk;
+        });
+    if (group == spec->kv_groups.end()) {
+      spec->kv_groups.push_back({attention.window, attention.chunk, {}});
+      group = std::prev(spec->kv_groups.end());
+    }
+    group->layers.push_back(static_cast<int>(i));
+    attention.kv_group = static_cast<int>(group - spec->kv_groups.begin());
+  }
+}
+
 }  // namespace
 
 std::vector<float> rope_inverse_frequencies(const RopeSpec& rope, std::span<const float> factors) {
@@ -54,11 +72,37 @@ std::vector<float> rope_inverse_frequencies(const RopeSpec& rope, std::span<cons
   return frequencies;
 }
 
+int64_t KvGroup::first_visible(int64_t position) const {
+  int64_t first = 0;
+  if (window > 0) first = std::max(first, position - window + 1);
+  if (chunk > 0) first = std::max(first, position / chunk * chunk);
+  return first;
+}
+
+uint64_t TensorDecl::elements() const {
+  return static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols) *
+         static_cast<uint64_t>(std::max<int64_t>(experts, 1));
+}
+
 uint64_t ModelSpec::parameters() const {
   uint64_t total = 0;
   for (const TensorDecl& tensor : tensors) {
     if (tensor.role == Role::kOutput && tied_output) continue;
-    total += static_cast<uint64_t>(tensor.rows) * static_cast<uint64_t>(tensor.cols);
+    total += tensor.elements();
+  }
+  return total;
+}
+
+uint64_t ModelSpec::active_parameters() const {
+  uint64_t total = 0;
+  for (const TensorDecl& tensor : tensors) {
+    if (tensor.role == Role::kOutput && tied_output) continue;
+    uint64_t elements = tensor.elements();
+    if (tensor.experts > 0) {
+      const MoeLayer& moe = layer[static_cast<size_t>(tensor.layer)].ffn.moe;
+      elements = elements / static_cast<uint64_t>(moe.experts) * static_cast<uint64_t>(moe.top_k);
+    }
+    total += elements;
   }
   return total;
 }
@@ -84,7 +128,11 @@ Result<ModelSpec> read_model_spec(const GgufFile& file) {
   const std::string name(found);
   std::string known;
   for (const Architecture& architecture : kArchitectures) {
-    if (name == architecture.name) return architecture.read(ArchMetadata(file, name));
+    if (name == architecture.name) {
+      SHOAL_ASSIGN(ModelSpec spec, architecture.read(ArchMetadata(file, name)));
+      assign_kv_groups(&spec);
+      return spec;
+    }
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   }
   return unsupported("architecture '" + name + "' (key 'general.architecture') is not supported; " +

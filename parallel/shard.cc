@@ -1,6 +1,7 @@
 #include "parallel/shard.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -77,7 +78,7 @@ HeadCut split_heads(const AttentionLayer& layer, const std::vector<double>& shar
   const auto world = static_cast<int64_t>(shares.size());
   const int64_t group = layer.heads / layer.kv_heads;
   // Heads per cut such that attn_output is cut at multiples of 32 columns; groups per such cut.
-  const int64_t unit = kShardGranularity / std::gcd(layer.head_dim, kShardGranularity);
+  const int64_t unit = kShardGranularity / std::gcd(layer.output_dim(), kShardGranularity);
   const int64_t group_unit = unit / std::gcd(group, unit);
   if ((layer.kv_heads + group_unit - 1) / group_unit >= world) {
     cut.kv_heads = split_range(layer.kv_heads, group_unit, shares);
@@ -99,7 +100,9 @@ HeadCut split_heads(const AttentionLayer& layer, const std::vector<double>& shar
 
 Status check_layer(const LayerSpec& layer, size_t index) {
   const AttentionLayer& a = layer.attention;
-  if (a.heads < 0 || a.kv_heads < 0 || a.head_dim < 0 || layer.ffn.features < 0) {
+  const MoeLayer& moe = layer.ffn.moe;
+  if (a.heads < 0 || a.kv_heads < 0 || a.head_dim < 0 || layer.ffn.features < 0 ||
+      moe.experts < 0 || moe.features < 0 || moe.shared_features < 0) {
     return invalid_argument(fmt::format("layer {} of the model has a negative size", index));
   }
   if (a.heads == 0) return Status::ok();
@@ -108,6 +111,97 @@ Status check_layer(const LayerSpec& layer, size_t index) {
         "layer {} of the model has {} query heads, {} KV heads and head size {}; query heads must "
         "be a multiple of KV heads and none may be 0",
         index, a.heads, a.kv_heads, a.head_dim));
+  }
+  return Status::ok();
+}
+
+Status check_shares(const std::vector<double>& shares, int world, const char* what) {
+  if (shares.empty()) return Status::ok();
+  if (shares.size() != static_cast<size_t>(world)) {
+    return invalid_argument(
+        fmt::format("{} shares for {} ranks; give one per rank", shares.size(), world));
+  }
+  double low = 0, high = 0;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    if (!std::isfinite(shares[i]) || !(shares[i] >= 0)) {
+      return invalid_argument(fmt::format(
+          "the {} share of rank {} is {}; it must be a number of at least 0", what, i, shares[i]));
+    }
+    if (shares[i] == 0) continue;
+    low = low == 0 ? shares[i] : std::min(low, shares[i]);
+    high = std::max(high, shares[i]);
+  }
+  if (high == 0) {
+    return invalid_argument(
+        fmt::format("every {} share is 0; some rank must hold the model", what));
+  }
+  if (high / low > kMaxShareRatio) {
+    return invalid_argument(
+        fmt::format("shares {} and {} differ by more than {:g} times; leave the small rank out",
+                    low, high, kMaxShareRatio));
+  }
+  return Status::ok();
+}
+
+// The parts of the ranks whose share is not 0, by `split` of those shares; the others' are empty.
+template <class Split>
+auto split_active(const std::vector<double>& shares, const Split& split) {
+  std::vector<double> active;
+  for (const double share : shares) {
+    if (share > 0) active.push_back(share);
+  }
+  return split(active);
+}
+
+// Element of rank `rank` among the ranks whose share is not 0.
+size_t active_index(const std::vector<double>& shares, size_t rank) {
+  return static_cast<size_t>(std::count_if(shares.begin(),
+                                           shares.begin() + static_cast<std::ptrdiff_t>(rank),
+                                           [](double share) { return share > 0; }));
+}
+
+Range feature_part(int64_t features, const std::vector<double>& shares, size_t rank) {
+  if (!(shares[rank] > 0)) return {};
+  const auto parts = split_active(
+      shares, [&](const std::vector<double>& active) { return split_features(features, active); });
+  return parts[active_index(shares, rank)];
+}
+
+// Who holds the experts of one mixture layer. `ranks`: of its experts, or null: sliced.
+void divide_experts(const MoeLayer& moe, const uint64_t* ranks, const std::vector<double>& shares,
+                    size_t rank, LayerShard* out) {
+  if (ranks == nullptr) {
+    out->expert_features = feature_part(moe.features, shares, rank);
+    if (out->expert_features.empty()) return;
+    for (int64_t e = 0; e < moe.experts; ++e) {
+      out->experts.push_back({static_cast<int32_t>(e), 1, 0});
+    }
+    return;
+  }
+  out->expert_features = {0, moe.features};
+  const uint64_t bit = uint64_t{1} << rank;
+  for (int64_t e = 0; e < moe.experts; ++e) {
+    if ((ranks[e] & bit) == 0) continue;
+    out->experts.push_back(
+        {static_cast<int32_t>(e), std::popcount(ranks[e]), std::popcount(ranks[e] & (bit - 1))});
+  }
+}
+
+Status check_placement(const ModelSpec& spec, const TensorParallelPlan& plan) {
+  int64_t entries = 0;
+  for (const LayerSpec& layer : spec.layer) entries += layer.ffn.moe.experts;
+  if (static_cast<int64_t>(plan.experts.ranks.size()) != entries) {
+    return invalid_argument(
+        fmt::format("the placement names ranks for {} experts; the model has {}",
+                    plan.experts.ranks.size(), entries));
+  }
+  const uint64_t all =
+      plan.world >= 64 ? UINT64_MAX : (uint64_t{1} << static_cast<unsigned>(plan.world)) - 1;
+  for (size_t i = 0; i < plan.experts.ranks.size(); ++i) {
+    if (plan.experts.ranks[i] != 0 && (plan.experts.ranks[i] & ~all) == 0) continue;
+    return invalid_argument(fmt::format(
+        "entry {} of the placement is {:#x}; it must name at least one of {} ranks, and no other",
+        i, plan.experts.ranks[i], plan.world));
   }
   return Status::ok();
 }
@@ -157,24 +251,8 @@ Status check_plan(const TensorParallelPlan& plan) {
     return invalid_argument(fmt::format("a tensor-parallel group of {} ranks; 1 to {} are possible",
                                         plan.world, kMaxWorld));
   }
-  if (plan.shares.empty()) return Status::ok();
-  if (plan.shares.size() != static_cast<size_t>(plan.world)) {
-    return invalid_argument(
-        fmt::format("{} shares for {} ranks; give one per rank", plan.shares.size(), plan.world));
-  }
-  for (size_t i = 0; i < plan.shares.size(); ++i) {
-    if (!std::isfinite(plan.shares[i]) || !(plan.shares[i] > 0)) {
-      return invalid_argument(fmt::format("the share of rank {} is {}; it must be a number above 0",
-                                          i, plan.shares[i]));
-    }
-  }
-  const auto [low, high] = std::minmax_element(plan.shares.begin(), plan.shares.end());
-  if (*high / *low > kMaxShareRatio) {
-    return invalid_argument(
-        fmt::format("shares {} and {} differ by more than {:g} times; leave the small rank out",
-                    *low, *high, kMaxShareRatio));
-  }
-  return Status::ok();
+  SHOAL_TRY(check_shares(plan.shares, plan.world, "dense"));
+  return check_shares(plan.experts.shares, plan.world, "expert");
 }
 
 Result<RankShard> make_rank_shard(const ModelSpec& spec, const TensorParallelPlan& plan, int rank) {
@@ -193,12 +271,35 @@ Result<RankShard> make_rank_shard(const ModelSpec& spec, const TensorParallelPla
   RankShard shard;
   shard.rank = rank;
   shard.world = plan.world;
-  shard.vocab = split_range(spec.vocab, kShardGranularity, shares)[r];
+  const std::vector<double>& expert_shares =
+      plan.experts.shares.empty() ? shares : plan.experts.shares;
+  if (plan.experts.placed()) SHOAL_TRY(check_placement(spec, plan));
+  const bool holds_dense = shares[r] > 0;
+  const size_t active = active_index(shares, r);
+  if (holds_dense) {
+    shard.vocab = split_active(shares, [&](const std::vector<double>& s) {
+      return split_range(spec.vocab, kShardGranularity, s);
+    })[active];
+  }
+  size_t entry = 0;  // of the placement
   for (size_t i = 0; i < spec.layer.size(); ++i) {
     SHOAL_TRY(check_layer(spec.layer[i], i));
-    const HeadCut cut = split_heads(spec.layer[i].attention, shares);
-    shard.layers.push_back(
-        {cut.heads[r], cut.kv_heads[r], split_features(spec.layer[i].ffn.features, shares)[r]});
+    const LayerSpec& layer = spec.layer[i];
+    LayerShard part;
+    if (holds_dense) {
+      const HeadCut cut = split_active(
+          shares, [&](const std::vector<double>& s) { return split_heads(layer.attention, s); });
+      part.heads = cut.heads[active];
+      part.kv_heads = part.heads.empty() ? Range{} : cut.kv_heads[active];
+      part.ffn = feature_part(layer.ffn.features, shares, r);
+      part.shared = feature_part(layer.ffn.moe.shared_features, shares, r);
+    }
+    if (layer.ffn.moe.experts > 0) {
+      const uint64_t* ranks = plan.experts.placed() ? plan.experts.ranks.data() + entry : nullptr;
+      divide_experts(layer.ffn.moe, ranks, expert_shares, r, &part);
+      entry += static_cast<size_t>(layer.ffn.moe.experts);
+    }
+    shard.layers.push_back(std::move(part));
   }
   return shard;
 }
@@ -208,11 +309,17 @@ TensorSlice slice_tensor(const TensorDecl& decl, const ModelSpec& spec, const Ra
   slice.decl = &decl;
   slice.rows = {0, decl.rows};
   slice.cols = {0, decl.cols};
-  const auto layer = [&]() -> size_t {
+  const auto part = [&]() -> const LayerShard& {
     SHOAL_CHECK(decl.layer >= 0 && static_cast<size_t>(decl.layer) < shard.layers.size() &&
                     static_cast<size_t>(decl.layer) < spec.layer.size(),
                 "tensor '" + decl.name + "' is cut by a layer that does not exist");
-    return static_cast<size_t>(decl.layer);
+    return shard.layers[static_cast<size_t>(decl.layer)];
+  };
+  const auto attention = [&]() -> const AttentionLayer& {
+    return spec.layer[static_cast<size_t>(decl.layer)].attention;
+  };
+  const auto hold_experts = [&] {
+    for (const HeldExpert& expert : part().experts) slice.experts.push_back(expert.id);
   };
   switch (decl.split) {
     case Split::kReplicated:
@@ -221,19 +328,39 @@ TensorSlice slice_tensor(const TensorDecl& decl, const ModelSpec& spec, const Ra
       slice.rows = shard.vocab;
       break;
     case Split::kHeadRows:
-      slice.rows = scaled(shard.layers[layer()].heads, spec.layer[layer()].attention.head_dim);
+      slice.rows = scaled(part().heads, decl.rows / attention().heads);
       break;
     case Split::kKvHeadRows:
-      slice.rows = scaled(shard.layers[layer()].kv_heads, spec.layer[layer()].attention.head_dim);
+      slice.rows = scaled(part().kv_heads, decl.rows / attention().kv_heads);
       break;
     case Split::kHeadCols:
-      slice.cols = scaled(shard.layers[layer()].heads, spec.layer[layer()].attention.head_dim);
+      slice.cols = scaled(part().heads, decl.cols / attention().heads);
+      break;
+    case Split::kLatent:
+      if (part().heads.empty()) slice.rows = {0, 0};
       break;
     case Split::kFfnRows:
-      slice.rows = shard.layers[layer()].ffn;
+      slice.rows = part().ffn;
       break;
     case Split::kFfnCols:
-      slice.cols = shard.layers[layer()].ffn;
+      slice.cols = part().ffn;
+      break;
+    case Split::kSharedRows:
+      slice.rows = part().shared;
+      break;
+    case Split::kSharedCols:
+      slice.cols = part().shared;
+      break;
+    case Split::kExpertRows:
+      slice.rows = part().expert_features;
+      hold_experts();
+      break;
+    case Split::kExpertCols:
+      slice.cols = part().expert_features;
+      hold_experts();
+      break;
+    case Split::kExpertWhole:  // added once: where the first feature is
+      if (part().expert_features.begin == 0) hold_experts();
       break;
   }
   SHOAL_CHECK(slice.rows.end <= decl.rows && slice.cols.end <= decl.cols,
@@ -250,8 +377,9 @@ uint64_t slice_bytes(const TensorSlice& slice, TensorType type) {
     const int64_t blocks = (range.end - 1) / block - range.begin / block + 1;
     return static_cast<uint64_t>(blocks) * traits(type).block_bytes;
   };
-  if (slice.decl->cols == 1) return touched(slice.rows);
-  return static_cast<uint64_t>(slice.rows.size()) * touched(slice.cols);
+  const uint64_t copies = slice.decl->experts > 0 ? slice.experts.size() : 1;
+  if (slice.decl->cols == 1) return copies * touched(slice.rows);
+  return copies * static_cast<uint64_t>(slice.rows.size()) * touched(slice.cols);
 }
 
 }  // namespace shoal

@@ -47,18 +47,42 @@ struct Range {
 // REQUIRES: total ≥ 0, unit ≥ 1, at least one share, shares finite and > 0.
 std::vector<Range> split_range(int64_t total, int64_t unit, const std::vector<double>& shares);
 
+// How the experts of mixture layers are divided. Sliced: every rank holds a part of the features of
+// every expert. Placed: ranks hold whole experts.
+struct ExpertPlan {
+  // Sliced: [world], ≥ 0, relative number of features; empty: as TensorParallelPlan::shares.
+  std::vector<double> shares;
+  // Placed if not empty: [mixture layers in order][experts], bit r set: rank r holds the expert. Of
+  // several holders, position % holders (by rank) computes.
+  std::vector<uint64_t> ranks;
+  bool placed() const { return !ranks.empty(); }
+};
+
 struct TensorParallelPlan {
   int world = 1;
-  std::vector<double> shares;  // [world], > 0, relative weight of each rank; empty: equal
+  // [world], relative weight of each rank in attention, dense layers and vocabulary; empty: equal.
+  // 0: none of them (a rank that only holds experts); not all.
+  std::vector<double> shares;
+  ExpertPlan experts{};
 };
 
 // Equal shares.
 TensorParallelPlan even_plan(int world);
 
+struct HeldExpert {
+  int32_t id = 0;        // in the layer
+  int32_t replicas = 1;  // ranks that hold it
+  int32_t replica = 0;   // this rank's place among them
+};
+
 struct LayerShard {
   Range heads;     // query heads, global indices
   Range kv_heads;  // KV heads that cover them; may overlap with other ranks'
   Range ffn;       // FFN features
+  Range shared;    // features of the shared expert
+  // Of a mixture layer: which experts, ascending, and which features of each.
+  std::vector<HeldExpert> experts;
+  Range expert_features;
 };
 
 struct RankShard {
@@ -79,8 +103,9 @@ Result<RankShard> make_rank_shard(const ModelSpec& spec, const TensorParallelPla
 // The part of one declared tensor a rank holds, in the coordinates of the file's tensor.
 struct TensorSlice {
   const TensorDecl* decl = nullptr;
-  Range rows;  // of the file's tensor (decl->first_row already added)
+  Range rows;  // of the file's tensor (decl->first_row already added); of each expert's part
   Range cols;  // logical columns; cut inside a block → the whole block is read and masked
+  std::vector<int32_t> experts{};  // whose parts are held, ascending; empty for other tensors
 };
 // Vectors are declared as rows = n, cols = 1 and are cut like the rows of their matrix.
 TensorSlice slice_tensor(const TensorDecl& decl, const ModelSpec& spec, const RankShard& shard);

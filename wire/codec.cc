@@ -36,6 +36,7 @@ void put(const Hello& m, pb::Envelope& e) {
   p.set_data_address(m.data_address);
   p.set_model_digest(m.model_digest);
   p.set_pid(m.pid);
+  p.set_arithmetic(m.arithmetic);
 }
 
 void put(const LoadProgress& m, pb::Envelope& e) {
@@ -80,6 +81,7 @@ void put(const StepResult& m, pb::Envelope& e) {
   p.set_collective_seconds(m.stats.collective_seconds);
   p.set_wait_seconds(m.stats.wait_seconds);
   p.set_sample_seconds(m.stats.sample_seconds);
+  p.set_expert_seconds(m.stats.expert_seconds);
 }
 
 void put(const WorkerHeartbeat& m, pb::Envelope& e) {
@@ -88,6 +90,13 @@ void put(const WorkerHeartbeat& m, pb::Envelope& e) {
   p.set_last_step(m.last_step);
   p.set_resident_bytes(m.resident_bytes);
   p.set_busy(m.busy);
+}
+
+void put(const ExpertLoad& m, pb::Envelope& e) {
+  auto& p = *e.mutable_expert_load();
+  p.set_epoch(m.epoch);
+  p.set_experts(m.experts);
+  p.mutable_tokens()->Add(m.tokens.begin(), m.tokens.end());
 }
 
 void put(const Goodbye& m, pb::Envelope& e) { e.mutable_goodbye()->set_reason(m.reason); }
@@ -101,7 +110,10 @@ void put(const Assign& m, pb::Envelope& e) {
   p.set_model_path(m.model_path);
   p.set_model_digest(m.model_digest);
   p.set_kv(static_cast<pb::KvPrecision>(m.kv));
-  p.set_kv_blocks(m.kv_blocks);
+  p.mutable_kv_blocks()->Add(m.kv_blocks.begin(), m.kv_blocks.end());
+  p.mutable_expert_shares()->Add(m.experts.shares.begin(), m.experts.shares.end());
+  p.mutable_expert_ranks()->Add(m.experts.ranks.begin(), m.experts.ranks.end());
+  p.set_routing_rank(m.routing_rank);
   p.set_block_tokens(m.block_tokens);
   p.set_max_rows(m.max_rows);
   p.set_max_slots(m.max_slots);
@@ -146,6 +158,7 @@ void put(const Step& m, pb::Envelope& e) {
   for (const BlockAppend& append : m.appended) {
     auto& a = *p.add_appended();
     a.set_slot(append.slot);
+    a.set_group(append.group);
     a.mutable_blocks()->Add(append.blocks.begin(), append.blocks.end());
   }
   for (const RowGroup& row : m.rows) {
@@ -212,6 +225,7 @@ Hello get(const pb::Hello& p) {
   m.data_address = p.data_address();
   m.model_digest = p.model_digest();
   m.pid = p.pid();
+  m.arithmetic = p.arithmetic();
   return m;
 }
 
@@ -228,7 +242,8 @@ Result<Message> get(const pb::StepResult& p) {
         m.rows.emplace_back(RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}});
     for (int j = 0; j < r.top_id_size(); ++j) row.top.push_back({r.top_id(j), r.top_logprob(j)});
   }
-  m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(), p.sample_seconds()};
+  m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(), p.sample_seconds(),
+             p.expert_seconds()};
   return Message(std::move(m));
 }
 
@@ -241,7 +256,10 @@ Assign get(const pb::Assign& p) {
   m.model_path = p.model_path();
   m.model_digest = p.model_digest();
   m.kv = narrow<KvPrecision>(p.kv());
-  m.kv_blocks = p.kv_blocks();
+  m.kv_blocks.assign(p.kv_blocks().begin(), p.kv_blocks().end());
+  m.experts.shares.assign(p.expert_shares().begin(), p.expert_shares().end());
+  m.experts.ranks.assign(p.expert_ranks().begin(), p.expert_ranks().end());
+  m.routing_rank = p.routing_rank();
   m.block_tokens = p.block_tokens();
   m.max_rows = p.max_rows();
   m.max_slots = p.max_slots();
@@ -290,7 +308,7 @@ Result<Message> get(const pb::Step& p) {
   }
   m.appended.reserve(static_cast<size_t>(p.appended_size()));
   for (const auto& a : p.appended()) {
-    m.appended.push_back({a.slot(), {a.blocks().begin(), a.blocks().end()}});
+    m.appended.push_back({a.slot(), a.group(), {a.blocks().begin(), a.blocks().end()}});
   }
   SHOAL_TRY(columns("Step.rows", {p.row_slot_size(), p.row_position_size(), p.row_count_size(),
                                   p.row_sample_size()}));
@@ -323,6 +341,10 @@ Result<Message> get_body(const pb::Envelope& e) {
     case pb::Envelope::kWorkerHeartbeat: {
       const auto& p = e.worker_heartbeat();
       return Message(WorkerHeartbeat{p.epoch(), p.last_step(), p.resident_bytes(), p.busy()});
+    }
+    case pb::Envelope::kExpertLoad: {
+      const auto& p = e.expert_load();
+      return Message(ExpertLoad{p.epoch(), p.experts(), {p.tokens().begin(), p.tokens().end()}});
     }
     case pb::Envelope::kGoodbye:
       return Message(Goodbye{e.goodbye().reason()});

@@ -15,7 +15,7 @@
 
 namespace shoal::wire {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
@@ -26,6 +26,8 @@ inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
 inline constexpr uint32_t kMaxTopLogprobs = 64;
 inline constexpr uint32_t kMaxLogitBias = 1024;
 inline constexpr uint32_t kMaxString = 4096;             // names, reasons, paths
+inline constexpr uint32_t kMaxKvGroups = 16;             // kinds of visibility in one model
+inline constexpr uint32_t kMaxExpertEntries = 1u << 20;  // layers × experts of one model
 inline constexpr uint32_t kMaxStoreValue = 1u << 20;     // rendezvous blobs
 
 // ---------------------------------------------------------------- worker → coordinator
@@ -39,6 +41,9 @@ struct Hello {
   std::string host_name;
   std::string device_kind;   // "cpu", "cuda"
   std::string device;        // description for people
+  // Ranks of equal arithmetic get bit-equal results from equal inputs; others must not route tokens
+  // to experts on their own. "cpu avx512vnni"
+  std::string arithmetic;
   uint64_t memory_bytes = 0;  // free for weights, KV and scratch
   uint32_t threads = 0;
   std::string data_address;  // where its data plane can be reached: an IP address, may be empty
@@ -84,6 +89,15 @@ struct StepStats {
   double collective_seconds = 0;
   double wait_seconds = 0;    // of it, waiting for peers
   double sample_seconds = 0;
+  double expert_seconds = 0;  // of forward_seconds, in the experts' matrix products
+};
+
+// Cumulative since the epoch began, from rank 0 with its heartbeats; routing is the same on every
+// rank.
+struct ExpertLoad {
+  uint64_t epoch = 0;
+  uint32_t experts = 0;          // per layer
+  std::vector<uint64_t> tokens;  // [mixture layers in order][experts]
 };
 
 struct StepResult {
@@ -109,15 +123,28 @@ struct Goodbye {
 enum class CollectiveEngine : uint8_t { kNone, kShm, kGloo };
 enum class KvPrecision : uint8_t { kF16, kF32 };
 
+// Which ranks hold what of a mixture of experts.
+struct ExpertPlacement {
+  // Features of every expert in each rank's share, [world]; empty: as Assign::shares. Used where
+  // `ranks` is empty (sliced).
+  std::vector<double> shares;
+  // Placed: [mixture layers in order][experts], bit r set: rank r holds the whole expert.
+  std::vector<uint64_t> ranks;
+};
+
 struct Assign {  // the plan: what this worker is in epoch `epoch`
   uint64_t epoch = 0;
   uint32_t rank = 0;
   uint32_t world = 1;
-  std::vector<double> shares;  // [world]
+  // [world] of attention, dense layers and vocabulary; 0: none of them (a rank of experts only)
+  std::vector<double> shares;
+  ExpertPlacement experts;
+  // ≥ 0: this rank selects experts for all and broadcasts; −1: every rank does (equal arithmetic)
+  int32_t routing_rank = -1;
   std::string model_path;
   std::string model_digest;  // refuse a file that differs
   KvPrecision kv = KvPrecision::kF16;
-  uint32_t kv_blocks = 0;
+  std::vector<uint32_t> kv_blocks;  // per KV group of the model, in its order; each ≥ 1
   uint32_t block_tokens = 0;
   uint32_t max_rows = 0;        // per step
   uint32_t max_slots = 0;
@@ -149,9 +176,13 @@ struct NewSequence {
   SamplingParams sampling;
 };
 
+// Stands in a block table for positions that no row will ever see.
+inline constexpr uint32_t kNoBlock = 0xffffffff;
+
 struct BlockAppend {
   uint32_t slot = 0;
-  std::vector<uint32_t> blocks;  // appended to the slot's block table
+  uint32_t group = 0;            // KV group
+  std::vector<uint32_t> blocks;  // appended to the slot's block table of that group, or kNoBlock
 };
 
 // `count` consecutive tokens of a slot, starting at `position`. A decode row is count = 1 with the
@@ -203,7 +234,7 @@ struct StoreGet {  // answered with StoreSet as soon as the key exists
 };
 
 using Message =
-    std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat, Goodbye, Assign, Step,
+    std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat, ExpertLoad, Goodbye, Assign, Step,
                  CoordinatorHeartbeat, Abort, Refused, Shutdown, StoreSet, StoreGet>;
 
 }  // namespace shoal::wire

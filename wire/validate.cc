@@ -102,6 +102,7 @@ Status check(const Hello& m) {
   SHOAL_TRY(text({"Hello.host_name"}, m.host_name));
   SHOAL_TRY(text({"Hello.device_kind"}, m.device_kind, 1));
   SHOAL_TRY(text({"Hello.device"}, m.device));
+  SHOAL_TRY(text({"Hello.arithmetic"}, m.arithmetic));
   SHOAL_TRY(within({"Hello.threads"}, m.threads, 0, kMaxThreads));
   SHOAL_TRY(text({"Hello.data_address"}, m.data_address));
   SHOAL_TRY(text({"Hello.model_digest"}, m.model_digest));
@@ -155,11 +156,53 @@ Status check(const StepResult& m) {
   SHOAL_TRY(within({"StepResult.stats.forward_seconds"}, s.forward_seconds, 0, kMaxSeconds));
   SHOAL_TRY(within({"StepResult.stats.collective_seconds"}, s.collective_seconds, 0, kMaxSeconds));
   SHOAL_TRY(within({"StepResult.stats.wait_seconds"}, s.wait_seconds, 0, kMaxSeconds));
-  return within({"StepResult.stats.sample_seconds"}, s.sample_seconds, 0, kMaxSeconds);
+  SHOAL_TRY(within({"StepResult.stats.sample_seconds"}, s.sample_seconds, 0, kMaxSeconds));
+  return within({"StepResult.stats.expert_seconds"}, s.expert_seconds, 0, kMaxSeconds);
+}
+
+Status check(const ExpertLoad& m) {
+  SHOAL_TRY(within({"ExpertLoad.epoch"}, m.epoch, 1, UINT64_MAX));
+  SHOAL_TRY(within({"ExpertLoad.experts"}, m.experts, 1, kMaxExpertEntries));
+  SHOAL_TRY(size_within({"ExpertLoad.tokens"}, m.tokens.size(), m.experts, kMaxExpertEntries));
+  if (m.tokens.size() % m.experts != 0) {
+    return bad({"ExpertLoad.tokens"}, fmt::format("{} entries; must be a multiple of experts = {}",
+                                                  m.tokens.size(), m.experts));
+  }
+  return Status::ok();
 }
 
 Status check(const WorkerHeartbeat&) { return Status::ok(); }  // counters: any value
 Status check(const Goodbye& m) { return text({"Goodbye.reason"}, m.reason); }
+
+// A rank may hold nothing, not all of them.
+Status check_shares(const char* field, const std::vector<double>& shares) {
+  double total = 0;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    SHOAL_TRY(within({field, static_cast<int64_t>(i)}, shares[i], 0, kMaxShare));
+    total += shares[i];
+  }
+  if (!(total > 0)) return bad({field}, "all are 0; some rank must hold the model");
+  return Status::ok();
+}
+
+Status check_experts(const Assign& m) {
+  if (!m.experts.shares.empty()) {
+    if (m.experts.shares.size() != m.world) {
+      return bad({"Assign.experts.shares"}, fmt::format("{} entries; must be world = {} or none",
+                                                        m.experts.shares.size(), m.world));
+    }
+    SHOAL_TRY(check_shares("Assign.experts.shares", m.experts.shares));
+  }
+  SHOAL_TRY(size_within({"Assign.experts.ranks"}, m.experts.ranks.size(), 0, kMaxExpertEntries));
+  const uint64_t all = m.world >= 64 ? UINT64_MAX : (uint64_t{1} << m.world) - 1;
+  for (size_t i = 0; i < m.experts.ranks.size(); ++i) {
+    const uint64_t ranks = m.experts.ranks[i];
+    if (ranks != 0 && (ranks & ~all) == 0) continue;
+    return bad({"Assign.experts.ranks", static_cast<int64_t>(i)},
+               fmt::format("{:#x}; must name ranks below world = {}", ranks, m.world));
+  }
+  return within({"Assign.routing_rank"}, m.routing_rank, -1, static_cast<int32_t>(m.world) - 1);
+}
 
 Status check(const Assign& m) {
   SHOAL_TRY(within({"Assign.epoch"}, m.epoch, 1, UINT64_MAX));
@@ -171,13 +214,16 @@ Status check(const Assign& m) {
     return bad({"Assign.shares"},
                fmt::format("{} entries; must be world = {}", m.shares.size(), m.world));
   }
-  for (size_t i = 0; i < m.shares.size(); ++i) {
-    SHOAL_TRY(positive({"Assign.shares", static_cast<int64_t>(i)}, m.shares[i], kMaxShare));
-  }
+  SHOAL_TRY(check_shares("Assign.shares", m.shares));
+  SHOAL_TRY(check_experts(m));
   SHOAL_TRY(text({"Assign.model_path"}, m.model_path, 1));
   SHOAL_TRY(text({"Assign.model_digest"}, m.model_digest));
   SHOAL_TRY(within<unsigned>({"Assign.kv"}, static_cast<unsigned>(m.kv), 0, 1));
-  SHOAL_TRY(within({"Assign.kv_blocks"}, m.kv_blocks, 1, kMaxKvBlocks));
+  SHOAL_TRY(size_within({"Assign.kv_blocks"}, m.kv_blocks.size(), 1, kMaxKvGroups));
+  for (size_t i = 0; i < m.kv_blocks.size(); ++i) {
+    SHOAL_TRY(
+        within({"Assign.kv_blocks", static_cast<int64_t>(i)}, m.kv_blocks[i], 1, kMaxKvBlocks));
+  }
   SHOAL_TRY(within({"Assign.block_tokens"}, m.block_tokens, 1, kMaxBlockTokens));
   SHOAL_TRY(within({"Assign.max_rows"}, m.max_rows, 1, kMaxRowsPerStep));
   SHOAL_TRY(within({"Assign.max_slots"}, m.max_slots, 1, kMaxSlots));
@@ -267,15 +313,17 @@ Status check(const Step& m) {
     SHOAL_TRY(started.add({"Step.started", at, "slot"}, m.started[i].slot));
     SHOAL_TRY(check_started(m.started[i], at));
   }
-  SHOAL_TRY(size_within({"Step.appended"}, m.appended.size(), 0, kMaxSlots));
-  SlotSet appended;
+  SHOAL_TRY(size_within({"Step.appended"}, m.appended.size(), 0, kMaxSlots * kMaxKvGroups));
+  SlotSet appended[kMaxKvGroups];
   for (size_t i = 0; i < m.appended.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
     const BlockAppend& append = m.appended[i];
-    SHOAL_TRY(appended.add({"Step.appended", at, "slot"}, append.slot));
+    SHOAL_TRY(within({"Step.appended", at, "group"}, append.group, 0, kMaxKvGroups - 1));
+    SHOAL_TRY(appended[append.group].add({"Step.appended", at, "slot"}, append.slot));
     SHOAL_TRY(
         size_within({"Step.appended", at, "blocks"}, append.blocks.size(), 1, kMaxSequenceTokens));
     for (size_t j = 0; j < append.blocks.size(); ++j) {
+      if (append.blocks[j] == kNoBlock) continue;
       SHOAL_TRY(within({"Step.appended", at, "blocks", static_cast<int64_t>(j)}, append.blocks[j],
                        0, kMaxKvBlocks - 1));
     }
@@ -317,6 +365,7 @@ Kind kind_of(const Message& message) {
     Kind operator()(const Failed&) const { return {"Failed", true, false}; }
     Kind operator()(const StepResult&) const { return {"StepResult", true, false}; }
     Kind operator()(const WorkerHeartbeat&) const { return {"WorkerHeartbeat", true, false}; }
+    Kind operator()(const ExpertLoad&) const { return {"ExpertLoad", true, false}; }
     Kind operator()(const Goodbye&) const { return {"Goodbye", true, false}; }
     Kind operator()(const Assign&) const { return {"Assign", false, true}; }
     Kind operator()(const Step&) const { return {"Step", false, true}; }

@@ -16,7 +16,7 @@ std::string load_key(const wire::Assign& plan) {
 
 KvShape kv_shape(const wire::Assign& plan) {
   return {plan.kv == wire::KvPrecision::kF32 ? KvType::kF32 : KvType::kF16,
-          static_cast<int64_t>(plan.kv_blocks), static_cast<int64_t>(plan.block_tokens)};
+          static_cast<int64_t>(plan.kv_blocks.at(0)), static_cast<int64_t>(plan.block_tokens)};
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const 
       group_(group),
       sequences_({.max_slots = plan.max_slots,
                   .max_tokens = plan.max_sequence_tokens,
-                  .kv_blocks = plan.kv_blocks,
+                  .kv_blocks = plan.kv_blocks.at(0),
                   .block_tokens = plan.block_tokens,
                   .vocab = static_cast<int32_t>(model.spec.vocab)},
                  model.shard.vocab),

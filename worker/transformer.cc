@@ -78,9 +78,15 @@ Status Transformer::attention_block(size_t index, const ForwardInput& input, con
   const int64_t q_stride = layer.range.heads.size() * spec.head_dim;
   const int64_t kv_stride = layer.range.kv_heads.size() * spec.head_dim;
 
-  device_.residual_rms_norm(hidden_->f32(), index == 0 ? nullptr : delta_->f32(), pending_bias,
-                            rows, width, layer.attn_norm->f32(), model_.spec.norm_eps, nullptr,
-                            rows, *normed_);
+  device_.residual_norm({.h = hidden_->f32(),
+                         .rows = rows,
+                         .cols = width,
+                         .delta = index == 0 ? nullptr : delta_->f32(),
+                         .delta_bias = pending_bias,
+                         .weight = layer.attn_norm->f32(),
+                         .eps = model_.spec.norm_eps,
+                         .out_rows = rows},
+                        *normed_);
   const MatmulTask qkv[] = {layer.q.task(q_->f32(), q_stride), layer.k.task(k_->f32(), kv_stride),
                             layer.v.task(v_->f32(), kv_stride)};
   device_.matmul(qkv, *normed_, rows);
@@ -92,6 +98,7 @@ Status Transformer::attention_block(size_t index, const ForwardInput& input, con
   heads.q_heads = layer.range.heads.size();
   heads.q_stride = q_stride;
   heads.kv_stride = kv_stride;
+  heads.norm = layer.q_norm ? HeadNorm::kRms : HeadNorm::kNone;
   heads.q_norm = layer.q_norm ? layer.q_norm->f32() : nullptr;
   heads.k_norm = layer.k_norm ? layer.k_norm->f32() : nullptr;
   heads.norm_eps = model_.spec.norm_eps;
@@ -126,7 +133,7 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
   input_ = input;
 
   device_.embed(*model_.embedding.weight, input.ids, rows, model_.shard.vocab.begin,
-                hidden_->f32());
+                model_.spec.embedding_scale, hidden_->f32());
   SHOAL_TRY(reduce(hidden_->f32(), count, group, op));
 
   const float* pending_bias = nullptr;  // of the block whose output is in delta_
@@ -135,13 +142,20 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
     SHOAL_TRY(attention_block(i, input, kv, pending_bias));
     SHOAL_TRY(reduce(delta_->f32(), count, group, op));
 
-    device_.residual_rms_norm(hidden_->f32(), delta_->f32(), layer.attn_out.bias_data(), rows,
-                              width, layer.ffn_norm->f32(), model_.spec.norm_eps, nullptr, rows,
-                              *normed_);
+    device_.residual_norm({.h = hidden_->f32(),
+                           .rows = rows,
+                           .cols = width,
+                           .delta = delta_->f32(),
+                           .delta_bias = layer.attn_out.bias_data(),
+                           .weight = layer.ffn_norm->f32(),
+                           .eps = model_.spec.norm_eps,
+                           .out_rows = rows},
+                          *normed_);
     const FfnLayer& ffn = model_.spec.layer[i].ffn;
     const GateKind kind = ffn.gate == GateFunction::kSilu ? GateKind::kSilu : GateKind::kGeluTanh;
-    device_.gated_matmul(layer.gate.task(nullptr, 0), layer.up.task(nullptr, 0), kind, *normed_,
-                         rows, *gated_);
+    device_.gated_matmul(
+        {.gate = layer.gate.task(nullptr, 0), .up = layer.up.task(nullptr, 0), .kind = kind},
+        *normed_, rows, *gated_);
     MatmulTask down = layer.down.task(delta_->f32(), width);
     down.bias = nullptr;  // once, after the reduce
     device_.matmul({&down, 1}, *gated_, rows);
@@ -149,17 +163,26 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
     pending_bias = layer.down.bias_data();
   }
   // The last residual add; logits() norms the sampled rows, a few at a time.
-  device_.residual_rms_norm(hidden_->f32(), delta_->f32(), pending_bias, rows, width,
-                            model_.output_norm->f32(), model_.spec.norm_eps, nullptr, 0, *last_);
+  device_.residual_norm({.h = hidden_->f32(),
+                         .rows = rows,
+                         .cols = width,
+                         .delta = delta_->f32(),
+                         .delta_bias = pending_bias},
+                        *last_);
   return Status::ok();
 }
 
 float* Transformer::logits(int64_t first, int64_t count) {
   SHOAL_CHECK(count <= kLogitRows && first + count <= input_.sample_count,
               "logit rows out of range");
-  device_.residual_rms_norm(hidden_->f32(), nullptr, nullptr, input_.step.rows, model_.spec.width,
-                            model_.output_norm->f32(), model_.spec.norm_eps,
-                            input_.sample_rows + first, count, *last_);
+  device_.residual_norm({.h = hidden_->f32(),
+                         .rows = input_.step.rows,
+                         .cols = model_.spec.width,
+                         .weight = model_.output_norm->f32(),
+                         .eps = model_.spec.norm_eps,
+                         .row_index = input_.sample_rows + first,
+                         .out_rows = count},
+                        *last_);
   const MatmulTask task = model_.output_weights().task(logits_->f32(), vocab_);
   device_.matmul({&task, 1}, *last_, count);
   return logits_->f32();

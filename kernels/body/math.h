@@ -13,6 +13,16 @@ SHOAL_BODY float gelu_tanh(float x) {
   return 0.5f * x * (1.0f + std::tanh(kRoot * (x + 0.044715f * x * x * x)));
 }
 
+SHOAL_BODY float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+// OpenAI 2025, gpt-oss: g' σ(1.702 g') (u' + 1), g' = min(g, 7), u' = clamp(u, −7, 7).
+SHOAL_BODY float swiglu_clamp(float gate, float up) {
+  constexpr float kLimit = 7.0f, kSlope = 1.702f;
+  const float g = gate < kLimit ? gate : kLimit;
+  const float u = up < -kLimit ? -kLimit : up > kLimit ? kLimit : up;
+  return g * sigmoid(kSlope * g) * (u + 1.0f);
+}
+
 // Rotates the pair (a, b) by an angle: Su et al. 2021, "RoFormer".
 SHOAL_BODY void rotate(float* a, float* b, float cosine, float sine) {
   const float x = *a, y = *b;

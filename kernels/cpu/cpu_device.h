@@ -77,15 +77,19 @@ class CpuDevice final : public Device {
   Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;
   Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows, int64_t cols) override;
 
-  void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
+  void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id, float scale,
              float* out) override;
-  void residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
-                         int64_t cols, const float* weight, float eps, const int32_t* row_index,
-                         int64_t out_rows, Activations& out) override;
+  void residual_norm(const ResidualNorm& task, Activations& out) override;
   void load_activations(const float* x, int64_t x_stride, int64_t rows, Activations& out) override;
   void matmul(std::span<const MatmulTask> tasks, const Activations& x, int64_t rows) override;
-  void gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
-                    const Activations& x, int64_t rows, Activations& out) override;
+  void gated_matmul(const GatedTask& task, const Activations& x, int64_t rows,
+                    Activations& out) override;
+  void head_matmul(const HeadMatmul& task, const Activations& x, int64_t rows) override;
+  void route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,
+             float* weights) override;
+  void experts(const ExpertTask& task, const Activations& x, int64_t rows,
+               Activations& hidden) override;
+  void soft_cap(float* x, int64_t count, float cap) override;
   uint64_t kv_layer_bytes(const KvLayer& shape) const override;
   void store_kv(const AttentionInput& input, const StepView& step, const KvLayer& kv) override;
   void attention(const float* q, int64_t q_stride, const AttentionSpec& spec, const StepView& step,
@@ -98,6 +102,11 @@ class CpuDevice final : public Device {
   void finish_row(CpuActivations& out, int64_t row) const;
   void matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows, int64_t begin,
                    int64_t end) const;
+  void gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
+                float* out) const;
+  void rms_norm(const float* x, int64_t n, const float* weight, float eps, float* out) const;
+  void layer_norm(const float* x, int64_t n, const float* weight, const float* bias, float eps,
+                  float* out) const;
 
   const KernelSet& set_;
   ThreadPool pool_;

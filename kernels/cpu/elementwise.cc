@@ -22,7 +22,7 @@ void CpuDevice::finish_row(CpuActivations& out, int64_t row) const {
 }
 
 void CpuDevice::embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id,
-                      float* out) {
+                      float scale, float* out) {
   const auto& weight = static_cast<const CpuWeight&>(table);
   const int64_t n = weight.shape.cols;
   SHOAL_CHECK(weight.lead == 0, "an embedding is never cut by columns");
@@ -33,37 +33,78 @@ void CpuDevice::embed(const Weight& table, const int32_t* ids, int64_t rows, int
         std::fill_n(out + r * n, n, 0.0f);
       } else {
         decode_row(weight.shape.type, weight.row(id), n, out + r * n);
+        if (scale != 1.0f) set_.scale(scale, n, out + r * n);
       }
     }
   });
 }
 
-void CpuDevice::residual_rms_norm(float* h, const float* delta, const float* bias, int64_t rows,
-                                  int64_t cols, const float* weight, float eps,
-                                  const int32_t* row_index, int64_t out_rows, Activations& output) {
+// x · 1/√(mean(x²) + eps) · weight
+void CpuDevice::rms_norm(const float* x, int64_t n, const float* weight, float eps,
+                         float* out) const {
+  const float mean = set_.sum_squares(x, n) / static_cast<float>(n);
+  set_.scale_by(x, 1.0f / std::sqrt(mean + eps), weight, n, out);
+}
+
+// (x − mean) / √(variance + eps) · weight + bias
+void CpuDevice::layer_norm(const float* x, int64_t n, const float* weight, const float* bias,
+                           float eps, float* out) const {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += static_cast<double>(x[i]);
+  const auto mean = static_cast<float>(total / static_cast<double>(n));
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] - mean;
+  const float variance = set_.sum_squares(out, n) / static_cast<float>(n);
+  set_.scale_by(out, 1.0f / std::sqrt(variance + eps), weight, n, out);
+  if (bias != nullptr) set_.axpy(1.0f, bias, n, out);
+}
+
+void CpuDevice::residual_norm(const ResidualNorm& task, Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);
-  SHOAL_CHECK(out_rows == 0 || out.columns >= cols, "norm output too narrow");
-  SHOAL_CHECK(out_rows <= out.rows, "norm output of too few rows");
-  if (out_rows > 0) out.width = cols;
+  const int64_t cols = task.cols;
+  SHOAL_CHECK(task.out_rows == 0 || out.columns >= cols, "norm output too narrow");
+  SHOAL_CHECK(task.out_rows <= out.rows, "norm output of too few rows");
+  if (task.out_rows > 0) out.width = cols;
+  const auto add_delta = [&](int64_t r, std::vector<float>& scratch) {
+    float* h = task.h + r * cols;
+    if (task.delta_norm == nullptr) {
+      if (task.delta != nullptr) set_.axpy(1.0f, task.delta + r * cols, cols, h);
+      if (task.delta_bias != nullptr) set_.axpy(1.0f, task.delta_bias, cols, h);
+      return;
+    }
+    scratch.assign(task.delta + r * cols, task.delta + (r + 1) * cols);
+    if (task.delta_bias != nullptr) set_.axpy(1.0f, task.delta_bias, cols, scratch.data());
+    rms_norm(scratch.data(), cols, task.delta_norm, task.eps, scratch.data());
+    set_.axpy(1.0f, scratch.data(), cols, h);
+  };
   const auto norm = [&](int64_t from, int64_t to) {
-    const float* x = h + from * cols;
-    const float mean = set_.sum_squares(x, cols) / static_cast<float>(cols);
-    const float factor = 1.0f / std::sqrt(mean + eps);
-    set_.scale_by(x, factor, weight, cols, out.row(to));
+    const float* x = task.h + from * cols;
+    if (task.form == NormForm::kRms) {
+      rms_norm(x, cols, task.weight, task.eps, out.row(to));
+    } else {
+      layer_norm(x, cols, task.weight, task.bias, task.eps, out.row(to));
+    }
     finish_row(out, to);
   };
-  const bool in_order = row_index == nullptr;
-  SHOAL_CHECK(!in_order || out_rows <= rows, "more norm rows than rows");
-  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+  const bool in_order = task.row_index == nullptr;
+  SHOAL_CHECK(!in_order || task.out_rows <= task.rows, "more norm rows than rows");
+  SHOAL_CHECK(task.delta_norm == nullptr || task.delta != nullptr, "the norm of no delta");
+  pool_.parallel_for(task.rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch;
     for (int64_t r = begin; r < end; ++r) {
-      if (delta != nullptr) set_.axpy(1.0f, delta + r * cols, cols, h + r * cols);
-      if (bias != nullptr) set_.axpy(1.0f, bias, cols, h + r * cols);
-      if (in_order && r < out_rows) norm(r, r);
+      add_delta(r, scratch);
+      if (in_order && r < task.out_rows) norm(r, r);
     }
   });
   if (in_order) return;
-  pool_.parallel_for(out_rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) norm(row_index[r], r);
+  pool_.parallel_for(task.out_rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) norm(task.row_index[r], r);
+  });
+}
+
+void CpuDevice::soft_cap(float* x, int64_t count, float cap) {
+  constexpr int64_t kGrain = 4096;
+  pool_.parallel_for(count, kGrain, [&](int64_t begin, int64_t end) {
+    set_.soft_cap(x + begin, cap, end - begin);
   });
 }
 
@@ -113,6 +154,7 @@ void rotate_head(const AttentionInput& in, const Angles& angles, float* head) {
 
 void CpuDevice::store_kv(const AttentionInput& in, const StepView& step, const KvLayer& kv) {
   const int64_t dim = kv.head_dim;
+  SHOAL_CHECK(in.norm == HeadNorm::kNone || in.norm == HeadNorm::kRms, "not there yet");
   const auto prepare = [&](float* head, const float* norm, const Angles& angles) {
     if (norm != nullptr) {
       const float mean = set_.sum_squares(head, dim) / static_cast<float>(dim);

@@ -104,7 +104,8 @@ class RowProduct {
 void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
   value *= task.out_scale;
   if (task.bias != nullptr) value += task.bias[output];
-  task.out[row * task.out_stride + output] = value;
+  float& to = task.out[row * task.out_stride + output];
+  to = task.accumulate ? to + value : value;
 }
 
 }  // namespace
@@ -165,37 +166,52 @@ void CpuDevice::matmul(std::span<const MatmulTask> tasks, const Activations& inp
   });
 }
 
-void CpuDevice::gated_matmul(const MatmulTask& gate, const MatmulTask& up, GateKind kind,
-                             const Activations& input, int64_t rows, Activations& output) {
+// out[i] = kind(g[i], u[i]) · factor; g null: an ungated network.
+void CpuDevice::gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
+                         float* out) const {
+  if (g == nullptr) {
+    SHOAL_CHECK(kind == GateKind::kGeluTanh, "an ungated network is of GELU");
+    for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(u[i]);
+  } else if (kind == GateKind::kSilu) {
+    set_.silu_mul(g, u, n, out);
+  } else if (kind == GateKind::kGeluTanh) {
+    for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(g[i]) * u[i];
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] = body::swiglu_clamp(g[i], u[i]);
+  }
+  if (factor != 1.0f) set_.scale(factor, n, out);
+}
+
+void CpuDevice::gated_matmul(const GatedTask& task, const Activations& input, int64_t rows,
+                             Activations& output) {
   const auto& x = static_cast<const CpuActivations&>(input);
   auto& out = static_cast<CpuActivations&>(output);
-  const int64_t n = gate.weight->slice().rows;
-  SHOAL_CHECK(n <= out.columns && n == up.weight->slice().rows, "gate and up differ");
+  const bool gated = task.gate.weight != nullptr;
+  const int64_t n = task.up.weight->slice().rows;
+  SHOAL_CHECK(n <= out.columns && (!gated || n == task.gate.weight->slice().rows),
+              "gate and up differ");
   SHOAL_CHECK(rows <= x.rows && rows <= out.rows, "more rows than the activations hold");
   out.width = n;
-  SHOAL_CHECK(gate.weight->slice().cols == x.width && up.weight->slice().cols == x.width,
+  SHOAL_CHECK((!gated || task.gate.weight->slice().cols == x.width) &&
+                  task.up.weight->slice().cols == x.width,
               "a weight's columns differ from the activations'");
   // Bands of outputs for all rows, both products and the gate: no scratch of rows × outputs.
   pool_.parallel_for(n, kGateBand, [&](int64_t begin, int64_t end) {
     std::vector<float> scratch(static_cast<size_t>(2 * rows * kGateBand));
     for (int64_t band = begin; band < end; band += kGateBand) {
       const int64_t count = std::min(kGateBand, end - band);
-      MatmulTask parts[2] = {gate, up};
-      for (int i = 0; i < 2; ++i) {
-        // Outputs are addressed by their index in the weight.
-        parts[i].out = scratch.data() + i * rows * kGateBand - band;
-        parts[i].out_stride = kGateBand;
-        matmul_rows(parts[i], x, rows, band, band + count);
-      }
+      const auto product = [&](MatmulTask part, float* to) {
+        part.out = to - band;  // outputs are addressed by their index in the weight
+        part.out_stride = kGateBand;
+        matmul_rows(part, x, rows, band, band + count);
+      };
+      if (gated) product(task.gate, scratch.data());
+      product(task.up, scratch.data() + rows * kGateBand);
       for (int64_t r = 0; r < rows; ++r) {
         const float* g = scratch.data() + r * kGateBand;
-        const float* u = g + rows * kGateBand;
-        float* to = out.row(r) + band;
-        if (kind == GateKind::kSilu) {
-          set_.silu_mul(g, u, count, to);
-        } else {
-          for (int64_t i = 0; i < count; ++i) to[i] = body::gelu_tanh(g[i]) * u[i];
-        }
+        const float factor = task.row_gate == nullptr ? 1.0f : body::sigmoid(task.row_gate[r]);
+        gate_row(task.kind, gated ? g : nullptr, g + rows * kGateBand, count, factor,
+                 out.row(r) + band);
       }
     }
   });

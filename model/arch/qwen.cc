@@ -18,7 +18,7 @@ Result<ModelSpec> read_qwen2(const ArchMetadata& meta) {
 
 Result<ModelSpec> read_qwen3(const ArchMetadata& meta) {
   SHOAL_ASSIGN(ModelSpec spec, read_decoder(meta, RopeStyle::kHalves));
-  for (LayerSpec& layer : spec.layer) layer.attention.qk_norm = true;
+  for (LayerSpec& layer : spec.layer) layer.attention.qk_norm = QkNorm::kRms;
   TensorDeclarer declare(meta.file(), spec);
   declare.globals();
   for (int layer = 0; layer < spec.layers; ++layer) {

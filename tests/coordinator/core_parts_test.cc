@@ -172,7 +172,7 @@ TEST(Rendezvous, IsBounded) {
 TEST(Membership, AFloodOfNamesIsBounded) {
   MembershipOptions options;
   options.world = 1;
-  options.plan.kv_blocks = 1;
+  options.plan.kv_blocks = {1};
   Membership membership(options);
   const TimePoint now{1h};
   int refused = 0;

@@ -25,7 +25,7 @@ CoreOptions small_core_options(uint32_t world) {
   membership.segment_prefix = "/shoal.test";
   membership.plan.model_path = "/model.gguf";
   membership.plan.model_digest = "digest";
-  membership.plan.kv_blocks = 32;
+  membership.plan.kv_blocks = {32};
   membership.plan.step_timeout_seconds = 3;
   membership.plan.form_timeout_seconds = 10;
   membership.load_timeout = 20s;

@@ -146,7 +146,7 @@ void FakeWorker::finish_load() {
   }
   if (loaded_rank_ != static_cast<int>(plan_.rank)) ++loads_;
   loaded_rank_ = static_cast<int>(plan_.rank);
-  cache_.assign(size_t{plan_.kv_blocks} * plan_.block_tokens, Cell{});
+  cache_.assign(size_t{plan_.kv_blocks.at(0)} * plan_.block_tokens, Cell{});
   send(wire::LoadProgress{epoch_, 100, 100});
   send(wire::Ready{epoch_, 100, 200, 300, 0.1});
 }
@@ -190,7 +190,7 @@ std::string FakeWorker::apply(const wire::Step& step) {
     const auto slot = slots_.find(append.slot);
     if (slot == slots_.end()) return fmt::format("blocks for slot {}, which is empty", append.slot);
     for (const uint32_t block : append.blocks) {
-      if (block >= plan_.kv_blocks) return fmt::format("block {} does not exist", block);
+      if (block >= plan_.kv_blocks.at(0)) return fmt::format("block {} does not exist", block);
       for (const auto& [other, state] : slots_) {
         for (const uint32_t held : state.blocks) {
           if (held == block) return fmt::format("block {} is slot {}'s", block, other);

@@ -227,7 +227,7 @@ TEST(Membership, APermanentFailureIsShownAndNotTriedInALoop) {
 
 TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
   CoreOptions options = small_core_options(2);
-  options.membership.kv_blocks = [](const std::vector<wire::Hello>& hellos) -> Result<uint32_t> {
+  options.membership.complete_plan = [](const std::vector<wire::Hello>& hellos, wire::Assign*) {
     return resource_exhausted("needs 3.0 GiB, " + hellos[0].name + " has 1.0 GiB");
   };
   TwoRanks cluster(options);

@@ -193,7 +193,7 @@ TEST(Scheduling, AnUnchangedDecodeRowCarriesNoDeltas) {
 
 TEST(Scheduling, PreemptsTheLatestAndResumesTheSameStream) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = 16;  // 64 tokens; four sequences want 4 · 40
+  options.membership.plan.kv_blocks = {16};  // 64 tokens; four sequences want 4 · 40
   OneRank cluster(options);
   std::vector<RequestId> ids;
   for (uint64_t i = 0; i < 4; ++i) {
@@ -228,7 +228,7 @@ TEST(Scheduling, APreemptedSequenceWaitsForTheSamplesItIsOwed) {
                        .prefill_chunk = 32,
                        .depth = 3,
                        .block_tokens = 4};
-  options.membership.plan.kv_blocks = 9;
+  options.membership.plan.kv_blocks = {9};
   OneRank cluster(options);
   cluster.worker("w0").set_step_time(10ms, 10ms);
   const auto request = [](size_t prompt, uint32_t max_tokens, uint64_t seed) {
@@ -249,7 +249,7 @@ TEST(Scheduling, APreemptedSequenceWaitsForTheSamplesItIsOwed) {
 
 TEST(Scheduling, ALongPromptIsNotStarvedByShortOnes) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = 16;
+  options.membership.plan.kv_blocks = {16};
   OneRank cluster(options);
   std::vector<RequestId> before;
   for (uint64_t i = 0; i < 3; ++i) before.push_back(cluster.submit(prompt_of(4), 12, i));
@@ -283,7 +283,7 @@ TEST(Scheduling, CancelFreesBlocksOnlyAfterTheStepsHaveReturned) {
 
 TEST(Scheduling, CancelsWhatWaitsAndWhatIsPreempted) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = 16;
+  options.membership.plan.kv_blocks = {16};
   OneRank cluster(options);
   std::vector<RequestId> ids;
   for (uint64_t i = 0; i < 12; ++i) ids.push_back(cluster.submit(prompt_of(6), 35, i));
@@ -296,7 +296,7 @@ TEST(Scheduling, CancelsWhatWaitsAndWhatIsPreempted) {
 
 TEST(Scheduling, RefusesWhatCanNeverRun) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = 8;  // 32 tokens; the context is 64
+  options.membership.plan.kv_blocks = {8};  // 32 tokens; the context is 64
   OneRank cluster(options);
   const auto refusal = [&](std::vector<int32_t> prompt, uint32_t max_tokens) {
     GenerationRequest request;

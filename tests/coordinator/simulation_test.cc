@@ -27,7 +27,7 @@ struct Simulation {
     out.scheduler.depth = 1 + static_cast<uint32_t>(rng.below(3));
     out.scheduler.block_tokens = 1 + static_cast<uint32_t>(rng.below(8));
     const uint64_t least = 64 / out.scheduler.block_tokens + 1;  // one full context
-    out.membership.plan.kv_blocks = static_cast<uint32_t>(least + rng.below(2 * least));
+    out.membership.plan.kv_blocks = {static_cast<uint32_t>(least + rng.below(2 * least))};
     return out;
   }
   FakeModel fake_model() {

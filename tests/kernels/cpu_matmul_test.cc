@@ -267,8 +267,10 @@ TEST(CpuMatmul, GatedMatmulMatchesItsParts) {
         const auto x = random_values(rng, 9 * 64, 0.4);
         const auto input = activations(*device, 9, 64), out = activations(*device, 9, features);
         device->load_activations(x.data(), 64, 9, *input);
-        device->gated_matmul({wg.get(), bias.data(), nullptr, 0, 1.0f},
-                             {wu.get(), nullptr, nullptr, 0, 2.0f}, kind, *input, 9, *out);
+        device->gated_matmul({.gate = {wg.get(), bias.data(), nullptr, 0, 1.0f},
+                              .up = {wu.get(), nullptr, nullptr, 0, 2.0f},
+                              .kind = kind},
+                             *input, 9, *out);
         const auto got = read_back(*device, *out, 9);
         for (int64_t r = 0; r < 9; ++r) {
           for (int64_t i = 0; i < features; ++i) {

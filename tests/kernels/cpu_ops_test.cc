@@ -18,7 +18,7 @@ TEST(CpuOps, EmbedEveryTypeAndForeignIds) {
     const auto weight = upload(*device, table);
     const int32_t ids[] = {100, 109, 99, 110, 0, 104, -1};
     std::vector<float> out(7 * static_cast<size_t>(cols), NAN);
-    device->embed(*weight, ids, 7, 100, out.data());
+    device->embed(*weight, ids, 7, 100, 1.0f, out.data());
     for (int r = 0; r < 7; ++r) {
       const int64_t id = ids[r] - 100;
       for (int64_t i = 0; i < cols; ++i) {
@@ -51,9 +51,14 @@ TEST(CpuOps, ResidualRmsNorm) {
         const int64_t out_rows = c.index ? 3 : rows;
         auto h = h0;
         const auto out = activations(*device, rows, cols);
-        device->residual_rms_norm(h.data(), c.delta ? delta.data() : nullptr,
-                                  c.bias ? bias.data() : nullptr, rows, cols, weight.data(), eps,
-                                  c.index ? index.data() : nullptr, out_rows, *out);
+        ResidualNorm norm{.h = h.data(), .rows = rows, .cols = cols};
+        norm.delta = c.delta ? delta.data() : nullptr;
+        norm.delta_bias = c.bias ? bias.data() : nullptr;
+        norm.weight = weight.data();
+        norm.eps = eps;
+        norm.row_index = c.index ? index.data() : nullptr;
+        norm.out_rows = out_rows;
+        device->residual_norm(norm, *out);
         const auto got = read_back(*device, *out, out_rows);
         for (size_t i = 0; i < h.size(); ++i) {
           double want = h0[i];
@@ -81,8 +86,7 @@ TEST(CpuOps, NormWithoutOutputOnlyAdds) {
   const auto device = make_device("", true);
   const auto out = activations(*device, 1, 32);
   std::vector<float> h(64, 1.0f), delta(64, 2.0f);
-  device->residual_rms_norm(h.data(), delta.data(), nullptr, 2, 32, nullptr, 1e-5f, nullptr, 0,
-                            *out);
+  device->residual_norm({.h = h.data(), .rows = 2, .cols = 32, .delta = delta.data()}, *out);
   EXPECT_EQ(h, std::vector<float>(64, 3.0f));
 }
 
@@ -99,8 +103,13 @@ TEST(CpuOps, NormOfARowDoesNotDependOnItsCompany) {
       const auto run = [&](int64_t from, int64_t count) {
         std::vector<float> h(h0.begin() + from * cols, h0.begin() + (from + count) * cols);
         const auto out = activations(*device, count, cols);
-        device->residual_rms_norm(h.data(), nullptr, nullptr, count, cols, weight.data(), 1e-6f,
-                                  nullptr, count, *out);
+        device->residual_norm({.h = h.data(),
+                               .rows = count,
+                               .cols = cols,
+                               .weight = weight.data(),
+                               .eps = 1e-6f,
+                               .out_rows = count},
+                              *out);
         std::vector<float> y(static_cast<size_t>(count * 8));
         const MatmulTask task{matrix.get(), nullptr, y.data(), 8, 1.0f};
         device->matmul({&task, 1}, *out, count);

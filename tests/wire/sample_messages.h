@@ -17,7 +17,10 @@ inline Assign sample_assign() {
   m.model_path = "/models/größe.gguf";
   m.model_digest = "xxh3:0123456789abcdef";
   m.kv = KvPrecision::kF32;
-  m.kv_blocks = 4096;
+  m.kv_blocks = {4096, 64};
+  m.experts.shares = {0, 2, 1};
+  m.experts.ranks = {1, 2, 4, 3};
+  m.routing_rank = 2;
   m.block_tokens = 32;
   m.max_rows = 512;
   m.max_slots = 64;
@@ -40,11 +43,11 @@ inline Step sample_step() {
   started.choice = 2;
   started.sampling = {0.7f, 0.9f, 0.05f, 40, 0.5f, -0.25f, 1.1f, 5, {{17, -100.0f}, {99, 2.5f}}};
   return {
-      9, 1234567, {3, 4095}, {started}, {{5, {0, 12, 13}}}, {{5, 0, 3, true}, {6, 99, 1, true}}};
+      9, 1234567, {3, 4095}, {started}, {{5, 0, {0, 12, 13}}, {5, 1, {kNoBlock, 7}}}, {{5, 0, 3, true}, {6, 99, 1, true}}};
 }
 
 inline StepResult sample_step_result() {
-  StepResult m{9, 1234567, {}, {0.010, 0.002, 0.0005, 0.0001}};
+  StepResult m{9, 1234567, {}, {0.010, 0.002, 0.0005, 0.0001, 0.004}};
   m.rows.push_back({5, 77, 4711, -0.25f, {{4711, -0.25f}, {12, -1.5f}}});
   m.rows.push_back({6, 78, 0, -3.5f, {}});
   return m;
@@ -63,6 +66,7 @@ inline std::vector<Message> sample_messages() {
   hello.threads = 8;
   hello.data_address = "10.0.0.2";
   hello.model_digest = "xxh3:0123456789abcdef";
+  hello.arithmetic = "cpu avx2";
   hello.pid = 4242;
   return {hello,
           LoadProgress{9, 5ull << 32, 6ull << 32},
@@ -70,6 +74,7 @@ inline std::vector<Message> sample_messages() {
           Failed{9, true, "model.gguf: no such file"},
           sample_step_result(),
           WorkerHeartbeat{9, 1234567, 21ull << 30, true},
+          ExpertLoad{9, 2, {5, 1ull << 40, 0, 7}},
           Goodbye{"stopped"},
           sample_assign(),
           sample_step(),

@@ -23,7 +23,7 @@ wire::NewSequence sequence(uint32_t slot, std::vector<int32_t> tokens) {
 wire::Step good_step() {
   wire::Step step;
   step.started = {sequence(1, {5, 6, 7, 8, 9, 10})};
-  step.appended = {{1, {0, 3}}};
+  step.appended = {{1, 0, {0, 3}}};
   step.rows = {{.slot = 1, .position = 0, .count = 6, .sample = true}};
   return step;
 }
