@@ -271,7 +271,7 @@ TEST(Shard, BadPlansAreRefused) {
       {{65, Shares(65, 1.0)}, 0, "1 to 64"},
       {{2, {1}}, 0, "1 shares for 2 ranks"},
       {{2, {1, 1, 1}}, 0, "3 shares for 2 ranks"},
-      {{2, {1, 0}}, 0, "share of rank 1"},
+      {{2, {0, 0}}, 0, "every dense share is 0"},
       {{2, {-1, 1}}, 0, "share of rank 0"},
       {{2, {1, nan}}, 0, "share of rank 1"},
       {{2, {inf, 1}}, 0, "share of rank 0"},

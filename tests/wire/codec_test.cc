@@ -50,6 +50,8 @@ TEST(Codec, FieldsArriveWhereTheyBelong) {
   EXPECT_EQ(s.started[0].sampling.top_logprobs, 5);
   EXPECT_EQ(s.started[0].sampling.logit_bias[1], (std::pair<int32_t, float>{99, 2.5f}));
   EXPECT_EQ(s.appended[0].blocks, (std::vector<uint32_t>{0, 12, 13}));
+  EXPECT_EQ(s.appended[1].group, 1u);
+  EXPECT_EQ(s.appended[1].blocks, (std::vector<uint32_t>{kNoBlock, 7}));
   EXPECT_EQ(s.rows[1].position, 99u);
   EXPECT_EQ(s.rows[0].count, 3u);
   EXPECT_TRUE(s.rows[1].sample);
@@ -62,6 +64,10 @@ TEST(Codec, FieldsArriveWhereTheyBelong) {
   EXPECT_EQ(a.kv, KvPrecision::kF32);
   EXPECT_FALSE(a.int8_activations);
   EXPECT_EQ(a.form_timeout_seconds, 30.25);
+  EXPECT_EQ(a.kv_blocks, (std::vector<uint32_t>{4096, 64}));
+  EXPECT_EQ(a.experts.shares, (std::vector<double>{0, 2, 1}));
+  EXPECT_EQ(a.experts.ranks, (std::vector<uint64_t>{1, 2, 4, 3}));
+  EXPECT_EQ(a.routing_rank, 2);
 }
 
 TEST(Codec, NoLogprobsIsNotZeroLogprobs) {

@@ -41,7 +41,7 @@ TEST(MemoryLink, CarriesEveryMessageBothWays) {
       ++to_worker;
     }
   }
-  EXPECT_EQ(to_coordinator, 9);
+  EXPECT_EQ(to_coordinator, 10);
   EXPECT_EQ(to_worker, 7);
   EXPECT_EQ(network.in_flight(), 0u);
 }

@@ -75,6 +75,8 @@ TEST(Validate, HelloFields) {
           {[](Hello& m) { m.host_name = "\xff"; }, "Hello.host_name: is not valid UTF-8"},
           {[](Hello& m) { m.data_address = "\xff"; }, "Hello.data_address: is not valid UTF-8"},
           {[](Hello& m) { m.model_digest = "\xff"; }, "Hello.model_digest: is not valid UTF-8"},
+          {[](Hello& m) { m.arithmetic = ""; }, ""},
+          {[](Hello& m) { m.arithmetic = "\xff"; }, "Hello.arithmetic: is not valid UTF-8"},
           {[](Hello& m) { m.threads = 70000; }, "Hello.threads: 70000; must be at most 65536"},
           {[](Hello& m) { m.pid = -1; }, "Hello.pid: -1; must be at least 0"},
       });
@@ -95,6 +97,19 @@ TEST(Validate, SmallMessages) {
           {[](Ready& m) { m.load_seconds = -1; }, "Ready.load_seconds: -1; must be at least 0"},
           {[](Ready& m) { m.load_seconds = kNan; }, "Ready.load_seconds: nan; must be finite"},
           {[](Ready& m) { m.load_seconds = kInfinity; }, "Ready.load_seconds: inf; must be finite"},
+      });
+  run<ExpertLoad>(
+      {1, 2, {0, UINT64_MAX, 3, 4}},
+      {
+          {[](ExpertLoad& m) { m.epoch = 0; }, "ExpertLoad.epoch: 0; must be at least 1"},
+          {[](ExpertLoad& m) { m.experts = 0; }, "ExpertLoad.experts: 0; must be at least 1"},
+          {[](ExpertLoad& m) { m.tokens.resize(1); },
+           "ExpertLoad.tokens: 1 entries; must be at least 2"},
+          {[](ExpertLoad& m) { m.tokens.resize(3); },
+           "ExpertLoad.tokens: 3 entries; must be a multiple of experts = 2"},
+          {[](ExpertLoad& m) { m.tokens.resize(kMaxExpertEntries); }, ""},
+          {[](ExpertLoad& m) { m.tokens.resize(kMaxExpertEntries + 2); },
+           "ExpertLoad.tokens: 1048578 entries; must be at most 1048576"},
       });
   run<StoreSet>({1, "k", "v"},
                 {
@@ -155,7 +170,34 @@ TEST(Validate, AssignFields) {
           {[](Assign& m) { m.rank = 3; }, "Assign.rank: 3; must be below world = 3"},
           {[](Assign& m) { m.shares.pop_back(); }, "Assign.shares: 2 entries; must be world = 3"},
           {[](Assign& m) { m.shares.push_back(1); }, "Assign.shares: 4 entries; must be world = 3"},
-          {[](Assign& m) { m.shares[1] = 0; }, "Assign.shares[1]: 0; must be above 0"},
+          {[](Assign& m) { m.shares[1] = 0; }, ""},
+          {[](Assign& m) {
+             m.shares = {0, 0, 0};
+           },
+           "Assign.shares: all are 0; some rank must hold the model"},
+          {[](Assign& m) { m.experts.shares.clear(); }, ""},
+          {[](Assign& m) { m.experts.shares.pop_back(); },
+           "Assign.experts.shares: 2 entries; must be world = 3 or none"},
+          {[](Assign& m) { m.experts.shares[1] = -1; },
+           "Assign.experts.shares[1]: -1; must be at least 0"},
+          {[](Assign& m) { m.experts.shares[2] = kNan; },
+           "Assign.experts.shares[2]: nan; must be finite"},
+          {[](Assign& m) {
+             m.experts.shares = {0, 0, 0};
+           },
+           "Assign.experts.shares: all are 0; some rank must hold the model"},
+          {[](Assign& m) { m.experts.ranks.clear(); }, ""},
+          {[](Assign& m) { m.experts.ranks[1] = 7; }, ""},
+          {[](Assign& m) { m.experts.ranks[1] = 0; },
+           "Assign.experts.ranks[1]: 0x0; must name ranks below world = 3"},
+          {[](Assign& m) { m.experts.ranks[2] = 9; },
+           "Assign.experts.ranks[2]: 0x9; must name ranks below world = 3"},
+          {[](Assign& m) { m.experts.ranks.assign(kMaxExpertEntries, 1); }, ""},
+          {[](Assign& m) { m.experts.ranks.assign(kMaxExpertEntries + 1, 1); },
+           "Assign.experts.ranks: 1048577 entries; must be at most 1048576"},
+          {[](Assign& m) { m.routing_rank = -1; }, ""},
+          {[](Assign& m) { m.routing_rank = -2; }, "Assign.routing_rank: -2; must be at least -1"},
+          {[](Assign& m) { m.routing_rank = 3; }, "Assign.routing_rank: 3; must be at most 2"},
           {[](Assign& m) { m.shares[1] = -1; }, "Assign.shares[1]: -1; must be at least 0"},
           {[](Assign& m) { m.shares[2] = kNan; }, "Assign.shares[2]: nan; must be finite"},
           {[](Assign& m) { m.shares[2] = kInfinity; }, "Assign.shares[2]: inf; must be finite"},
@@ -163,7 +205,11 @@ TEST(Validate, AssignFields) {
           {[](Assign& m) { m.model_digest = "\xff"; }, "Assign.model_digest: is not valid UTF-8"},
           {[](Assign& m) { m.kv = static_cast<KvPrecision>(2); },
            "Assign.kv: 2; must be at most 1"},
-          {[](Assign& m) { m.kv_blocks.clear(); }, "Assign.kv_blocks: 0"},
+          {[](Assign& m) { m.kv_blocks.clear(); },
+           "Assign.kv_blocks: 0 entries; must be at least 1"},
+          {[](Assign& m) { m.kv_blocks.assign(kMaxKvGroups, 1); }, ""},
+          {[](Assign& m) { m.kv_blocks.assign(kMaxKvGroups + 1, 1); },
+           "Assign.kv_blocks: 17 entries; must be at most 16"},
           {[](Assign& m) { m.kv_blocks[1] = 0; }, "Assign.kv_blocks[1]: 0; must be at least 1"},
           {[](Assign& m) { m.block_tokens = 0; }, "Assign.block_tokens: 0; must be at least 1"},
           {[](Assign& m) { m.block_tokens = 4097; },
@@ -185,6 +231,7 @@ TEST(Validate, AssignFields) {
           {[](Assign& m) {
              m.rank = 0, m.world = 1, m.shares = {1}, m.segment = "";
              m.engine = CollectiveEngine::kNone;
+             m.experts = {}, m.routing_rank = 0;
            },
            ""},
           {[](Assign& m) { m.step_timeout_seconds = 0; },

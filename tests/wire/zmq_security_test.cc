@@ -267,8 +267,9 @@ TEST_F(ZmqSecurityTest, InvalidMessagesAreDroppedAndThenTheirSender) {
       {""},
       {"", beat(2)},                // a REQ's empty delimiter
       {frame(sample_assign(), 2)},  // wrong direction
-      {encode(WorkerHeartbeat{}, {1, "other cluster", 9, 2, 0})},
-      {encode(WorkerHeartbeat{}, {2, cluster_id(coordinator_keys_.public_key), 9, 2, 0})}};
+      {encode(WorkerHeartbeat{}, {kProtocolVersion, "other cluster", 9, 2, 0})},
+      {encode(WorkerHeartbeat{},
+              {kProtocolVersion + 1, cluster_id(coordinator_keys_.public_key), 9, 2, 0})}};
   uint64_t rejected = 0;
   for (const auto& parts : invalid) {
     ASSERT_TRUE(client.send(parts));
