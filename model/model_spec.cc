@@ -17,9 +17,11 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"llama", read_llama},
-    {"qwen2", read_qwen2},
-    {"qwen3", read_qwen3},
+    {"llama", read_llama},         {"llama4", read_llama4},       {"mistral3", read_mistral3},
+    {"qwen2", read_qwen2},         {"qwen2moe", read_qwen2moe},   {"qwen3", read_qwen3},
+    {"qwen3moe", read_qwen3moe},   {"gpt-oss", read_gpt_oss},     {"glm4moe", read_glm4moe},
+    {"deepseek2", read_deepseek2}, {"phi3", read_phi3},           {"gemma3", read_gemma3},
+    {"falcon", read_falcon},       {"command-r", read_command_r},
 };
 
 // YaRN's ramp: 1 where a pair keeps its angle (extrapolation), 0 where it is interpolated.

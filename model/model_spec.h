@@ -220,7 +220,8 @@ struct ModelSpec {
   std::string architecture;  // general.architecture
   std::string name;          // general.name, or the file's name
   int64_t layers = 0;
-  int64_t width = 0;  // n_embd
+  int64_t skipped_layers = 0;  // trailing blocks of the file that plain decoding does not run (MTP)
+  int64_t width = 0;           // n_embd
   int64_t vocab = 0;
   int64_t context_length = 0;  // trained
   NormKind norm = NormKind::kRms;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/gguf.h"
 #include "model/model_spec.h"
@@ -31,15 +32,37 @@ class ArchMetadata {
   Result<float> number(const std::string& name, double low, double high,
                        std::optional<float> fallback = std::nullopt) const;
   Result<std::string> text(const std::string& name, const std::string& fallback) const;
+  Result<bool> boolean(const std::string& name, bool fallback) const;
+  bool has(const std::string& name) const { return file_.has(key(name)); }
 
  private:
   const GgufFile& file_;
   std::string architecture_;
 };
 
-// Dimensions, heads, FFN width, epsilon and rope of a decoder whose layers are alike in kind.
-// Leaves spec.tensors empty.
-Result<ModelSpec> read_decoder(const ArchMetadata& meta, RopeStyle rope);
+// Dimensions, heads, FFN width, epsilon and rope of a decoder whose layers are alike in kind;
+// trailing NextN (MTP) blocks are left out. Leaves spec.tensors empty.
+Result<ModelSpec> read_decoder(const ArchMetadata& meta, RopeStyle rope,
+                               NormKind norm = NormKind::kRms);
+
+// rope.* keys for heads of head_dim features.
+Result<RopeSpec> read_rope(const ArchMetadata& meta, RopeStyle style, int64_t head_dim,
+                           int64_t context);
+// rope.scaling.yarn_log_multiplier, 0 if missing: the L of docs/models.md.
+Result<float> read_yarn_log_multiplier(const ArchMetadata& meta);
+// 1 + 0.1 · s · ln(factor): Peng et al. 2023, "YaRN", equation 22, with the multiplier of DeepSeek.
+float yarn_magnitude(const RopeSpec& rope, float s);
+
+// What an architecture says where the file's keys are silent.
+struct MoeDefaults {
+  Gating gating = Gating::kSoftmax;  // expert_gating_func missing or 0
+  bool normalise = false;            // expert_weights_norm missing
+  int64_t features = 0;              // expert_feed_forward_length missing; 0: it must be there
+};
+// expert_* keys but for the shared expert. REQUIRES expert_count ≥ 1 in the file, else an error.
+Result<MoeLayer> read_moe(const ArchMetadata& meta, const MoeDefaults& defaults);
+// feed_forward_length of each layer, or 0 where the key is missing (all layers are mixtures).
+Result<std::vector<int64_t>> read_dense_features(const ArchMetadata& meta, const ModelSpec& spec);
 
 // Collects declarations; the first missing or misshapen tensor becomes status().
 class TensorDeclarer {
@@ -49,33 +72,64 @@ class TensorDeclarer {
   // A matrix [rows, cols] (file dims {cols, rows}).
   void matrix(Role role, int layer, const std::string& name, int64_t rows, int64_t cols,
               Split split);
+  // `count` matrices [rows, cols] one behind the other (file dims {cols, rows, count}): attn_k_b.
+  void stacked(Role role, int layer, const std::string& name, int64_t count, int64_t rows,
+               int64_t cols, Split split);
   // A vector of n; `split` says how it is cut (rows of the output it belongs to).
   void vector(Role role, int layer, const std::string& name, int64_t n, Split split,
               bool bias = false);
   void optional_vector(Role role, int layer, const std::string& name, int64_t n, Split split,
                        bool bias = false);
+  // name.weight of the residual stream's width and, for a LayerNorm, name.bias if it is there.
+  void norm(Role role, int layer, const std::string& name);
   bool has(const std::string& name) const;
   const Status& status() const { return status_; }
 
+  // Everything of a decoder with ordinary blocks: globals(), then attention() and ffn() of each
+  // layer. `ffn_norm`: name of the norm before the FFN, or empty if there is none.
+  void decoder(const std::string& ffn_norm = "ffn_norm");
   // token_embd, output_norm, output (or tied), rope_freqs.
   void globals();
-  // attn_norm, q/k/v (or fused attn_qkv), attn_output, with whatever biases the file has.
+  // attn_norm, q/k/v (or fused attn_qkv), attn_output, with whatever biases the file has, norms of
+  // q and k as AttentionLayer::qk_norm says; the latent form where the layer is latent.
   void attention(int layer);
-  // ffn_norm, gate, up, down, with whatever biases the file has.
-  void dense_ffn(int layer);
+  // ffn_norm, then the dense network or the mixture, with whatever biases the file has.
+  void ffn(int layer, const std::string& ffn_norm);
 
  private:
-  void declare(TensorDecl decl, int64_t file_rows, bool is_vector);
+  // dims: what the file's tensor must have, fastest first.
+  void declare(TensorDecl decl, const std::vector<int64_t>& dims);
   void projection(Role role, int layer, const std::string& name, int64_t rows, int64_t cols,
                   Split split, Split bias_split);
+  void query_key_value(int layer);
+  void latent_attention(int layer);
+  void latent_up_projections(int layer);
+  void dense_ffn(int layer);
+  void mixture(int layer);
+  void shared_expert(int layer);
+  // One of gate, up, down of all experts; `part` of `parts` equal parts of each expert's rows.
+  void expert(Role role, int layer, const std::string& name, int64_t rows, int64_t cols,
+              Split split, Split bias_split, int64_t part = 0, int64_t parts = 1);
 
   const GgufFile& file_;
   ModelSpec& spec_;
   Status status_;
 };
 
+// One function per row of the table in model_spec.cc.
 Result<ModelSpec> read_llama(const ArchMetadata& meta);
+Result<ModelSpec> read_llama4(const ArchMetadata& meta);
+Result<ModelSpec> read_mistral3(const ArchMetadata& meta);
 Result<ModelSpec> read_qwen2(const ArchMetadata& meta);
+Result<ModelSpec> read_qwen2moe(const ArchMetadata& meta);
 Result<ModelSpec> read_qwen3(const ArchMetadata& meta);
+Result<ModelSpec> read_qwen3moe(const ArchMetadata& meta);
+Result<ModelSpec> read_gpt_oss(const ArchMetadata& meta);
+Result<ModelSpec> read_glm4moe(const ArchMetadata& meta);
+Result<ModelSpec> read_deepseek2(const ArchMetadata& meta);
+Result<ModelSpec> read_phi3(const ArchMetadata& meta);
+Result<ModelSpec> read_gemma3(const ArchMetadata& meta);
+Result<ModelSpec> read_falcon(const ArchMetadata& meta);
+Result<ModelSpec> read_command_r(const ArchMetadata& meta);
 
 }  // namespace shoal

@@ -96,7 +96,7 @@ TEST(ModelSpec, EveryMistakeIsNamed) {
       {"llama.rope.scaling.type",
        [](auto& d) { d.keys["llama.rope.scaling.type"] = gguf_value("spiral"); }},
       {"llama.vocab_size", [&](auto& d) { d.keys["llama.vocab_size"] = u32(41); }},
-      {"llama.expert_count", [&](auto& d) { d.keys["llama.expert_count"] = u32(8); }},
+      {"llama.expert_used_count", [&](auto& d) { d.keys["llama.expert_count"] = u32(8); }},
       {"token_embd.weight", [](auto& d) { d.tensors.erase("token_embd.weight"); }},
       {"blk.0.ffn_down.weight", [](auto& d) { d.tensors.erase("blk.0.ffn_down.weight"); }},
       {"blk.0.ffn_up.weight",
