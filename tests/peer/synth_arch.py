@@ -284,7 +284,7 @@ def command_r(qk_norm):
     b = Builder("command-r", 140 + qk_norm)
     width, heads, kv, gain = 64, 2, 1, 2.0 / layers ** 0.5
     start(b, layers, width, heads, kv, 96, eps="layer", tied=True)
-    b.keys(logit_scale=0.5)
+    b.keys(logit_scale=0.8)
     for i in range(layers):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
@@ -300,7 +300,7 @@ def gemma3():
     b = Builder("gemma3", 142)
     width, heads, kv, ff, layers = 96, 4, 2, 160, 7
     start(b, layers, width, heads, kv, ff, base=1e6)
-    b.keys(attention__sliding_window=24, final_logit_softcapping=3.0, rope__scaling__type="linear",
+    b.keys(attention__sliding_window=24, final_logit_softcapping=5.0, rope__scaling__type="linear",
            rope__scaling__factor=8.0)
     for i in range(layers):
         p = f"blk.{i}."

@@ -1,31 +1,16 @@
 """Quantised files against llama.cpp on the same file dequantised to F32."""
-import json
 import os
 import pathlib
 import random
 import subprocess
-import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
-import harness  # noqa: E402
+import peer
 
-MODULES = os.environ.get("SHOAL_PEER_MODULES", str(harness.BUILD.parent / "peer" / "node_modules"))
+harness = peer.harness
 DEQUANTISE = str(harness.BUILD / "tests" / "tools" / "dequantise_tool")
 FLOAT_TOLERANCE = 5e-4  # of any of the 24 best
 INT8_MEAN = 5e-3        # mean over all of them
-
-
-def peer_logprobs(model, cases, top):
-    if not (pathlib.Path(MODULES) / "node-llama-cpp").exists():
-        raise unittest.SkipTest(f"needs npm's node-llama-cpp in {MODULES} (tests/peer/install.sh)")
-    request = json.dumps({"model": model, "cases": cases, "top": top})
-    done = subprocess.run(["node", str(pathlib.Path(__file__).parent / "logprobs.mjs")], input=request,
-                          capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "SHOAL_PEER_MODULES": str(pathlib.Path(MODULES).parent)}, check=False)
-    if done.returncode != 0:
-        raise AssertionError(f"the peer failed:\n{done.stderr[-3000:]}")
-    return [item["top"] for item in json.loads(done.stdout)]
 
 
 class QuantisedAccuracy(unittest.TestCase):
@@ -51,7 +36,7 @@ class QuantisedAccuracy(unittest.TestCase):
         dequantised = str(harness.BUILD / f"dequantised-{pathlib.Path(model).name}")
         subprocess.run([DEQUANTISE, model, dequantised], check=True)
         try:
-            expected = peer_logprobs(dequantised, cases, 24)
+            expected = [answer["top"] for answer in peer.logprobs(dequantised, cases, 24)]
         finally:
             os.unlink(dequantised)
         exact = self.differences(model, cases, expected, "float")
