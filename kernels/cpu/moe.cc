@@ -1,4 +1,5 @@
 // Mixtures of experts on the CPU.
+#include "kernels/body/routing.h"
 #include "kernels/cpu/cpu_device.h"
 
 namespace shoal {
@@ -6,9 +7,20 @@ namespace shoal {
 void CpuDevice::head_matmul(const HeadMatmul&, const Activations&, int64_t) {
   SHOAL_CHECK(false, "not there yet");
 }
-void CpuDevice::route(const float*, int64_t, const RouteSpec&, int32_t*, float*) {
-  SHOAL_CHECK(false, "not there yet");
+void CpuDevice::route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,
+                      float* weights) {
+  SHOAL_CHECK(spec.top_k >= 1 && spec.top_k <= spec.experts, "no expert chosen, or too many");
+  SHOAL_CHECK(spec.groups >= 1 && spec.experts % spec.groups == 0 && spec.groups_used >= 1,
+              "groups of unequal size");
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(static_cast<size_t>(spec.experts + spec.groups));
+    for (int64_t r = begin; r < end; ++r) {
+      body::route_row(spec, logits + r * spec.experts, scratch.data(), ids + r * spec.top_k,
+                      weights + r * spec.top_k);
+    }
+  });
 }
+
 void CpuDevice::experts(const ExpertTask&, const Activations&, int64_t, Activations&) {
   SHOAL_CHECK(false, "not there yet");
 }
