@@ -41,12 +41,15 @@ def swiglu(builder, prefix, width, ff, suffix="", gain=1.0):
     builder.matrix(f"{prefix}ffn_down{suffix}", ff, width, gain=gain)
 
 
-def experts(builder, prefix, width, ff, count, selection_bias=False, gain=2.0):
+def experts(builder, prefix, width, ff, count, selection_bias=False, gain=2.0, fused=False):
     builder.matrix(prefix + "ffn_gate_inp", width, count)
     if selection_bias:
         builder.vector(prefix + "exp_probs_b.bias", count, 0.2)
-    builder.matrix(prefix + "ffn_gate_exps", width, ff, count)
-    builder.matrix(prefix + "ffn_up_exps", width, ff, count)
+    if fused:
+        builder.matrix(prefix + "ffn_gate_up_exps", width, 2 * ff, count)
+    else:
+        builder.matrix(prefix + "ffn_gate_exps", width, ff, count)
+        builder.matrix(prefix + "ffn_up_exps", width, ff, count)
     builder.matrix(prefix + "ffn_down_exps", ff, width, count, gain=gain)
 
 
@@ -75,8 +78,8 @@ def phi3(factors=False, separate=False):
     return b.file()
 
 
-def glm4moe(qk_norm):
-    """Three blocks and a prediction block, which decoding leaves alone: its tensors are large, so that using any shows."""
+def glm4moe(qk_norm, sections=None):
+    """Three blocks and a prediction block, which decoding leaves alone."""
     b = Builder("glm4moe", 110 + qk_norm)
     width, heads, kv, ff, count = 96, 4, 2, 64, 8
     start(b, 4, width, heads, kv, 160, rope=16, base=1e6)
@@ -84,6 +87,8 @@ def glm4moe(qk_norm):
            expert_shared_count=1, expert_feed_forward_length=ff, expert_weights_norm=True, expert_weights_scale=1.7)
     if not qk_norm:
         b.keys(expert_gating_func=2)
+    if sections:
+        b.keys(rope__dimension_sections=sections)
     for i in range(4):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
@@ -104,7 +109,8 @@ def glm4moe(qk_norm):
     return b.file()
 
 
-def deepseek2(b, layers, q_lora, mla, moe_keys, selection_bias=False, yarn=None, tied=False, nextn=0, width=64):
+def deepseek2(b, layers, q_lora, mla, moe_keys, selection_bias=False, yarn=None, tied=False, nextn=0, width=64,
+              fused=False):
     """Low-rank attention: 32 features without and 16 with position per head, values of 24, rank 48."""
     heads, nope, rope, value, rank, ff, count, gain = 4, 32, 16, 24, 48, 64, 8, min(1.0, 2.0 / layers ** 0.5)
     start(b, layers + nextn, width, heads, 1 if mla else heads, 128, nope + rope, rope, tied=tied)
@@ -141,7 +147,7 @@ def deepseek2(b, layers, q_lora, mla, moe_keys, selection_bias=False, yarn=None,
         if i == 0:
             swiglu(b, p, width, 128, gain=gain)
         else:
-            experts(b, p, width, ff, count, selection_bias, gain=2 * gain)
+            experts(b, p, width, ff, count, selection_bias, gain=2 * gain, fused=fused)
             swiglu(b, p, width, 2 * ff, "_shexp", gain=gain)
     if nextn:
         p = f"blk.{layers}.nextn."
@@ -182,6 +188,13 @@ def deepseek3_legacy():
     return deepseek2(Builder("deepseek2", 124), 3, 40, False, V3, selection_bias=True)
 
 
+def deepseek3_variant(seed, temperature=False, fused=False, **changes):
+    builder = Builder("deepseek2", seed)
+    if temperature:
+        builder.keys(attention__temperature_scale=0.4, attention__temperature_length=32)
+    return deepseek2(builder, 3, 40, True, {**V3, **changes}, selection_bias=True, yarn=(40.0, 0.1), fused=fused)
+
+
 def glm_flash(nextn):
     """GLM-4.7-Flash: told by 47 layers and its vocabulary, the gating is sigmoid though no key says so."""
     return deepseek2(Builder("deepseek2", 125 + nextn, vocabulary=154880), 47, 40, True,
@@ -204,10 +217,11 @@ def mixtral():
 
 
 def qwen3moe():
+    """The experts' width follows from feed_forward_length: no key says it."""
     b = Builder("qwen3moe", 131)
     width, ff, count = 64, 96, 64
-    start(b, 2, width, 4, 2, 128, base=1e6)
-    b.keys(expert_count=count, expert_used_count=8, expert_feed_forward_length=ff)
+    start(b, 2, width, 4, 2, 8 * ff, base=1e6)
+    b.keys(expert_count=count, expert_used_count=8)
     for i in range(2):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
@@ -296,12 +310,14 @@ def command_r(qk_norm):
     return b.file()
 
 
-def gemma3():
-    b = Builder("gemma3", 142)
-    width, heads, kv, ff, layers = 96, 4, 2, 160, 7
-    start(b, layers, width, heads, kv, ff, base=1e6)
-    b.keys(attention__sliding_window=24, final_logit_softcapping=5.0, rope__scaling__type="linear",
-           rope__scaling__factor=8.0)
+def gemma3(layers):
+    """62 layers have a scale of their own (27B)."""
+    b = Builder("gemma3", 142 if layers == 7 else 152)
+    width, heads, kv, ff = 96, 4, 2, 160
+    start(b, layers, width, heads, kv, ff, base=1e6, tied=layers != 7)
+    b.keys(attention__sliding_window=24, rope__scaling__type="linear", rope__scaling__factor=8.0)
+    if layers == 7:
+        b.keys(final_logit_softcapping=5.0)
     for i in range(layers):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
@@ -350,6 +366,38 @@ def mistral3(moe):
     return b.file()
 
 
+def llama_biases():
+    b = Builder("llama", 148)
+    width, heads, kv, ff = 96, 4, 2, 160
+    start(b, 3, width, heads, kv, ff)
+    b.keys(rope__scaling__type="linear", rope__scaling__factor=4.0)
+    for i in range(3):
+        p = f"blk.{i}."
+        b.norm(p + "attn_norm", width)
+        attention(b, p, width, heads, kv, bias=True)
+        b.vector(p + "attn_output.bias", width, 0.3)
+        b.norm(p + "ffn_norm", width)
+        swiglu(b, p, width, ff)
+        for name, rows in (("gate", ff), ("up", ff), ("down", width)):
+            b.vector(f"{p}ffn_{name}.bias", rows, 0.3)
+    return b.file()
+
+
+def qwen2_yarn():
+    b = Builder("qwen2", 149)
+    width, heads, kv, ff = 160, 5, 1, 160
+    start(b, 3, width, heads, kv, ff, base=1e6)
+    b.keys(rope__scaling__type="yarn", rope__scaling__factor=4.0, rope__scaling__original_context_length=64,
+           rope__scaling__attn_factor=1.1)
+    for i in range(3):
+        p = f"blk.{i}."
+        b.norm(p + "attn_norm", width)
+        attention(b, p, width, heads, kv, bias=True)
+        b.norm(p + "ffn_norm", width)
+        swiglu(b, p, width, ff)
+    return b.file()
+
+
 def llama_fused_qkv():
     b = Builder("llama", 146)
     width, heads, kv = 96, 3, 1
@@ -371,11 +419,16 @@ MODELS = {
     "phi3-mini4": lambda: phi3(True, True),
     "glm4moe": lambda: glm4moe(False),
     "glm4moe-qk-norm": lambda: glm4moe(True),
+    "glm4moe-sections": lambda: glm4moe(False, sections=[2, 3, 3, 0]),
     "deepseek2-lite-legacy": deepseek2_lite_legacy,
     "deepseek2-lite": deepseek2_lite,
     "deepseek2-legacy": deepseek2_legacy,
     "deepseek3": deepseek3,
     "deepseek3-legacy": deepseek3_legacy,
+    "deepseek3-softmax-selected": lambda: deepseek3_variant(161, expert_gating_func=3),
+    "deepseek3-sqrt-softplus": lambda: deepseek3_variant(162, expert_gating_func=4),
+    "deepseek3-temperature": lambda: deepseek3_variant(163, temperature=True),
+    "deepseek3-fused": lambda: deepseek3_variant(164, fused=True),
     "glm-flash": lambda: glm_flash(0),
     "glm-flash-mtp": lambda: glm_flash(1),
     "mixtral": mixtral,
@@ -386,11 +439,14 @@ MODELS = {
     "llama4-maverick": llama4_maverick,
     "command-r": lambda: command_r(False),
     "command-r-plus": lambda: command_r(True),
-    "gemma3": gemma3,
+    "gemma3": lambda: gemma3(7),
+    "gemma3-27b": lambda: gemma3(62),
     "falcon-7b": falcon_7b,
     "mistral3": lambda: mistral3(False),
     "mistral3-moe": lambda: mistral3(True),
     "llama-fused-qkv": llama_fused_qkv,
+    "llama-biases": llama_biases,
+    "qwen2-yarn": qwen2_yarn,
 }
 
 

@@ -30,7 +30,7 @@ class Row:
 
 
 ROWS = [
-    Row("llama-fused-qkv"),
+    Row("llama-fused-qkv"), Row("llama-biases"), Row("qwen2-yarn"),
 ]
 # Made and shown to llama.cpp, but not yet run by Shoal.
 PENDING = [
@@ -38,7 +38,9 @@ PENDING = [
     Row("glm4moe"), Row("glm4moe-qk-norm"), Row("deepseek2-lite-legacy"), Row("deepseek2-lite"), Row("deepseek2-legacy"),
     Row("deepseek3"), Row("deepseek3-legacy"), Row("glm-flash"), Row("glm-flash-mtp"), Row("mixtral"), Row("qwen3moe"),
     Row("qwen2moe"), Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("command-r"),
-    Row("command-r-plus"), Row("gemma3"), Row("falcon-7b"), Row("mistral3"), Row("mistral3-moe"),
+    Row("command-r-plus"), Row("gemma3"), Row("gemma3-27b"), Row("falcon-7b"), Row("mistral3"), Row("mistral3-moe"),
+    Row("glm4moe-sections"), Row("deepseek3-softmax-selected"), Row("deepseek3-sqrt-softplus"),
+    Row("deepseek3-temperature"), Row("deepseek3-fused"),
 ]
 
 
