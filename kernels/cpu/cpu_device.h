@@ -60,6 +60,19 @@ struct CpuActivations final : Activations {
   CpuMemory memory;
 };
 
+// The activation rows of one product: output row i is that of row first + i, or of index[i].
+struct ProductRows {
+  int64_t count = 0;
+  int64_t first = 0;
+  const int32_t* index = nullptr;
+  const float* scale = nullptr;  // [count]: multiplies the products before the bias, or null
+  int64_t column = 0;            // the feature that meets the weight's column 0
+
+  int64_t row(int64_t i) const { return index != nullptr ? index[i] : first + i; }
+};
+
+struct ExpertPlan;
+
 class CpuDevice final : public Device {
  public:
   CpuDevice(const KernelSet& set, int threads, const CpuOptions& options);
@@ -100,8 +113,13 @@ class CpuDevice final : public Device {
  private:
   // Completes a row whose first out.width values are in place: zeros behind them, int8 codes.
   void finish_row(CpuActivations& out, int64_t row) const;
-  void matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows, int64_t begin,
-                   int64_t end) const;
+  // Outputs [begin, end) of one task.
+  void matmul_rows(const MatmulTask& task, const CpuActivations& x, const ProductRows& rows,
+                   int64_t begin, int64_t end) const;
+  void expert_features(const ExpertTask& task, const ExpertPlan& plan, const CpuActivations& x,
+                       CpuActivations& hidden);
+  void expert_outputs(const ExpertTask& task, const ExpertPlan& plan, int64_t rows, int64_t width,
+                      const CpuActivations& hidden);
   void gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
                 float* out) const;
   void rms_norm(const float* x, int64_t n, const float* weight, float eps, float* out) const;

@@ -101,8 +101,10 @@ class RowProduct {
   std::vector<float> scales_, decoded_;
 };
 
-void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
+void put(const MatmulTask& task, const ProductRows& rows, int64_t row, int64_t output,
+         float value) {
   value *= task.out_scale;
+  if (rows.scale != nullptr) value *= rows.scale[row];
   if (task.bias != nullptr) value += task.bias[output];
   float& to = task.out[row * task.out_stride + output];
   to = task.accumulate ? to + value : value;
@@ -110,26 +112,26 @@ void put(const MatmulTask& task, int64_t row, int64_t output, float value) {
 
 }  // namespace
 
-// Outputs [begin, end) of one task for all rows.
-void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int64_t rows,
-                            int64_t begin, int64_t end) const {
+void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x,
+                            const ProductRows& rows, int64_t begin, int64_t end) const {
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
   RowProduct product(set_, weight, x.int8);
   const int64_t n = weight.features;
   // One weight row at a time while there is one tile: weights come in the order of memory (in
   // bands, 2 rows ran at half the rate from memory), and prepared rows are still in the nearest
   // cache.
-  const int64_t band_size = rows <= kTileRows ? 1 : kBand;
+  const int64_t band_size = rows.count <= kTileRows ? 1 : kBand;
   for (int64_t band = begin; band < end; band += band_size) {
     const int64_t count = std::min(band_size, end - band);
     for (int64_t i = 0; i < count; ++i) product.prepare(i, weight.row(band + i));
-    for (int64_t first = 0; first < rows; first += kTileRows) {
-      const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows - first));
+    for (int64_t first = 0; first < rows.count; first += kTileRows) {
+      const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows.count - first));
       const float* values[kTileRows];
       QuantRow quant[kTileRows];
       for (int r = 0; r < tile; ++r) {
-        values[r] = x.row(first + r) - weight.lead;
-        if (x.int8) quant[r] = x.quant(first + r, weight.lead);
+        const int64_t row = rows.row(first + r);
+        values[r] = x.row(row) + rows.column - weight.lead;
+        if (x.int8) quant[r] = x.quant(row, weight.lead - rows.column);
       }
       float out[kBand][kTileRows] = {};
       for (int64_t at = 0; at < n; at += product.panel()) {
@@ -139,7 +141,7 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x, int
         }
       }
       for (int64_t i = 0; i < count; ++i) {
-        for (int r = 0; r < tile; ++r) put(task, first + r, band + i, out[i][r]);
+        for (int r = 0; r < tile; ++r) put(task, rows, first + r, band + i, out[i][r]);
       }
     }
   }
@@ -160,7 +162,7 @@ void CpuDevice::matmul(std::span<const MatmulTask> tasks, const Activations& inp
     for (const MatmulTask& task : tasks) {
       const int64_t n = task.weight->slice().rows;
       const int64_t from = std::max<int64_t>(begin - base, 0), to = std::min(end - base, n);
-      if (from < to) matmul_rows(task, x, rows, from, to);
+      if (from < to) matmul_rows(task, x, {.count = rows}, from, to);
       base += n;
     }
   });
@@ -203,7 +205,7 @@ void CpuDevice::gated_matmul(const GatedTask& task, const Activations& input, in
       const auto product = [&](MatmulTask part, float* to) {
         part.out = to - band;  // outputs are addressed by their index in the weight
         part.out_stride = kGateBand;
-        matmul_rows(part, x, rows, band, band + count);
+        matmul_rows(part, x, {.count = rows}, band, band + count);
       };
       if (gated) product(task.gate, scratch.data());
       product(task.up, scratch.data() + rows * kGateBand);

@@ -21,8 +21,4 @@ void CpuDevice::route(const float* logits, int64_t rows, const RouteSpec& spec, 
   });
 }
 
-void CpuDevice::experts(const ExpertTask&, const Activations&, int64_t, Activations&) {
-  SHOAL_CHECK(false, "not there yet");
-}
-
 }  // namespace shoal
