@@ -110,6 +110,20 @@ struct HeadMatmul {
   int64_t out_head_stride = 0;
 };
 
+// out[r, out_first + h · out_head_stride + i] = x[r, x_first + h · x_head_stride + i], i < features.
+struct HeadCopy {
+  int64_t heads = 0;
+  int64_t features = 0;
+  const float* x = nullptr;
+  int64_t x_stride = 0;  // between rows
+  int64_t x_first = 0;
+  int64_t x_head_stride = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  int64_t out_first = 0;
+  int64_t out_head_stride = 0;
+};
+
 enum class RopePairing : uint8_t {
   kNone,
   kInterleaved,  // (x[2p], x[2p+1]): llama.cpp's NORM
@@ -323,6 +337,8 @@ class Device {
   virtual void gated_matmul(const GatedTask& task, const Activations& x, int64_t rows,
                             Activations& out) = 0;
   virtual void head_matmul(const HeadMatmul& task, const Activations& x, int64_t rows) = 0;
+
+  virtual void copy_heads(const HeadCopy& task, int64_t rows) = 0;
 
   // ids and weights [rows, top_k], best first, from logits [rows, experts]. Device pointers.
   virtual void route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,

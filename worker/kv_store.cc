@@ -9,10 +9,12 @@ Result<std::unique_ptr<KvStore>> KvStore::create(const ModelSpec& spec, const Ra
   for (size_t i = 0; i < spec.layer.size(); ++i) {
     KvLayer layer;
     layer.type = shape.type;
-    layer.blocks = shape.blocks;
+    const AttentionLayer& attention = spec.layer[i].attention;
+    layer.blocks = shape.blocks.at(static_cast<size_t>(attention.kv_group));
     layer.block_tokens = shape.block_tokens;
     layer.kv_heads = shard.layers[i].kv_heads.size();
-    layer.head_dim = spec.layer[i].attention.head_dim;
+    layer.head_dim = attention.head_dim;
+    layer.latent_dim = attention.latent.kv_rank;
     const uint64_t bytes = device.kv_layer_bytes(layer);
     SHOAL_ASSIGN(auto buffer, device.allocate(bytes, "KV cache of layer " + std::to_string(i)));
     layer.data = buffer->data();

@@ -1,4 +1,5 @@
-// The K/V cache of one rank: one paged buffer per layer, the same block ids in every layer.
+// The K/V cache of one rank: one paged buffer per layer, the same block ids in every layer of a KV
+// group.
 #pragma once
 
 #include <memory>
@@ -12,7 +13,7 @@ namespace shoal {
 
 struct KvShape {
   KvType type = KvType::kF16;
-  int64_t blocks = 0;
+  std::vector<int64_t> blocks;  // per KV group of the model
   int64_t block_tokens = 0;
   friend bool operator==(const KvShape&, const KvShape&) = default;
 };

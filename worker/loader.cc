@@ -22,52 +22,107 @@ struct Destination {
   std::unique_ptr<Buffer>* vector = nullptr;
 };
 
+Destination to_linear(const TensorDecl& decl, Linear& target) {
+  return decl.bias ? Destination{nullptr, &target.bias} : Destination{&target, nullptr};
+}
+Destination to_norm(const TensorDecl& decl, NormWeights& target) {
+  return {nullptr, decl.bias ? &target.bias : &target.weight};
+}
+
+Destination attention_destination(const TensorDecl& decl, ShardLayer& layer) {
+  switch (decl.role) {
+    case Role::kAttnNorm:
+      return to_norm(decl, layer.attn_norm);
+    case Role::kAttnNorm2:
+      return to_norm(decl, layer.attn_norm2);
+    case Role::kAttnPostNorm:
+      return to_norm(decl, layer.attn_post_norm);
+    case Role::kAttnQ:
+      return to_linear(decl, layer.q);
+    case Role::kAttnK:
+      return to_linear(decl, layer.k);
+    case Role::kAttnV:
+      return to_linear(decl, layer.v);
+    case Role::kAttnOut:
+      return to_linear(decl, layer.attn_out);
+    case Role::kAttnQNorm:
+      return {nullptr, &layer.q_norm};
+    case Role::kAttnKNorm:
+    case Role::kLatentKvANorm:  // of the first features of the one key
+      return {nullptr, &layer.k_norm};
+    case Role::kAttnSinks:
+      return {nullptr, &layer.sinks};
+    case Role::kLatentQA:
+      return to_linear(decl, layer.q_a);
+    case Role::kLatentQANorm:
+      return {nullptr, &layer.q_a_norm};
+    case Role::kLatentKvA:
+      return to_linear(decl, layer.kv_a);
+    case Role::kLatentKB:
+      return to_linear(decl, layer.k_b);
+    case Role::kLatentVB:
+      return to_linear(decl, layer.v_b);
+    default:
+      return {};
+  }
+}
+
+Destination ffn_destination(const TensorDecl& decl, ShardLayer& layer) {
+  Mixture& mixture = layer.mixture;
+  switch (decl.role) {
+    case Role::kFfnNorm:
+      return to_norm(decl, layer.ffn_norm);
+    case Role::kFfnPostNorm:
+      return to_norm(decl, layer.ffn_post_norm);
+    case Role::kFfnGate:
+      return to_linear(decl, layer.gate);
+    case Role::kFfnUp:
+      return to_linear(decl, layer.up);
+    case Role::kFfnDown:
+      return to_linear(decl, layer.down);
+    case Role::kRouter:
+      return to_linear(decl, mixture.router);
+    case Role::kRouterSelectionBias:
+      return {nullptr, &mixture.selection_bias};
+    case Role::kExpertGate:
+      return to_linear(decl, mixture.gate);
+    case Role::kExpertUp:
+      return to_linear(decl, mixture.up);
+    case Role::kExpertDown:
+      return to_linear(decl, mixture.down);
+    case Role::kSharedGate:
+      return to_linear(decl, mixture.shared_gate);
+    case Role::kSharedUp:
+      return to_linear(decl, mixture.shared_up);
+    case Role::kSharedDown:
+      return to_linear(decl, mixture.shared_down);
+    case Role::kSharedRouter:
+      return to_linear(decl, mixture.shared_router);
+    default:
+      return {};
+  }
+}
+
 Destination destination_of(const TensorDecl& decl, ModelShard& model) {
-  const auto linear = [&](Linear& target) {
-    return decl.bias ? Destination{nullptr, &target.bias} : Destination{&target, nullptr};
-  };
-  const auto vector = [](std::unique_ptr<Buffer>& target) { return Destination{nullptr, &target}; };
   switch (decl.role) {
     case Role::kTokenEmbedding:
-      return linear(model.embedding);
+      return to_linear(decl, model.embedding);
     case Role::kOutput:
-      return linear(model.output);
+      return to_linear(decl, model.output);
     case Role::kOutputNorm:
-      return vector(model.output_norm);
+      return to_norm(decl, model.output_norm);
     case Role::kRopeFactors:
+    case Role::kRopeFactorsLong:
+    case Role::kRopeFactorsShort:
       return {};
     default:
       break;
   }
   ShardLayer& layer = model.layers[static_cast<size_t>(decl.layer)];
-  switch (decl.role) {
-    case Role::kAttnNorm:
-      return vector(layer.attn_norm);
-    case Role::kAttnQ:
-      return linear(layer.q);
-    case Role::kAttnK:
-      return linear(layer.k);
-    case Role::kAttnV:
-      return linear(layer.v);
-    case Role::kAttnOut:
-      return linear(layer.attn_out);
-    case Role::kAttnQNorm:
-      return vector(layer.q_norm);
-    case Role::kAttnKNorm:
-      return vector(layer.k_norm);
-    case Role::kFfnNorm:
-      return vector(layer.ffn_norm);
-    case Role::kFfnGate:
-      return linear(layer.gate);
-    case Role::kFfnUp:
-      return linear(layer.up);
-    case Role::kFfnDown:
-      return linear(layer.down);
-    default:
-      break;
-  }
-  SHOAL_CHECK(false, "role without a place: " + decl.name);
-  return {};
+  Destination to = attention_destination(decl, layer);
+  if (to.linear == nullptr && to.vector == nullptr) to = ffn_destination(decl, layer);
+  SHOAL_CHECK(to.linear != nullptr || to.vector != nullptr, "role without a place: " + decl.name);
+  return to;
 }
 
 // Rows [begin, end) of one weight, read by one thread.
@@ -77,6 +132,7 @@ struct ReadTask {
   int64_t first_row;  // of the weight
   int64_t file_row;   // of the tensor
   int64_t rows;
+  bool transpose = false;  // rows × columns of the file become columns × rows, as float32
 };
 
 class Loader {
@@ -87,6 +143,7 @@ class Loader {
   Status run() {
     for (const TensorDecl& decl : model_.spec.tensors) SHOAL_TRY(prepare(decl));
     SHOAL_TRY(make_rope_tables());
+    SHOAL_TRY(make_expert_tables());
     return read_all();
   }
 
@@ -105,13 +162,49 @@ class Loader {
   Status load_vector(const TensorDecl& decl, const TensorInfo& tensor, const TensorSlice& slice,
                      std::unique_ptr<Buffer>* out) {
     SHOAL_ASSIGN(const std::vector<float> values, read_vector(tensor));
-    SHOAL_ASSIGN(*out, device_.allocate(static_cast<uint64_t>(slice.rows.size()) * sizeof(float),
-                                        decl.name));
-    if (slice.rows.size() > 0) {
-      device_.copy_to_device((*out)->data(), values.data() + slice.rows.begin,
-                             static_cast<uint64_t>(slice.rows.size()) * sizeof(float));
+    std::vector<float> held;
+    if (decl.experts == 0) {
+      held.assign(values.begin() + slice.rows.begin, values.begin() + slice.rows.end);
+    } else if (slice.experts.empty()) {
+      return Status::ok();  // another rank adds it
     }
+    for (const int64_t expert : slice.experts) {
+      const auto part = values.begin() + expert * decl.expert_rows;
+      held.insert(held.end(), part + slice.rows.begin, part + slice.rows.end);
+    }
+    SHOAL_ASSIGN(*out, upload(held, decl.name));
     model_.weight_bytes += (*out)->bytes();
+    return Status::ok();
+  }
+
+  template <class T>
+  Result<std::unique_ptr<Buffer>> upload(const std::vector<T>& values, const std::string& what) {
+    SHOAL_ASSIGN(auto buffer, device_.allocate(values.size() * sizeof(T), what));
+    device_.copy_to_device(buffer->data(), values.data(), values.size() * sizeof(T));
+    return buffer;
+  }
+
+  Status make_expert_tables() {
+    for (size_t i = 0; i < model_.layers.size(); ++i) {
+      const int64_t experts = model_.spec.layer[i].ffn.moe.experts;
+      if (experts == 0) continue;
+      ShardLayer& layer = model_.layers[i];
+      std::vector<int32_t> local(static_cast<size_t>(experts), -1), replicas(local.size(), 1),
+          replica(local.size(), 0);
+      bool replicated = false;
+      for (size_t l = 0; l < layer.range.experts.size(); ++l) {
+        const HeldExpert& held = layer.range.experts[l];
+        const auto id = static_cast<size_t>(held.id);
+        local[id] = static_cast<int32_t>(l);
+        replicas[id] = held.replicas;
+        replica[id] = held.replica;
+        replicated = replicated || held.replicas > 1;
+      }
+      SHOAL_ASSIGN(layer.mixture.local, upload(local, "expert table"));
+      if (!replicated) continue;
+      SHOAL_ASSIGN(layer.mixture.replicas, upload(replicas, "expert table"));
+      SHOAL_ASSIGN(layer.mixture.replica, upload(replica, "expert table"));
+    }
     return Status::ok();
   }
 
@@ -130,9 +223,11 @@ class Loader {
 
   Status prepare_matrix(const TensorDecl& decl, const TensorInfo& tensor, const TensorSlice& slice,
                         Linear& linear) {
+    const bool transposed = decl.form == TensorForm::kKeysOfKvB;
     WeightSlice shape;
-    shape.type = tensor.type;
+    shape.type = transposed ? TensorType::kF32 : tensor.type;
     shape.rows = slice.rows.size();
+    if (decl.experts > 0) shape.rows *= static_cast<int64_t>(slice.experts.size());
     shape.cols = slice.cols.size();
     shape.first_col = slice.cols.begin;
     shape.file_cols = decl.cols;
@@ -143,14 +238,50 @@ class Loader {
                    read_vector(*file_.find_tensor(decl.scale_name)));
       linear.scale = scale[0];
     }
-    const uint64_t row = std::max<uint64_t>(1, read_span_bytes(shape));
-    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes / row));
-    for (int64_t at = 0; at < shape.rows && shape.cols > 0; at += step) {
-      const int64_t rows = std::min(step, shape.rows - at);
-      tasks_.push_back({&tensor, linear.weight.get(), at, slice.rows.begin + at, rows});
-      total_bytes_ += static_cast<uint64_t>(rows) * shape.slice_row_bytes();
+    if (decl.form != TensorForm::kPlain) {
+      read_from_kv_b(decl, tensor, slice, *linear.weight);
+    } else if (decl.experts > 0) {
+      for (size_t i = 0; i < slice.experts.size(); ++i) {
+        read_rows(tensor, *linear.weight, static_cast<int64_t>(i) * slice.rows.size(),
+                  slice.experts[i] * decl.expert_rows + slice.rows.begin, slice.rows.size());
+      }
+    } else {
+      read_rows(tensor, *linear.weight, 0, slice.rows.begin, slice.rows.size());
     }
     return Status::ok();
+  }
+
+  // Plans the reading of `count` rows of the tensor, from file_row, into the weight from first_row.
+  void read_rows(const TensorInfo& tensor, Weight& weight, int64_t first_row, int64_t file_row,
+                 int64_t count) {
+    const WeightSlice& shape = weight.slice();
+    const uint64_t row = std::max<uint64_t>(1, read_span_bytes(shape));
+    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes / row));
+    for (int64_t at = 0; at < count && shape.cols > 0; at += step) {
+      const int64_t rows = std::min(step, count - at);
+      tasks_.push_back({&tensor, &weight, first_row + at, file_row + at, rows});
+      total_bytes_ += static_cast<uint64_t>(rows) * shape.slice_row_bytes();
+    }
+  }
+
+  // attn_kv_b has, head by head, `nope` rows of keys, then `value` rows of values. Keys are needed
+  // transposed, which a quantised block cannot be: float32.
+  void read_from_kv_b(const TensorDecl& decl, const TensorInfo& tensor, const TensorSlice& slice,
+                      Weight& weight) {
+    const AttentionLayer& a = model_.spec.layer[static_cast<size_t>(decl.layer)].attention;
+    const bool keys = decl.form == TensorForm::kKeysOfKvB;
+    const int64_t own = keys ? a.latent.kv_rank : a.latent.value;  // rows of the weight per head
+    const int64_t first_head = slice.rows.begin / own;
+    for (int64_t h = 0; h < slice.rows.size() / own; ++h) {
+      const int64_t file_row = (first_head + h) * (a.latent.nope + a.latent.value);
+      if (keys) {
+        tasks_.push_back({&tensor, &weight, h * own, file_row, a.latent.nope, true});
+        total_bytes_ +=
+            static_cast<uint64_t>(a.latent.nope) * row_bytes(tensor.type, tensor.dims[0]);
+      } else {
+        read_rows(tensor, weight, h * own, file_row + a.latent.nope, own);
+      }
+    }
   }
 
   // Bytes read per row: the slice, or the whole row when its pieces would be too small to seek for.
@@ -161,23 +292,33 @@ class Loader {
                : row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
   }
 
-  Status make_rope_tables() {
-    std::vector<float> factors;
-    if (const TensorDecl* decl = model_.spec.find(Role::kRopeFactors, -1)) {
-      const TensorInfo& tensor = *file_.find_tensor(decl->name);
-      SHOAL_ASSIGN(factors, read_vector(tensor));
-      for (const float factor : factors) {
-        if (!(factor > 0)) return file_.tensor_error(tensor, "a rope factor is not positive");
-      }
+  // LongRoPE's table depends on the context the model runs with, once for all its sequences: a
+  // cache filled with one table cannot be read with the other.
+  const TensorDecl* rope_factors(const RopeSpec& rope) const {
+    const Role role =
+        options_.context > rope.original_context ? Role::kRopeFactorsLong : Role::kRopeFactorsShort;
+    const TensorDecl* by_context = model_.spec.find(role, -1);
+    return by_context != nullptr ? by_context : model_.spec.find(Role::kRopeFactors, -1);
+  }
+
+  Result<std::vector<float>> read_rope_factors(const RopeSpec& rope) {
+    const TensorDecl* decl = rope_factors(rope);
+    if (decl == nullptr || decl->rows != rope.dims / 2) return std::vector<float>{};
+    const TensorInfo& tensor = *file_.find_tensor(decl->name);
+    SHOAL_ASSIGN(std::vector<float> factors, read_vector(tensor));
+    for (const float factor : factors) {
+      if (!(factor > 0)) return file_.tensor_error(tensor, "a rope factor is not positive");
     }
+    return factors;
+  }
+
+  Status make_rope_tables() {
     for (size_t i = 0; i < model_.layers.size(); ++i) {
       const RopeSpec& rope = model_.spec.layer[i].attention.rope;
       if (rope.style == RopeStyle::kNone) continue;
-      const std::vector<float> table = rope_inverse_frequencies(rope, factors);
+      SHOAL_ASSIGN(const std::vector<float> factors, read_rope_factors(rope));
       SHOAL_ASSIGN(model_.layers[i].inv_freq,
-                   device_.allocate(table.size() * sizeof(float), "rope frequencies"));
-      device_.copy_to_device(model_.layers[i].inv_freq->data(), table.data(),
-                             table.size() * sizeof(float));
+                   upload(rope_inverse_frequencies(rope, factors), "rope frequencies"));
     }
     return Status::ok();
   }
@@ -207,7 +348,28 @@ class Loader {
     }
   }
 
+  Status read_transposed(const ReadTask& task, std::vector<uint8_t>& raw) {
+    const TensorInfo& tensor = *task.tensor;
+    const auto cols = static_cast<int64_t>(tensor.dims[0]);
+    const uint64_t file_row = row_bytes(tensor.type, tensor.dims[0]);
+    raw.resize(static_cast<uint64_t>(task.rows) * file_row);
+    SHOAL_TRY(file_.read_tensor(tensor, static_cast<uint64_t>(task.file_row) * file_row, raw));
+    std::vector<float> row(tensor.dims[0]), turned(static_cast<size_t>(task.rows * cols));
+    for (int64_t r = 0; r < task.rows; ++r) {
+      decode_row(tensor.type, raw.data() + static_cast<uint64_t>(r) * file_row, cols, row.data());
+      for (int64_t c = 0; c < cols; ++c) {
+        turned[static_cast<size_t>(c * task.rows + r)] = row[static_cast<size_t>(c)];
+      }
+    }
+    const auto* bytes = reinterpret_cast<const uint8_t*>(turned.data());
+    const std::span<const uint8_t> packed(bytes, turned.size() * sizeof(float));
+    SHOAL_TRY(device_.fill_weight(*task.weight, task.first_row, packed));
+    if (options_.bytes_done) options_.bytes_done->fetch_add(raw.size());
+    return Status::ok();
+  }
+
   Status read_task(const ReadTask& task, std::vector<uint8_t>& raw, std::vector<uint8_t>& packed) {
+    if (task.transpose) return read_transposed(task, raw);
     const WeightSlice& shape = task.weight->slice();
     const uint64_t file_row = row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
     const uint64_t segment = shape.slice_row_bytes();

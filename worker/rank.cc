@@ -10,13 +10,16 @@ namespace shoal {
 namespace {
 
 std::string load_key(const wire::Assign& plan) {
-  return fmt::format("{} {} {}/{} {}", plan.model_digest, plan.model_path, plan.rank, plan.world,
-                     fmt::join(plan.shares, ","));
+  return fmt::format("{} {} {}/{} {} experts {} {} {}", plan.model_digest, plan.model_path,
+                     plan.rank, plan.world, fmt::join(plan.shares, ","),
+                     fmt::join(plan.experts.shares, ","), fmt::join(plan.experts.ranks, ","),
+                     plan.max_sequence_tokens);
 }
 
 KvShape kv_shape(const wire::Assign& plan) {
   return {plan.kv == wire::KvPrecision::kF32 ? KvType::kF32 : KvType::kF16,
-          static_cast<int64_t>(plan.kv_blocks.at(0)), static_cast<int64_t>(plan.block_tokens)};
+          {plan.kv_blocks.begin(), plan.kv_blocks.end()},
+          static_cast<int64_t>(plan.block_tokens)};
 }
 
 }  // namespace
@@ -43,10 +46,17 @@ Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
                     plan.model_path, file.digest(), plan.model_digest));
   }
   SHOAL_ASSIGN(const ModelSpec spec, read_model_spec(file));
-  const TensorParallelPlan tensor_plan{static_cast<int>(plan.world), plan.shares};
+  const TensorParallelPlan tensor_plan{
+      static_cast<int>(plan.world), plan.shares, {plan.experts.shares, plan.experts.ranks}};
   SHOAL_ASSIGN(const RankShard shard,
                make_rank_shard(spec, tensor_plan, static_cast<int>(plan.rank)));
-  SHOAL_ASSIGN(model_, load_model_shard(file, spec, shard, device_, options));
+  if (spec.kv_groups.size() != plan.kv_blocks.size()) {
+    return invalid_argument(fmt::format("the plan has KV blocks for {} groups; the model has {}",
+                                        plan.kv_blocks.size(), spec.kv_groups.size()));
+  }
+  LoadOptions load = options;
+  load.context = plan.max_sequence_tokens;
+  SHOAL_ASSIGN(model_, load_model_shard(file, spec, shard, device_, load));
   load_key_ = key;
   std::lock_guard lock(mutex_);
   digest_ = plan.model_digest;

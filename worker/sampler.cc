@@ -33,11 +33,12 @@ Truncation truncation_of(const SampleTarget& target) {
 }  // namespace
 
 // Looks at rows [first, first + count) of the last forward pass.
-void Sampler::look(Transformer& transformer, const std::vector<SampleRow>& rows, size_t first, size_t count,
-                   std::vector<LocalSample>* found) {
+void Sampler::look(Transformer& transformer, const std::vector<SampleRow>& rows, size_t first,
+                   size_t count, std::vector<LocalSample>* found) {
   float* logits = transformer.logits(static_cast<int64_t>(first), static_cast<int64_t>(count));
   device_.sample_local(logits, transformer.logits_stride(), slice_.size(), slice_.begin,
-                       std::span(rows).subspan(first, count), std::span(*found).subspan(first, count));
+                       std::span(rows).subspan(first, count),
+                       std::span(*found).subspan(first, count));
 }
 
 // Every rank's findings of every row: out[row][rank]. One exchange: its size follows from the rows.
@@ -73,7 +74,8 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
   for (const SampleTarget& target : targets) rows.push_back(row_of(target));
   std::vector<LocalSample> mine(targets.size());
   for (size_t first = 0; first < targets.size(); first += Transformer::kLogitRows) {
-    look(transformer, rows, first, std::min<size_t>(Transformer::kLogitRows, targets.size() - first), &mine);
+    look(transformer, rows, first,
+         std::min<size_t>(Transformer::kLogitRows, targets.size() - first), &mine);
   }
   if (targets.empty()) return std::vector<wire::RowResult>{};
   SHOAL_ASSIGN(auto all, gather(mine, rows, op));
@@ -87,7 +89,8 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
       again.shaped_candidates = kAllCandidates;
       std::vector<LocalSample> one(1);
       float* logits = transformer.logits(static_cast<int64_t>(i), 1);
-      device_.sample_local(logits, transformer.logits_stride(), slice_.size(), slice_.begin, {&again, 1}, one);
+      device_.sample_local(logits, transformer.logits_stride(), slice_.size(), slice_.begin,
+                           {&again, 1}, one);
       SHOAL_ASSIGN(auto whole, gather(one, {&again, 1}, op));
       choice = choose_token(whole[0], again, truncation_of(targets[i]));
     }

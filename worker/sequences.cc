@@ -4,7 +4,7 @@
 
 namespace shoal {
 
-Sequence::Sequence(const wire::NewSequence& start, Range vocab_slice)
+Sequence::Sequence(const wire::NewSequence& start, size_t kv_groups, Range vocab_slice)
     : generation_(start.generation),
       seed_(start.seed),
       choice_(start.choice),
@@ -12,7 +12,8 @@ Sequence::Sequence(const wire::NewSequence& start, Range vocab_slice)
       vocab_slice_(vocab_slice),
       penalised_(start.sampling.presence != 0 || start.sampling.frequency != 0 ||
                  start.sampling.repetition != 1.0f),
-      tokens_(start.tokens) {
+      tokens_(start.tokens),
+      blocks_(kv_groups) {
   for (const auto& [token, bias] : sampling_.logit_bias) {
     if (TokenBias* entry = bias_entry(token)) entry->bias += bias;
   }
@@ -60,7 +61,7 @@ Status SequenceTable::start(const wire::NewSequence& sequence) {
                                       sequence.slot, limits_.vocab));
     }
   }
-  slots_[sequence.slot].emplace(sequence, vocab_slice_);
+  slots_[sequence.slot].emplace(sequence, limits_.kv_blocks.size(), vocab_slice_);
   ++used_;
   return Status::ok();
 }
@@ -69,12 +70,17 @@ Status SequenceTable::append(const wire::BlockAppend& append) {
   if (append.slot >= slots_.size() || !slots_[append.slot]) {
     return not_found(fmt::format("blocks for slot {}, which is empty", append.slot));
   }
+  if (append.group >= limits_.kv_blocks.size()) {
+    return out_of_range(fmt::format("KV blocks of group {} for slot {}; the model has {} group(s)",
+                                    append.group, append.slot, limits_.kv_blocks.size()));
+  }
+  const uint32_t limit = limits_.kv_blocks[append.group];
   for (const uint32_t block : append.blocks) {
-    if (block >= limits_.kv_blocks) {
-      return out_of_range(fmt::format("KV block {} for slot {}; there are {}", block, append.slot,
-                                      limits_.kv_blocks));
+    if (block >= limit && block != wire::kNoBlock) {
+      return out_of_range(fmt::format("KV block {} of group {} for slot {}; there are {}", block,
+                                      append.group, append.slot, limit));
     }
-    slots_[append.slot]->append_block(block);
+    slots_[append.slot]->append_block(append.group, block);
   }
   return Status::ok();
 }
@@ -89,10 +95,20 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
     return out_of_range(fmt::format("rows {}..{} of slot {}, which has {} tokens", group.position,
                                     end, group.slot, sequence.tokens().size()));
   }
-  if (end > uint64_t{sequence.blocks().size()} * limits_.block_tokens) {
-    return out_of_range(fmt::format("rows {}..{} of slot {}, whose {} KV blocks hold {} tokens",
-                                    group.position, end, group.slot, sequence.blocks().size(),
-                                    sequence.blocks().size() * limits_.block_tokens));
+  for (size_t g = 0; g < limits_.kv_blocks.size(); ++g) {
+    const std::vector<uint32_t>& blocks = sequence.blocks(g);
+    if (end > uint64_t{blocks.size()} * limits_.block_tokens) {
+      return out_of_range(fmt::format(
+          "rows {}..{} of slot {}, whose {} KV blocks hold {} tokens (group {})", group.position,
+          end, group.slot, blocks.size(), blocks.size() * limits_.block_tokens, g));
+    }
+    // Rows write to the blocks they lie in; what they read is the coordinator's to keep.
+    for (uint64_t b = group.position / limits_.block_tokens; b * limits_.block_tokens < end; ++b) {
+      if (blocks[b] == wire::kNoBlock) {
+        return out_of_range(fmt::format("rows {}..{} of slot {} have no KV block (group {})",
+                                        group.position, end, group.slot, g));
+      }
+    }
   }
   if (group.sample && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {
     return out_of_range(

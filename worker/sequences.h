@@ -16,19 +16,20 @@ namespace shoal {
 
 struct SequenceLimits {
   uint32_t max_slots = 0;
-  uint32_t max_tokens = 0;  // per sequence
-  uint32_t kv_blocks = 0;   // physical ids are below this
+  uint32_t max_tokens = 0;          // per sequence
+  std::vector<uint32_t> kv_blocks;  // per KV group: physical ids are below this
   uint32_t block_tokens = 0;
   int32_t vocab = 0;
 };
 
 class Sequence {
  public:
-  Sequence(const wire::NewSequence& start, Range vocab_slice);
+  Sequence(const wire::NewSequence& start, size_t kv_groups, Range vocab_slice);
 
   uint32_t generation() const { return generation_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
-  const std::vector<uint32_t>& blocks() const { return blocks_; }
+  // Block table of a KV group; wire::kNoBlock where no row will look.
+  const std::vector<uint32_t>& blocks(size_t group) const { return blocks_[group]; }
   const wire::SamplingParams& sampling() const { return sampling_; }
   uint64_t seed() const { return seed_; }
   uint32_t choice() const { return choice_; }
@@ -36,7 +37,7 @@ class Sequence {
   // request has neither penalties nor biases.
   const std::vector<TokenBias>& biases() const { return biases_; }
 
-  void append_block(uint32_t block) { blocks_.push_back(block); }
+  void append_block(size_t group, uint32_t block) { blocks_[group].push_back(block); }
   void append_token(int32_t token);
 
  private:
@@ -50,7 +51,7 @@ class Sequence {
   Range vocab_slice_;
   bool penalised_;
   std::vector<int32_t> tokens_;
-  std::vector<uint32_t> blocks_;
+  std::vector<std::vector<uint32_t>> blocks_;  // per KV group
   std::vector<TokenBias> biases_;
   std::unordered_map<int32_t, size_t> bias_index_;
 };

@@ -11,8 +11,10 @@ void StepRunner::HostRows::clear() {
   positions.clear();
   sequences.clear();
   sample_rows.clear();
-  tables.clear();
-  kv_slots.clear();
+  for (auto& group : groups) {
+    group.tables.clear();
+    group.kv_slots.clear();
+  }
 }
 
 StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const KvStore& kv,
@@ -24,7 +26,7 @@ StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const 
       group_(group),
       sequences_({.max_slots = plan.max_slots,
                   .max_tokens = plan.max_sequence_tokens,
-                  .kv_blocks = plan.kv_blocks.at(0),
+                  .kv_blocks = plan.kv_blocks,
                   .block_tokens = plan.block_tokens,
                   .vocab = static_cast<int32_t>(model.spec.vocab)},
                  model.shard.vocab),
@@ -39,7 +41,9 @@ Result<std::unique_ptr<StepRunner>> StepRunner::create(const wire::Assign& plan,
 }
 
 Status StepRunner::allocate() {
-  SHOAL_ASSIGN(transformer_, Transformer::create(model_, device_, plan_.max_rows));
+  SHOAL_ASSIGN(transformer_, Transformer::create(
+                                 model_, device_,
+                                 {.max_rows = plan_.max_rows, .routing_rank = plan_.routing_rank}));
   scratch_bytes_ = transformer_->scratch_bytes();
   const auto buffer = [&](std::unique_ptr<Buffer>& out, uint64_t bytes,
                           const char* what) -> Status {
@@ -56,8 +60,12 @@ Status StepRunner::allocate() {
   SHOAL_TRY(buffer(positions_, rows * 4, "positions"));
   SHOAL_TRY(buffer(row_sequences_, rows * 4, "row sequences"));
   SHOAL_TRY(buffer(sample_rows_, rows * 4, "sampled rows"));
-  SHOAL_TRY(buffer(kv_slots_, rows * 8, "KV slots"));
-  SHOAL_TRY(buffer(tables_, table_entries * 4, "block tables"));
+  groups_.resize(plan_.kv_blocks.size());
+  host_.groups.resize(groups_.size());
+  for (GroupBuffers& group : groups_) {
+    SHOAL_TRY(buffer(group.kv_slots, rows * 8, "KV slots"));
+    SHOAL_TRY(buffer(group.tables, table_entries * 4, "block tables"));
+  }
   return Status::ok();
 }
 
@@ -65,11 +73,14 @@ void StepRunner::add_group(const wire::RowGroup& group, int32_t sequence_index) 
   const Sequence& sequence = sequences_.at(group.slot);
   for (uint32_t i = 0; i < group.count; ++i) {
     const uint32_t position = group.position + i;
-    const int64_t block = sequence.blocks()[position / plan_.block_tokens];
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      const int64_t block = sequence.blocks(g)[position / plan_.block_tokens];
+      host_.groups[g].kv_slots.push_back(block * plan_.block_tokens +
+                                         position % plan_.block_tokens);
+    }
     host_.ids.push_back(sequence.tokens()[position]);
     host_.positions.push_back(static_cast<int32_t>(position));
     host_.sequences.push_back(sequence_index);
-    host_.kv_slots.push_back(block * plan_.block_tokens + position % plan_.block_tokens);
   }
   if (!group.sample) return;
   host_.sample_rows.push_back(static_cast<int32_t>(host_.ids.size()) - 1);
@@ -83,23 +94,31 @@ Status StepRunner::lay_out(const wire::Step& step) {
   size_t longest = 1;
   for (const auto& group : step.rows) {
     rows += group.count;
-    longest = std::max(longest, sequences_.at(group.slot).blocks().size());
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      longest = std::max(longest, sequences_.at(group.slot).blocks(g).size());
+    }
   }
   if (rows > plan_.max_rows) {
     return out_of_range(
         fmt::format("step {} has {} rows; the plan allows {}", step.step, rows, plan_.max_rows));
   }
   table_stride_ = static_cast<int64_t>(longest);
-  if (step.rows.size() * longest * 4 > tables_->bytes()) {
+  if (step.rows.size() * longest * 4 > groups_[0].tables->bytes()) {
     return out_of_range(fmt::format("step {} has {} sequences; the plan allows {}", step.step,
                                     step.rows.size(), plan_.max_slots));
   }
-  host_.tables.assign(step.rows.size() * longest, 0);
-  for (size_t i = 0; i < step.rows.size(); ++i) {
-    const auto& blocks = sequences_.at(step.rows[i].slot).blocks();
-    for (size_t b = 0; b < blocks.size(); ++b) {
-      host_.tables[i * longest + b] = static_cast<int32_t>(blocks[b]);
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<int32_t>& tables = host_.groups[g].tables;
+    tables.assign(step.rows.size() * longest, 0);
+    for (size_t i = 0; i < step.rows.size(); ++i) {
+      const auto& blocks = sequences_.at(step.rows[i].slot).blocks(g);
+      for (size_t b = 0; b < blocks.size(); ++b) {
+        // What nobody looks at may be any block.
+        if (blocks[b] != wire::kNoBlock) tables[i * longest + b] = static_cast<int32_t>(blocks[b]);
+      }
     }
+  }
+  for (size_t i = 0; i < step.rows.size(); ++i) {
     add_group(step.rows[i], static_cast<int32_t>(i));
   }
   return Status::ok();
@@ -113,15 +132,18 @@ Result<ForwardInput> StepRunner::upload() {
   copy(*positions_, host_.positions);
   copy(*row_sequences_, host_.sequences);
   copy(*sample_rows_, host_.sample_rows);
-  copy(*tables_, host_.tables);
-  copy(*kv_slots_, host_.kv_slots);
   ForwardInput input;
-  input.step.rows = static_cast<int64_t>(host_.ids.size());
-  input.step.positions = positions_->i32();
-  input.step.kv_slots = static_cast<int64_t*>(kv_slots_->data());
-  input.step.sequences = row_sequences_->i32();
-  input.step.block_tables = tables_->i32();
-  input.step.table_stride = table_stride_;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    copy(*groups_[g].tables, host_.groups[g].tables);
+    copy(*groups_[g].kv_slots, host_.groups[g].kv_slots);
+    StepView& view = input.steps.emplace_back();
+    view.rows = static_cast<int64_t>(host_.ids.size());
+    view.positions = positions_->i32();
+    view.kv_slots = static_cast<int64_t*>(groups_[g].kv_slots->data());
+    view.sequences = row_sequences_->i32();
+    view.block_tables = groups_[g].tables->i32();
+    view.table_stride = table_stride_;
+  }
   input.ids = ids_->i32();
   input.sample_rows = sample_rows_->i32();
   input.sample_count = static_cast<int64_t>(host_.sample_rows.size());
@@ -143,6 +165,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
 
   const auto start = std::chrono::steady_clock::now();
   const CollectiveStats before = group_.stats();
+  const double experts_before = transformer_->expert_seconds();
   const OpContext op{step.epoch, start + from_seconds(plan_.step_timeout_seconds), step.step};
   SHOAL_ASSIGN(const ForwardInput input, upload());
   SHOAL_TRY(transformer_->forward(input, kv_, group_, op));
@@ -154,6 +177,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   result.stats.forward_seconds = to_seconds(computed - start);
   result.stats.sample_seconds = to_seconds(end - computed);
   result.stats.collective_seconds = after.total_seconds - before.total_seconds;
+  result.stats.expert_seconds = transformer_->expert_seconds() - experts_before;
   result.stats.wait_seconds = after.wait_seconds - before.wait_seconds;
   if (plan_.rank == 0) result.rows = std::move(rows);
   return result;

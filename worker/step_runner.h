@@ -25,13 +25,22 @@ class StepRunner {
   // An error means the group's state is lost: the epoch is over for this rank.
   Result<wire::StepResult> run(const wire::Step& step);
   uint64_t scratch_bytes() const { return scratch_bytes_; }
+  // Since the group formed, for wire::ExpertLoad: see Transformer::expert_tokens().
+  const std::vector<uint64_t>& expert_tokens() const { return transformer_->expert_tokens(); }
 
  private:
   // Host copies of the arrays of StepView and ForwardInput; capacity for max_rows.
   struct HostRows {
-    std::vector<int32_t> ids, positions, sequences, sample_rows, tables;
-    std::vector<int64_t> kv_slots;
+    std::vector<int32_t> ids, positions, sequences, sample_rows;
+    struct Group {
+      std::vector<int32_t> tables;
+      std::vector<int64_t> kv_slots;
+    };
+    std::vector<Group> groups;  // per KV group
     void clear();
+  };
+  struct GroupBuffers {  // of one KV group
+    std::unique_ptr<Buffer> kv_slots, tables;
   };
 
   StepRunner(const wire::Assign& plan, const ModelShard& model, const KvStore& kv, Device& device,
@@ -52,7 +61,8 @@ class StepRunner {
   HostRows host_;
   int64_t table_stride_ = 0;
   std::vector<SampleTarget> targets_;
-  std::unique_ptr<Buffer> ids_, positions_, row_sequences_, sample_rows_, tables_, kv_slots_;
+  std::unique_ptr<Buffer> ids_, positions_, row_sequences_, sample_rows_;
+  std::vector<GroupBuffers> groups_;
   uint64_t scratch_bytes_ = 0;
   uint64_t last_step_ = 0;
 };

@@ -1,6 +1,7 @@
 #include "worker/transformer.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace shoal {
 namespace {
@@ -17,43 +18,37 @@ RopePairing pairing(RopeStyle style) {
   return RopePairing::kNone;
 }
 
+HeadNorm head_norm(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::kNone:
+      return HeadNorm::kNone;
+    case QkNorm::kRms:
+      return HeadNorm::kRms;
+    case QkNorm::kLayerPerHead:
+      return HeadNorm::kLayerPerHead;
+    case QkNorm::kRmsAfterRope:
+      return HeadNorm::kRmsAfterRope;
+  }
+  return HeadNorm::kNone;
+}
+
+const float* data_or_null(const std::unique_ptr<Buffer>& buffer) {
+  return buffer ? buffer->f32() : nullptr;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Transformer>> Transformer::create(const ModelShard& model, Device& device,
-                                                         int64_t max_rows) {
-  std::unique_ptr<Transformer> transformer(new Transformer(model, device));
-  SHOAL_TRY(transformer->allocate(max_rows));
-  return transformer;
-}
-
-Status Transformer::allocate(int64_t max_rows) {
-  const int64_t width = model_.spec.width;
-  vocab_ = model_.shard.vocab.size();
-  int64_t q_cols = 0, kv_cols = 0, ffn_cols = 0;
-  for (size_t i = 0; i < model_.layers.size(); ++i) {
-    const int64_t head_dim = model_.spec.layer[i].attention.head_dim;
-    q_cols = std::max(q_cols, model_.layers[i].range.heads.size() * head_dim);
-    kv_cols = std::max(kv_cols, model_.layers[i].range.kv_heads.size() * head_dim);
-    ffn_cols = std::max(ffn_cols, model_.layers[i].range.ffn.size());
+                                                         const TransformerOptions& options) {
+  std::unique_ptr<Transformer> transformer(new Transformer(model, device, options));
+  SHOAL_TRY(transformer->scratch_.allocate(model, device, options.max_rows));
+  size_t counters = 0;
+  for (const LayerSpec& layer : model.spec.layer) {
+    transformer->expert_counters_.push_back(counters);
+    counters += static_cast<size_t>(layer.ffn.moe.experts);
   }
-  const auto floats = [&](std::unique_ptr<Buffer>& out, int64_t rows, int64_t cols,
-                          const char* what) -> Status {
-    SHOAL_ASSIGN(out, device_.allocate(static_cast<uint64_t>(rows * cols) * sizeof(float), what));
-    scratch_bytes_ += out->bytes();
-    return Status::ok();
-  };
-  SHOAL_TRY(floats(hidden_, max_rows, width, "residual stream"));
-  SHOAL_TRY(floats(delta_, max_rows, width, "block output"));
-  SHOAL_TRY(floats(q_, max_rows, q_cols, "queries"));
-  SHOAL_TRY(floats(k_, max_rows, kv_cols, "keys"));
-  SHOAL_TRY(floats(v_, max_rows, kv_cols, "values"));
-  SHOAL_TRY(floats(logits_, kLogitRows, vocab_, "logits"));
-  SHOAL_ASSIGN(normed_, device_.create_activations(max_rows, width));
-  SHOAL_ASSIGN(attended_, device_.create_activations(max_rows, q_cols));
-  SHOAL_ASSIGN(gated_, device_.create_activations(max_rows, ffn_cols));
-  SHOAL_ASSIGN(last_, device_.create_activations(kLogitRows, width));
-  scratch_bytes_ += static_cast<uint64_t>(max_rows * (width + q_cols + ffn_cols)) * 6;
-  return Status::ok();
+  transformer->expert_tokens_.resize(counters);
+  return transformer;
 }
 
 Status Transformer::reduce(float* data, int64_t count, Collective& group, const OpContext& op) {
@@ -68,48 +63,128 @@ Status Transformer::reduce(float* data, int64_t count, Collective& group, const 
   return Status::ok();
 }
 
-// delta = partial sums of attn_out · Attention(rope(q), rope(k), v) over this rank's heads.
-Status Transformer::attention_block(size_t index, const ForwardInput& input, const KvStore& kv,
-                                    const float* pending_bias) {
-  const ShardLayer& layer = model_.layers[index];
-  const AttentionLayer& spec = model_.spec.layer[index].attention;
-  const int64_t width = model_.spec.width;
-  const int64_t rows = input.step.rows;
+Status Transformer::broadcast(Buffer& buffer, uint64_t bytes, Collective& group,
+                              const OpContext& op) {
+  if (device_.host_visible())
+    return group.broadcast(buffer.data(), bytes, options_.routing_rank, op);
+  staging_.resize((bytes + 3) / 4);
+  SHOAL_TRY(device_.synchronize(op.deadline));
+  device_.copy_to_host(staging_.data(), buffer.data(), bytes);
+  SHOAL_TRY(group.broadcast(staging_.data(), bytes, options_.routing_rank, op));
+  device_.copy_to_device(buffer.data(), staging_.data(), bytes);
+  return Status::ok();
+}
+
+void Transformer::norm_rows(const NormWeights& norm, const Pending* pending) {
+  ResidualNorm task{.h = scratch_.hidden->f32(), .rows = rows(), .cols = model_.spec.width};
+  if (pending != nullptr) {
+    task.delta = scratch_.delta->f32();
+    task.delta_bias = pending->bias;
+    task.delta_norm = pending->norm;
+  }
+  task.form = model_.spec.norm == NormKind::kRms ? NormForm::kRms : NormForm::kLayer;
+  task.weight = norm.weight_data();
+  task.bias = norm.bias_data();
+  task.eps = model_.spec.norm_eps;
+  task.out_rows = rows();
+  device_.residual_norm(task, *scratch_.normed);
+}
+
+void Transformer::add_pending(const Pending& pending) {
+  device_.residual_norm({.h = scratch_.hidden->f32(),
+                         .rows = rows(),
+                         .cols = model_.spec.width,
+                         .delta = scratch_.delta->f32(),
+                         .delta_bias = pending.bias,
+                         .delta_norm = pending.norm,
+                         .eps = model_.spec.norm_eps},
+                        *scratch_.last);
+}
+
+void Transformer::project_heads(const ShardLayer& layer, const AttentionLayer& spec) {
   const int64_t q_stride = layer.range.heads.size() * spec.head_dim;
   const int64_t kv_stride = layer.range.kv_heads.size() * spec.head_dim;
+  const MatmulTask qkv[] = {layer.q.task(scratch_.q->f32(), q_stride),
+                            layer.k.task(scratch_.k->f32(), kv_stride),
+                            layer.v.task(scratch_.v->f32(), kv_stride)};
+  device_.matmul(qkv, *scratch_.normed, rows());
+}
 
-  device_.residual_norm({.h = hidden_->f32(),
-                         .rows = rows,
-                         .cols = width,
-                         .delta = index == 0 ? nullptr : delta_->f32(),
-                         .delta_bias = pending_bias,
-                         .weight = layer.attn_norm->f32(),
-                         .eps = model_.spec.norm_eps,
-                         .out_rows = rows},
-                        *normed_);
-  const MatmulTask qkv[] = {layer.q.task(q_->f32(), q_stride), layer.k.task(k_->f32(), kv_stride),
-                            layer.v.task(v_->f32(), kv_stride)};
-  device_.matmul(qkv, *normed_, rows);
+// Absorbed latent attention: Q = [k_b q_nope | q_pe] per head, K = [c | k_pe] once.
+void Transformer::project_latent(const ShardLayer& layer, const AttentionLayer& spec) {
+  const LatentAttention& latent = spec.latent;
+  const int64_t heads = layer.range.heads.size();
+  if (heads == 0) return;
+  const int64_t full_stride = heads * spec.query_dim(), q_stride = heads * spec.head_dim;
+  MatmulTask first[] = {layer.kv_a.task(scratch_.k->f32(), spec.head_dim),
+                        layer.q.task(scratch_.q_full->f32(), full_stride)};
+  if (latent.q_rank > 0) first[1] = layer.q_a.task(scratch_.q_bottleneck->f32(), latent.q_rank);
+  device_.matmul(first, *scratch_.normed, rows());
+  if (latent.q_rank > 0) {
+    device_.residual_norm({.h = scratch_.q_bottleneck->f32(),
+                           .rows = rows(),
+                           .cols = latent.q_rank,
+                           .weight = layer.q_a_norm->f32(),
+                           .eps = model_.spec.norm_eps,
+                           .out_rows = rows()},
+                          *scratch_.q_bottleneck_norm);
+    const MatmulTask up = layer.q.task(scratch_.q_full->f32(), full_stride);
+    device_.matmul({&up, 1}, *scratch_.q_bottleneck_norm, rows());
+  }
+  device_.load_activations(scratch_.q_full->f32(), full_stride, rows(), *scratch_.q_heads);
+  device_.head_matmul({.weight = layer.k_b.weight.get(),
+                       .heads = heads,
+                       .x_first = 0,
+                       .x_head_stride = spec.query_dim(),
+                       .out = scratch_.q->f32(),
+                       .out_stride = q_stride,
+                       .out_head_stride = spec.head_dim},
+                      *scratch_.q_heads, rows());
+  device_.copy_heads({.heads = heads,
+                      .features = spec.rope.dims,
+                      .x = scratch_.q_full->f32(),
+                      .x_stride = full_stride,
+                      .x_first = latent.nope,
+                      .x_head_stride = spec.query_dim(),
+                      .out = scratch_.q->f32(),
+                      .out_stride = q_stride,
+                      .out_first = latent.kv_rank,
+                      .out_head_stride = spec.head_dim},
+                     rows());
+}
 
+void Transformer::store_heads(size_t index, const StepView& step, const KvStore& kv) {
+  const ShardLayer& layer = model_.layers[index];
+  const AttentionLayer& spec = model_.spec.layer[index].attention;
   AttentionInput heads;
-  heads.q = q_->f32();
-  heads.k = k_->f32();
-  heads.v = v_->f32();
+  heads.q = scratch_.q->f32();
+  heads.k = scratch_.k->f32();
+  heads.v = scratch_.v->f32();
   heads.q_heads = layer.range.heads.size();
-  heads.q_stride = q_stride;
-  heads.kv_stride = kv_stride;
-  heads.norm = layer.q_norm ? HeadNorm::kRms : HeadNorm::kNone;
-  heads.q_norm = layer.q_norm ? layer.q_norm->f32() : nullptr;
-  heads.k_norm = layer.k_norm ? layer.k_norm->f32() : nullptr;
+  heads.q_stride = heads.q_heads * spec.head_dim;
+  heads.kv_stride = layer.range.kv_heads.size() * spec.head_dim;
+  heads.norm = spec.is_latent() ? HeadNorm::kRms : head_norm(spec.qk_norm);
+  heads.q_norm = data_or_null(layer.q_norm);
+  heads.k_norm = data_or_null(layer.k_norm);
+  heads.k_norm_dims = spec.latent.kv_rank;
   heads.norm_eps = model_.spec.norm_eps;
+  heads.rope_first = spec.latent.kv_rank;
   heads.rope = pairing(spec.rope.style);
   heads.rope_dims = spec.rope.dims;
-  heads.inv_freq = layer.inv_freq ? layer.inv_freq->f32() : nullptr;
+  heads.inv_freq = data_or_null(layer.inv_freq);
   heads.rope_magnitude = spec.rope.magnitude;
-  device_.store_kv(heads, input.step, kv.layer(index));
+  heads.temperature_scale = spec.temperature.scale;
+  heads.temperature_length = std::max<int64_t>(spec.temperature.length, 1);
+  heads.temperature_offset = spec.temperature.offset;
+  device_.store_kv(heads, step, kv.layer(index));
+}
 
+void Transformer::attend(size_t index, const StepView& step, const KvStore& kv) {
+  const ShardLayer& layer = model_.layers[index];
+  const AttentionLayer& spec = model_.spec.layer[index].attention;
+  const int64_t heads = layer.range.heads.size();
   AttentionSpec attention;
-  attention.q_heads = layer.range.heads.size();
+  attention.q_heads = heads;
   attention.first_q_head = layer.range.heads.begin;
   attention.first_kv_head = layer.range.kv_heads.begin;
   attention.group = spec.heads / spec.kv_heads;
@@ -117,75 +192,102 @@ Status Transformer::attention_block(size_t index, const ForwardInput& input, con
   attention.window = spec.window;
   attention.chunk = spec.chunk;
   attention.softcap = spec.softcap;
-  device_.attention(q_->f32(), q_stride, attention, input.step, kv.layer(index), *attended_);
+  attention.sinks = data_or_null(layer.sinks);
+  const bool latent = spec.is_latent() && heads > 0;
+  device_.attention(scratch_.q->f32(), heads * spec.head_dim, attention, step, kv.layer(index),
+                    latent ? *scratch_.latent : *scratch_.attended);
+  if (!latent) return;
+  const int64_t stride = heads * spec.latent.value;
+  device_.head_matmul({.weight = layer.v_b.weight.get(),
+                       .heads = heads,
+                       .x_first = 0,
+                       .x_head_stride = spec.latent.kv_rank,
+                       .out = scratch_.values->f32(),
+                       .out_stride = stride,
+                       .out_head_stride = spec.latent.value},
+                      *scratch_.latent, rows());
+  device_.load_activations(scratch_.values->f32(), stride, rows(), *scratch_.attended);
+}
 
-  MatmulTask out = layer.attn_out.task(delta_->f32(), width);
+// delta = partial sums of attn_out · Attention(…normed…) over this rank's heads.
+void Transformer::attention_block(size_t index, const KvStore& kv) {
+  const ShardLayer& layer = model_.layers[index];
+  const AttentionLayer& spec = model_.spec.layer[index].attention;
+  const StepView& step = input_.steps[static_cast<size_t>(spec.kv_group)];
+  if (spec.is_latent()) {
+    project_latent(layer, spec);
+  } else {
+    project_heads(layer, spec);
+  }
+  store_heads(index, step, kv);
+  attend(index, step, kv);
+  MatmulTask out = layer.attn_out.task(scratch_.delta->f32(), model_.spec.width);
   out.bias = nullptr;  // once, after the reduce
-  device_.matmul({&out, 1}, *attended_, rows);
-  return Status::ok();
+  device_.matmul({&out, 1}, *scratch_.attended, rows());
 }
 
 Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collective& group,
                             const OpContext& op) {
-  const int64_t width = model_.spec.width;
-  const int64_t rows = input.step.rows;
-  const int64_t count = rows * width;
   input_ = input;
+  const int64_t count = rows() * model_.spec.width;
+  float* hidden = scratch_.hidden->f32();
+  float* delta = scratch_.delta->f32();
+  device_.embed(*model_.embedding.weight, input.ids, rows(), model_.shard.vocab.begin,
+                model_.spec.embedding_scale, hidden);
+  SHOAL_TRY(reduce(hidden, count, group, op));
 
-  device_.embed(*model_.embedding.weight, input.ids, rows, model_.shard.vocab.begin,
-                model_.spec.embedding_scale, hidden_->f32());
-  SHOAL_TRY(reduce(hidden_->f32(), count, group, op));
-
-  const float* pending_bias = nullptr;  // of the block whose output is in delta_
+  Pending pending;  // of the block whose output is in delta
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     const ShardLayer& layer = model_.layers[i];
-    SHOAL_TRY(attention_block(i, input, kv, pending_bias));
-    SHOAL_TRY(reduce(delta_->f32(), count, group, op));
-
-    device_.residual_norm({.h = hidden_->f32(),
-                           .rows = rows,
-                           .cols = width,
-                           .delta = delta_->f32(),
-                           .delta_bias = layer.attn_out.bias_data(),
-                           .weight = layer.ffn_norm->f32(),
-                           .eps = model_.spec.norm_eps,
-                           .out_rows = rows},
-                          *normed_);
-    const FfnLayer& ffn = model_.spec.layer[i].ffn;
-    const GateKind kind = ffn.gate == GateFunction::kSilu ? GateKind::kSilu : GateKind::kGeluTanh;
-    device_.gated_matmul(
-        {.gate = layer.gate.task(nullptr, 0), .up = layer.up.task(nullptr, 0), .kind = kind},
-        *normed_, rows, *gated_);
-    MatmulTask down = layer.down.task(delta_->f32(), width);
-    down.bias = nullptr;  // once, after the reduce
-    device_.matmul({&down, 1}, *gated_, rows);
-    SHOAL_TRY(reduce(delta_->f32(), count, group, op));
-    pending_bias = layer.down.bias_data();
+    const Pending* last = i == 0 ? nullptr : &pending;
+    const Pending after_attention{layer.attn_out.bias_data(), layer.attn_post_norm.weight_data()};
+    if (model_.spec.layer[i].parallel) {
+      norm_rows(layer.attn_norm2.weight ? layer.attn_norm2 : layer.attn_norm, last);
+      attention_block(i, kv);
+      if (layer.attn_norm2.weight) norm_rows(layer.attn_norm, nullptr);
+      SHOAL_TRY(ffn_block(i, true, group, op));
+      if (after_attention.bias != nullptr) {
+        device_.residual_norm({.h = hidden,
+                               .rows = rows(),
+                               .cols = model_.spec.width,
+                               .delta_bias = after_attention.bias},
+                              *scratch_.last);
+      }
+    } else {
+      norm_rows(layer.attn_norm, last);
+      attention_block(i, kv);
+      SHOAL_TRY(reduce(delta, count, group, op));
+      norm_rows(layer.ffn_norm, &after_attention);
+      SHOAL_TRY(ffn_block(i, false, group, op));
+    }
+    SHOAL_TRY(reduce(delta, count, group, op));
+    pending = {layer.down.bias_data(), layer.ffn_post_norm.weight_data()};
   }
-  // The last residual add; logits() norms the sampled rows, a few at a time.
-  device_.residual_norm({.h = hidden_->f32(),
-                         .rows = rows,
-                         .cols = width,
-                         .delta = delta_->f32(),
-                         .delta_bias = pending_bias},
-                        *last_);
+  add_pending(pending);  // logits() norms the sampled rows, a few at a time
   return Status::ok();
 }
 
 float* Transformer::logits(int64_t first, int64_t count) {
   SHOAL_CHECK(count <= kLogitRows && first + count <= input_.sample_count,
               "logit rows out of range");
-  device_.residual_norm({.h = hidden_->f32(),
-                         .rows = input_.step.rows,
-                         .cols = model_.spec.width,
-                         .weight = model_.output_norm->f32(),
-                         .eps = model_.spec.norm_eps,
+  const ModelSpec& spec = model_.spec;
+  device_.residual_norm({.h = scratch_.hidden->f32(),
+                         .rows = rows(),
+                         .cols = spec.width,
+                         .form = spec.norm == NormKind::kRms ? NormForm::kRms : NormForm::kLayer,
+                         .weight = model_.output_norm.weight_data(),
+                         .bias = model_.output_norm.bias_data(),
+                         .eps = spec.norm_eps,
                          .row_index = input_.sample_rows + first,
                          .out_rows = count},
-                        *last_);
-  const MatmulTask task = model_.output_weights().task(logits_->f32(), vocab_);
-  device_.matmul({&task, 1}, *last_, count);
-  return logits_->f32();
+                        *scratch_.last);
+  MatmulTask task = model_.output_weights().task(scratch_.logits->f32(), logits_stride());
+  task.out_scale *= spec.logit_scale;
+  device_.matmul({&task, 1}, *scratch_.last, count);
+  if (spec.final_softcap > 0) {
+    device_.soft_cap(scratch_.logits->f32(), count * logits_stride(), spec.final_softcap);
+  }
+  return scratch_.logits->f32();
 }
 
 }  // namespace shoal

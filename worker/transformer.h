@@ -1,4 +1,4 @@
-// The forward pass of one rank: a block diagram over Device ops and the group's all-reduce.
+// The forward pass of one rank: a block diagram over Device ops and the group's collective.
 #pragma once
 
 #include <memory>
@@ -9,22 +9,31 @@
 #include "parallel/collective.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
+#include "worker/scratch.h"
 
 namespace shoal {
 
-// One step's rows on the device; StepView plus what the ends of the model need.
+// One step's rows on the device; what the attention ops and the ends of the model need.
 struct ForwardInput {
-  StepView step;
+  std::vector<StepView> steps;           // one per KV group of the model; rows and positions agree
   const int32_t* ids = nullptr;          // [rows] token ids (device)
   const int32_t* sample_rows = nullptr;  // [sample_count] rows whose logits are wanted (device)
   int64_t sample_count = 0;
 };
 
+struct TransformerOptions {
+  int64_t max_rows = 0;
+  // ≥ 0: that rank selects experts for all and broadcasts; −1: every rank does, which needs equal
+  // arithmetic on all.
+  int routing_rank = -1;
+};
+
 class Transformer {
  public:
-  // Allocates scratch for max_rows rows; errors name the bytes that do not fit.
+  // Allocates scratch for max_rows rows; errors name the bytes that do not fit. `model` and
+  // `device` outlive it.
   static Result<std::unique_ptr<Transformer>> create(const ModelShard& model, Device& device,
-                                                     int64_t max_rows);
+                                                     const TransformerOptions& options);
 
   // Runs all layers; logits() reads the residual stream it leaves behind.
   Status forward(const ForwardInput& input, const KvStore& kv, Collective& group,
@@ -33,32 +42,55 @@ class Transformer {
   // This rank's logits of sampled rows [first, first + count): [count, vocab slice], count ≤
   // kLogitRows. Valid until the next call. REQUIRES a forward() with sample_count ≥ first + count.
   float* logits(int64_t first, int64_t count);
-  int64_t logits_stride() const { return vocab_; }
-  uint64_t scratch_bytes() const { return scratch_bytes_; }
+  int64_t logits_stride() const { return model_.shard.vocab.size(); }
+  uint64_t scratch_bytes() const { return scratch_.bytes; }
+
+  // Tokens that visited each expert since the beginning, [mixture layers in order][experts]; zeros
+  // where the host cannot see the device's selections.
+  const std::vector<uint64_t>& expert_tokens() const { return expert_tokens_; }
+  double expert_seconds() const { return expert_seconds_; }  // in expert products, since then
 
   // Logits are made a few rows at a time: 16 × 128k × 4 bytes = 8 MiB instead of gigabytes.
-  static constexpr int64_t kLogitRows = 16;
+  static constexpr int64_t kLogitRows = TransformerScratch::kLogitRows;
 
  private:
-  Transformer(const ModelShard& model, Device& device) : model_(model), device_(device) {}
-  Status allocate(int64_t max_rows);
-  Status attention_block(size_t index, const ForwardInput& input, const KvStore& kv,
-                         const float* pending_bias);
+  // What the next residual sum adds besides delta itself.
+  struct Pending {
+    const float* bias = nullptr;
+    const float* norm = nullptr;
+  };
+
+  Transformer(const ModelShard& model, Device& device, const TransformerOptions& options)
+      : model_(model), device_(device), options_(options) {}
+  // normed = norm(h += pending delta) for the rows of the step; no sum if `pending` is null.
+  void norm_rows(const NormWeights& norm, const Pending* pending);
+  void add_pending(const Pending& pending);
+  void attention_block(size_t index, const KvStore& kv);
+  void project_heads(const ShardLayer& layer, const AttentionLayer& spec);
+  void project_latent(const ShardLayer& layer, const AttentionLayer& spec);
+  void store_heads(size_t index, const StepView& step, const KvStore& kv);
+  void attend(size_t index, const StepView& step, const KvStore& kv);
+  // delta (+)= this rank's part of the layer's FFN of `normed`.
+  Status ffn_block(size_t index, bool accumulate, Collective& group, const OpContext& op);
+  void dense_ffn(size_t index, bool accumulate);
+  Status mixture(size_t index, bool accumulate, Collective& group, const OpContext& op);
+  Status select_experts(size_t index, Collective& group, const OpContext& op);
+  void count_experts(size_t index);
+  void run_experts(size_t index, bool accumulate);
+  void shared_expert(size_t index);
   Status reduce(float* data, int64_t count, Collective& group, const OpContext& op);
+  Status broadcast(Buffer& buffer, uint64_t bytes, Collective& group, const OpContext& op);
+
+  int64_t rows() const { return input_.steps[0].rows; }
 
   const ModelShard& model_;
   Device& device_;
-  int64_t vocab_ = 0;  // ids in this rank's slice
-  uint64_t scratch_bytes_ = 0;
-  std::unique_ptr<Buffer> hidden_;  // [rows, width] residual stream
-  std::unique_ptr<Buffer> delta_;   // [rows, width] output of the last block, reduced
-  std::unique_ptr<Buffer> q_, k_, v_;
-  std::unique_ptr<Buffer> logits_;         // [kLogitRows, vocab]
-  std::unique_ptr<Activations> normed_;    // [rows, width]
-  std::unique_ptr<Activations> attended_;  // [rows, heads × head_dim]
-  std::unique_ptr<Activations> gated_;     // [rows, ffn]
-  std::unique_ptr<Activations> last_;      // [kLogitRows, width]
-  std::vector<float> staging_;             // for devices the host cannot see
+  TransformerOptions options_;
+  TransformerScratch scratch_;
+  std::vector<float> staging_;           // for devices the host cannot see
+  std::vector<size_t> expert_counters_;  // of each layer: index into expert_tokens_
+  std::vector<uint64_t> expert_tokens_;
+  double expert_seconds_ = 0;
   ForwardInput input_;
 };
 

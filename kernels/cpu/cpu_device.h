@@ -98,6 +98,7 @@ class CpuDevice final : public Device {
   void gated_matmul(const GatedTask& task, const Activations& x, int64_t rows,
                     Activations& out) override;
   void head_matmul(const HeadMatmul& task, const Activations& x, int64_t rows) override;
+  void copy_heads(const HeadCopy& task, int64_t rows) override;
   void route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,
              float* weights) override;
   void experts(const ExpertTask& task, const Activations& x, int64_t rows,

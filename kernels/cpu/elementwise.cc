@@ -108,6 +108,18 @@ void CpuDevice::soft_cap(float* x, int64_t count, float cap) {
   });
 }
 
+void CpuDevice::copy_heads(const HeadCopy& task, int64_t rows) {
+  pool_.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t h = 0; h < task.heads; ++h) {
+        std::copy_n(task.x + r * task.x_stride + task.x_first + h * task.x_head_stride,
+                    task.features,
+                    task.out + r * task.out_stride + task.out_first + h * task.out_head_stride);
+      }
+    }
+  });
+}
+
 void CpuDevice::load_activations(const float* x, int64_t x_stride, int64_t rows,
                                  Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);

@@ -21,15 +21,20 @@ MiniGroup::MiniGroup(const std::string& path, const GroupOptions& options) : opt
   for (int rank = 0; rank < world; ++rank) {
     Member member;
     member.device = make_cpu_device(options.device).value();
-    auto shard = make_rank_shard(spec_, {world, options.shares}, rank);
+    auto shard = make_rank_shard(spec_, {world, options.shares, options.experts}, rank);
     SHOAL_CHECK(shard.is_ok(), shard.status().message());
-    auto model = load_model_shard(*file, spec_, *shard, *member.device, {.threads = 1});
+    auto model = load_model_shard(*file, spec_, *shard, *member.device,
+                                  {.threads = 1, .context = options.max_tokens});
     SHOAL_CHECK(model.is_ok(), model.status().message());
     member.model = std::move(*model);
-    const KvShape kv{options.kv, blocks_each * options.sequences, options.block_tokens};
+    const KvShape kv{options.kv,
+                     std::vector<int64_t>(spec_.kv_groups.size(), blocks_each * options.sequences),
+                     options.block_tokens};
     member.kv = KvStore::create(spec_, *shard, kv, *member.device).value();
     member.transformer =
-        Transformer::create(*member.model, *member.device, options.max_rows).value();
+        Transformer::create(*member.model, *member.device,
+                            {.max_rows = options.max_rows, .routing_rank = options.routing_rank})
+            .value();
     member.group = std::move(groups[static_cast<size_t>(rank)]);
     members_.push_back(std::move(member));
   }
@@ -56,12 +61,9 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
     }
   }
   ForwardInput input;
-  input.step = {static_cast<int64_t>(ids.size()),
-                positions.data(),
-                slots.data(),
-                sequences.data(),
-                tables.data(),
-                blocks_each};
+  input.steps.assign(spec_.kv_groups.size(),
+                     {static_cast<int64_t>(ids.size()), positions.data(), slots.data(),
+                      sequences.data(), tables.data(), blocks_each});
   input.ids = ids.data();
   input.sample_rows = samples.data();
   input.sample_count = static_cast<int64_t>(samples.size());

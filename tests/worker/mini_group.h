@@ -25,6 +25,8 @@ struct Piece {
 
 struct GroupOptions {
   std::vector<double> shares{1.0};  // one per rank
+  ExpertPlan experts{};
+  int routing_rank = -1;
   KvType kv = KvType::kF32;
   int64_t block_tokens = 16;
   int64_t sequences = 1;    // how many sequences have room
@@ -43,6 +45,10 @@ class MiniGroup {
   std::vector<float> prefill(int sequence, const std::vector<int32_t>& tokens, int64_t chunk);
 
   const ModelSpec& spec() const { return spec_; }
+  const ModelShard& model(int rank) const { return *members_[static_cast<size_t>(rank)].model; }
+  const Transformer& transformer(int rank) const {
+    return *members_[static_cast<size_t>(rank)].transformer;
+  }
 
  private:
   struct Member {

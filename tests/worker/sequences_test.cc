@@ -7,8 +7,8 @@
 namespace shoal {
 namespace {
 
-constexpr SequenceLimits kLimits{
-    .max_slots = 4, .max_tokens = 32, .kv_blocks = 8, .block_tokens = 4, .vocab = 100};
+const SequenceLimits kLimits{
+    .max_slots = 4, .max_tokens = 32, .kv_blocks = {8}, .block_tokens = 4, .vocab = 100};
 constexpr Range kSlice{0, 50};
 
 wire::NewSequence sequence(uint32_t slot, std::vector<int32_t> tokens) {
@@ -79,7 +79,7 @@ TEST(SequenceTable, EveryMistakeIsNamed) {
 TEST(Sequence, CountsOnlyWhatPenaltiesNeedAndOnlyThisSlice) {
   wire::NewSequence start = sequence(0, {5, 60, 5, 7});
   start.prompt_tokens = 3;  // 7 was generated before a preemption
-  EXPECT_TRUE(Sequence(start, kSlice).biases().empty());
+  EXPECT_TRUE(Sequence(start, 1, kSlice).biases().empty());
   start.sampling.presence = 0.5f;
   start.sampling.logit_bias = {{9, 2.0f}, {99, 1.0f}, {5, -1.0f}};
   Sequence penalised(start, kSlice);

@@ -1,0 +1,146 @@
+// The FFN half of a layer: dense, or a mixture of experts with its shared expert. Either way the
+// rank's part ends up in delta, and one all-reduce makes the layer's output of it.
+#include <chrono>
+
+#include "worker/transformer.h"
+
+namespace shoal {
+namespace {
+
+GateKind gate_kind(GateFunction gate) {
+  switch (gate) {
+    case GateFunction::kSilu:
+      return GateKind::kSilu;
+    case GateFunction::kGeluTanh:
+      return GateKind::kGeluTanh;
+    case GateFunction::kSwigluClamp:
+      return GateKind::kSwigluClamp;
+  }
+  return GateKind::kSilu;
+}
+
+RouteGating route_gating(Gating gating) {
+  switch (gating) {
+    case Gating::kSoftmax:
+      return RouteGating::kSoftmax;
+    case Gating::kSigmoid:
+      return RouteGating::kSigmoid;
+    case Gating::kSoftmaxSelected:
+      return RouteGating::kSoftmaxSelected;
+    case Gating::kSqrtSoftplus:
+      return RouteGating::kSqrtSoftplus;
+  }
+  return RouteGating::kSoftmax;
+}
+
+const int32_t* ints_or_null(const std::unique_ptr<Buffer>& buffer) {
+  return buffer ? buffer->i32() : nullptr;
+}
+
+}  // namespace
+
+Status Transformer::ffn_block(size_t index, bool accumulate, Collective& group,
+                              const OpContext& op) {
+  if (model_.spec.layer[index].ffn.moe.experts > 0) return mixture(index, accumulate, group, op);
+  dense_ffn(index, accumulate);
+  return Status::ok();
+}
+
+void Transformer::dense_ffn(size_t index, bool accumulate) {
+  const ShardLayer& layer = model_.layers[index];
+  GatedTask gated;
+  if (layer.gate) gated.gate = layer.gate.task(nullptr, 0);
+  gated.up = layer.up.task(nullptr, 0);
+  gated.kind = gate_kind(model_.spec.layer[index].ffn.gate);
+  device_.gated_matmul(gated, *scratch_.normed, rows(), *scratch_.gated);
+  MatmulTask down = layer.down.task(scratch_.delta->f32(), model_.spec.width);
+  down.bias = nullptr;  // once, after the reduce
+  down.accumulate = accumulate;
+  device_.matmul({&down, 1}, *scratch_.gated, rows());
+}
+
+Status Transformer::mixture(size_t index, bool accumulate, Collective& group, const OpContext& op) {
+  SHOAL_TRY(select_experts(index, group, op));
+  count_experts(index);
+  const auto start = std::chrono::steady_clock::now();
+  run_experts(index, accumulate);
+  expert_seconds_ += to_seconds(std::chrono::steady_clock::now() - start);
+  if (!model_.layers[index].range.shared.empty()) shared_expert(index);
+  return Status::ok();
+}
+
+// Every rank from the same bits with the same arithmetic, or one rank for all.
+Status Transformer::select_experts(size_t index, Collective& group, const OpContext& op) {
+  const MoeLayer& moe = model_.spec.layer[index].ffn.moe;
+  const Mixture& mixture = model_.layers[index].mixture;
+  const bool broadcasts = options_.routing_rank >= 0 && group.world() > 1;
+  if (!broadcasts || group.rank() == options_.routing_rank) {
+    const MatmulTask router = mixture.router.task(scratch_.router_logits->f32(), moe.experts);
+    device_.matmul({&router, 1}, *scratch_.normed, rows());
+    RouteSpec route;
+    route.experts = moe.experts;
+    route.top_k = moe.top_k;
+    route.gating = route_gating(moe.gating);
+    route.normalise = moe.normalise;
+    route.scale = moe.weight_scale;
+    route.selection_bias = mixture.selection_bias ? mixture.selection_bias->f32() : nullptr;
+    route.groups = moe.groups;
+    route.groups_used = moe.groups_used;
+    device_.route(scratch_.router_logits->f32(), rows(), route, scratch_.expert_ids->i32(),
+                  scratch_.expert_weights->f32());
+  }
+  if (!broadcasts) return Status::ok();
+  const uint64_t bytes = static_cast<uint64_t>(rows() * moe.top_k) * 4;
+  SHOAL_TRY(broadcast(*scratch_.expert_ids, bytes, group, op));
+  return broadcast(*scratch_.expert_weights, bytes, group, op);
+}
+
+void Transformer::count_experts(size_t index) {
+  if (!device_.host_visible()) return;
+  const int64_t pairs = rows() * model_.spec.layer[index].ffn.moe.top_k;
+  const int32_t* ids = scratch_.expert_ids->i32();
+  uint64_t* tokens = expert_tokens_.data() + expert_counters_[index];
+  for (int64_t i = 0; i < pairs; ++i) ++tokens[ids[i]];
+}
+
+void Transformer::run_experts(size_t index, bool accumulate) {
+  const ShardLayer& layer = model_.layers[index];
+  const FfnLayer& ffn = model_.spec.layer[index].ffn;
+  const Mixture& mixture = layer.mixture;
+  ExpertTask task;
+  task.experts = ffn.moe.experts;
+  task.count = static_cast<int64_t>(layer.range.experts.size());
+  task.top_k = ffn.moe.top_k;
+  task.gate = mixture.gate.task(nullptr, 0);
+  task.up = mixture.up.task(nullptr, 0);
+  task.down = mixture.down.task(scratch_.delta->f32(), model_.spec.width);
+  task.down.accumulate = accumulate;
+  task.kind = gate_kind(ffn.gate);
+  task.scale_input = ffn.moe.scale_input;
+  task.local = mixture.local->i32();
+  task.replicas = ints_or_null(mixture.replicas);
+  task.replica = ints_or_null(mixture.replica);
+  task.positions = input_.steps[0].positions;
+  task.ids = scratch_.expert_ids->i32();
+  task.weights = scratch_.expert_weights->f32();
+  device_.experts(task, *scratch_.normed, rows(), *scratch_.expert_mid);
+}
+
+void Transformer::shared_expert(size_t index) {
+  const Mixture& mixture = model_.layers[index].mixture;
+  GatedTask gated;
+  gated.gate = mixture.shared_gate.task(nullptr, 0);
+  gated.up = mixture.shared_up.task(nullptr, 0);
+  gated.kind = gate_kind(model_.spec.layer[index].ffn.gate);
+  if (mixture.shared_router) {
+    const MatmulTask task = mixture.shared_router.task(scratch_.row_gate->f32(), 1);
+    device_.matmul({&task, 1}, *scratch_.normed, rows());
+    gated.row_gate = scratch_.row_gate->f32();
+  }
+  device_.gated_matmul(gated, *scratch_.normed, rows(), *scratch_.gated);
+  MatmulTask down = mixture.shared_down.task(scratch_.delta->f32(), model_.spec.width);
+  down.accumulate = true;  // one reduce for routed and shared experts
+  device_.matmul({&down, 1}, *scratch_.gated, rows());
+}
+
+}  // namespace shoal
