@@ -137,6 +137,7 @@ Status Agent::run() {
 void Agent::compute_loop() {
   while (!stopping_.load()) {
     auto job = jobs_.pop(std::chrono::milliseconds(100));
+    report_experts();
     if (!job) continue;
     busy_.store(true);
     if (const auto* plan = std::get_if<wire::Assign>(&*job)) {
@@ -158,7 +159,10 @@ void Agent::take_plan(const wire::Assign& plan) {
   if (plan.epoch != epoch_.load()) return;
   loading_.store(true);
   Rank::FormOptions options;
-  options.load = {options_.load_threads, &bytes_done_, &bytes_total_, &stop_loading_};
+  options.load = {.threads = options_.load_threads,
+                  .bytes_done = &bytes_done_,
+                  .bytes_total = &bytes_total_,
+                  .stop = &stop_loading_};
   options.store = &store_;
   options.data_address = options_.data_address;
   auto ready = rank_.form(plan, options);
@@ -187,6 +191,16 @@ void Agent::run_step(const wire::Step& step) {
     }
     log_warn(fmt::format("result of step {} not sent: {}", step.step, sent.message()));
   }
+}
+
+void Agent::report_experts() {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (now - last_expert_report_ < kExpertReport) return;
+  last_expert_report_ = now;
+  const auto load = rank_.expert_load();
+  if (!load || load->epoch != epoch_.load() || load->tokens == reported_experts_) return;
+  reported_experts_ = load->tokens;
+  (void)link_.send(*load);  // cumulative: the next one makes up for a lost one
 }
 
 void Agent::report_failure(uint64_t epoch, const Status& error) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/bounded_queue.h"
 #include "base/status.h"
@@ -57,6 +58,7 @@ class Agent {
   void compute_loop();
   void take_plan(const wire::Assign& plan);
   void run_step(const wire::Step& step);
+  void report_experts();  // compute thread, rank 0
   void report_failure(uint64_t epoch, const Status& error);
   void report_progress(TimePoint now);
 
@@ -79,6 +81,10 @@ class Agent {
   // Control thread only.
   bool welcome_ = false;  // the coordinator has answered since the last hello
   TimePoint heard_{}, last_heartbeat_{}, last_progress_{};
+  // Compute thread only.
+  static constexpr Duration kExpertReport = std::chrono::seconds(1);
+  TimePoint last_expert_report_{};
+  std::vector<uint64_t> reported_experts_;
 };
 
 }  // namespace shoal

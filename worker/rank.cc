@@ -129,6 +129,17 @@ Result<wire::StepResult> Rank::run(const wire::Step& step) {
   return runner_->run(step);
 }
 
+std::optional<wire::ExpertLoad> Rank::expert_load() const {
+  if (!runner_ || model_->shard.rank != 0 || runner_->expert_tokens().empty()) return std::nullopt;
+  wire::ExpertLoad load;
+  load.epoch = group_epoch_;
+  for (const LayerSpec& layer : model_->spec.layer) {
+    if (layer.ffn.moe.experts > 0) load.experts = static_cast<uint32_t>(layer.ffn.moe.experts);
+  }
+  load.tokens = runner_->expert_tokens();
+  return load;
+}
+
 void Rank::leave() {
   runner_.reset();
   std::lock_guard lock(mutex_);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "kernels/device.h"
@@ -30,6 +31,8 @@ class Rank {
   // kCancelled: another epoch may work; anything else is permanent.
   Result<wire::Ready> form(const wire::Assign& plan, const FormOptions& options);
   Result<wire::StepResult> run(const wire::Step& step);
+  // Of rank 0 of a model with mixtures, while a group is formed. Compute thread only.
+  std::optional<wire::ExpertLoad> expert_load() const;
   // Drops the group and the KV cache's contents, keeps weights. Compute thread only.
   void leave();
 

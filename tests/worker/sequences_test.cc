@@ -82,7 +82,7 @@ TEST(Sequence, CountsOnlyWhatPenaltiesNeedAndOnlyThisSlice) {
   EXPECT_TRUE(Sequence(start, 1, kSlice).biases().empty());
   start.sampling.presence = 0.5f;
   start.sampling.logit_bias = {{9, 2.0f}, {99, 1.0f}, {5, -1.0f}};
-  Sequence penalised(start, kSlice);
+  Sequence penalised(start, 1, kSlice);
   penalised.append_token(5);
   penalised.append_token(60);  // another rank's
   int checked = 0;
