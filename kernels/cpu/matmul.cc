@@ -168,6 +168,65 @@ void CpuDevice::matmul(std::span<const MatmulTask> tasks, const Activations& inp
   });
 }
 
+namespace {
+
+// Float rows of one head's features between zeros, as a masked block or a misplaced group of 32
+// needs them.
+class HeadRows {
+ public:
+  HeadRows(int64_t rows, int64_t cols)
+      : storage_(static_cast<size_t>(rows * (cols + 2 * kActivationPad))) {
+    copy_.rows = rows;
+    copy_.columns = copy_.width = cols;
+    copy_.stride = cols + 2 * kActivationPad;
+    copy_.values = storage_.data() + kActivationPad;
+  }
+  const CpuActivations& take(const CpuActivations& x, int64_t column) {
+    for (int64_t r = 0; r < copy_.rows; ++r) {
+      std::copy_n(x.row(r) + column, copy_.columns, copy_.row(r));
+    }
+    return copy_;
+  }
+
+ private:
+  std::vector<float> storage_;
+  CpuActivations copy_;
+};
+
+}  // namespace
+
+void CpuDevice::head_matmul(const HeadMatmul& task, const Activations& input, int64_t rows) {
+  const auto& x = static_cast<const CpuActivations&>(input);
+  const auto& weight = static_cast<const CpuWeight&>(*task.weight);
+  const int64_t cols = weight.shape.cols;
+  if (task.heads == 0) return;
+  const int64_t n = weight.shape.rows / task.heads;
+  SHOAL_CHECK(weight.shape.rows % task.heads == 0, "heads of unequal size");
+  SHOAL_CHECK(task.x_first >= 0 && task.x_head_stride >= 0 &&
+                  task.x_first + (task.heads - 1) * task.x_head_stride + cols <= x.width,
+              "heads beyond the activations");
+  SHOAL_CHECK(rows <= x.rows, "more rows than the activations hold");
+  // Behind a head's features stand another's, not zeros; codes come in groups of 32.
+  const bool in_place = weight.features == cols &&
+                        (!x.int8 || (task.x_first % 32 == 0 && task.x_head_stride % 32 == 0));
+  pool_.parallel_for(weight.shape.rows, kBand, [&](int64_t begin, int64_t end) {
+    HeadRows copy(in_place ? 0 : rows, cols);
+    for (int64_t h = begin / n; h * n < end; ++h) {
+      const int64_t column = task.x_first + h * task.x_head_stride;
+      // Outputs are addressed by their index in the weight.
+      const MatmulTask part{.weight = task.weight,
+                            .out = task.out + h * (task.out_head_stride - n),
+                            .out_stride = task.out_stride};
+      const int64_t from = std::max(begin, h * n), to = std::min(end, (h + 1) * n);
+      if (in_place) {
+        matmul_rows(part, x, {.count = rows, .column = column}, from, to);
+      } else {
+        matmul_rows(part, copy.take(x, column), {.count = rows}, from, to);
+      }
+    }
+  });
+}
+
 // out[i] = kind(g[i], u[i]) · factor; g null: an ungated network.
 void CpuDevice::gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
                          float* out) const {

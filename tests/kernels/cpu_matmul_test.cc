@@ -295,6 +295,75 @@ TEST(CpuMatmul, GatedMatmulMatchesItsParts) {
   }
 }
 
+struct Heads {
+  TensorType type;
+  int64_t heads, outputs, cols, first, stride;
+  int64_t first_col = 0, file_cols = 0;  // a slice of a wider file row
+};
+
+// One small matrix per head, on every placement of the heads in a row; gaps and other heads' values
+// around a head's are huge, so that one read too far shows.
+TEST(CpuMatmul, HeadMatmulMatchesItsDefinition) {
+  Rng rng(20);
+  using enum TensorType;
+  for (const Heads& c : {Heads{kF16, 4, 24, 128, 0, 192}, Heads{kQ8_0, 20, 40, 192, 0, 256},
+                         Heads{kQ8_0, 3, 512, 32, 64, 96}, Heads{kQ5_0, 3, 9, 96, 0, 96},
+                         Heads{kQ4_K, 2, 16, 256, 512, 256}, Heads{kF32, 5, 7, 33, 3, 40},
+                         Heads{kQ8_0, 4, 16, 64, 8, 72}, Heads{kMXFP4, 4, 16, 64, 32, 70},
+                         Heads{kQ4_K, 3, 8, 96, 0, 96, 64, 256}, Heads{kIQ4_XS, 1, 8, 256, 0, 0},
+                         Heads{kQ8_0, 0, 0, 64, 0, 64}}) {
+    const int64_t file_cols = c.file_cols > 0 ? c.file_cols : c.cols;
+    const Matrix w(c.type, c.heads * c.outputs, file_cols, rng);
+    const int64_t width = c.first + std::max<int64_t>(c.heads - 1, 0) * c.stride + c.cols + 5;
+    for (const std::string& isa : usable_sets()) {
+      for (const bool int8 : {false, true}) {
+        std::vector<float> first;
+        for (const int64_t rows : {6, 1}) {
+          std::vector<float> x(static_cast<size_t>(rows * width), 0.0f);
+          Rng same(99);
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t h = 0; h < c.heads; ++h) {
+              for (int64_t i = 0; i < c.cols; ++i) {
+                // Heads differ in size by orders of magnitude.
+                x[static_cast<size_t>(r * width + c.first + h * c.stride + i)] =
+                    static_cast<float>(same.normal() * std::pow(100.0, static_cast<double>(h % 3)));
+              }
+            }
+          }
+          const auto device = make_device(isa, int8, 3);
+          const auto weight = upload(*device, w, c.first_col, c.cols);
+          const auto input = activations(*device, rows, width);
+          device->load_activations(x.data(), width, rows, *input);
+          const int64_t head_stride = c.outputs + 3, stride = c.heads * head_stride + 2;
+          std::vector<float> y(static_cast<size_t>(rows * stride), -7.0f);
+          device->head_matmul(
+              {weight.get(), c.heads, c.first, c.stride, y.data(), stride, head_stride}, *input,
+              rows);
+          if (first.empty()) first = y;
+          ASSERT_EQ(std::memcmp(y.data(), first.data(), y.size() * 4), 0) << "batch of " << rows;
+          for (int64_t at = 0; at < rows * stride; ++at) {
+            const int64_t r = at / stride, h = at % stride / head_stride;
+            const int64_t i = at % stride % head_stride;
+            if (h >= c.heads || i >= c.outputs) {
+              ASSERT_EQ(y[static_cast<size_t>(at)], -7.0f) << "wrote between heads";
+              continue;
+            }
+            double want = 0, size = 0;
+            for (int64_t j = 0; j < c.cols; ++j) {
+              const double a =
+                  w.values[static_cast<size_t>((h * c.outputs + i) * file_cols + c.first_col + j)];
+              const double b = x[static_cast<size_t>(r * width + c.first + h * c.stride + j)];
+              want += a * b, size += std::fabs(a * b);
+            }
+            ASSERT_NEAR(y[static_cast<size_t>(at)], want, (int8 ? 3e-4 : 2e-6) * size)
+                << isa << (int8 ? " int8 " : " ") << tensor_type_name(c.type) << " head " << h;
+          }
+        }
+      }
+    }
+  }
+}
+
 // A NaN or infinity must come out as one, not vanish in rounding.
 TEST(CpuMatmul, BrokenActivationsStayVisible) {
   Rng rng(19);

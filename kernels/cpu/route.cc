@@ -1,12 +1,9 @@
-// Mixtures of experts on the CPU.
+// Choice of experts on the CPU: rows over threads, the rule from kernels/body.
 #include "kernels/body/routing.h"
 #include "kernels/cpu/cpu_device.h"
 
 namespace shoal {
 
-void CpuDevice::head_matmul(const HeadMatmul&, const Activations&, int64_t) {
-  SHOAL_CHECK(false, "not there yet");
-}
 void CpuDevice::route(const float* logits, int64_t rows, const RouteSpec& spec, int32_t* ids,
                       float* weights) {
   SHOAL_CHECK(spec.top_k >= 1 && spec.top_k <= spec.experts, "no expert chosen, or too many");
