@@ -16,47 +16,147 @@ constexpr uint64_t kCollectiveBytes = 3 << 20;
 constexpr uint64_t kActivationBytes = 6;
 
 uint64_t held_bytes(const TensorSlice& slice, TensorType type) {
-  if (slice.decl->cols == 1) return static_cast<uint64_t>(slice.rows.size()) * sizeof(float);
+  const uint64_t copies = slice.decl->experts > 0 ? slice.experts.size() : 1;
+  const auto rows = static_cast<uint64_t>(slice.rows.size());
+  if (slice.decl->cols == 1) return copies * rows * sizeof(float);
+  if (slice.decl->form == TensorForm::kKeysOfKvB) {
+    return rows * static_cast<uint64_t>(slice.cols.size()) * sizeof(float);
+  }
   return slice_bytes(slice, type);
+}
+
+// Everything of a declared tensor.
+TensorSlice whole(const TensorDecl& decl) {
+  TensorSlice slice{&decl, {0, decl.rows}, {0, decl.cols}};
+  for (int64_t e = 0; e < decl.experts; ++e) slice.experts.push_back(static_cast<int32_t>(e));
+  return slice;
 }
 
 Status check_options(const MemoryOptions& o) {
   if (o.kv_element_bytes < 1 || o.kv_element_bytes > 8 || o.block_tokens < 1 || o.max_rows < 1 ||
       o.logit_rows < 0 || o.block_tokens > (1 << 20) || o.max_rows > (1 << 20) ||
-      o.logit_rows > (1 << 20)) {
+      o.logit_rows > (1 << 20) || o.context_tokens < 0 || o.max_sequences < 1 ||
+      o.max_sequences > (1 << 20) || o.prefill_chunk < 1 || o.prefill_chunk > (1 << 20)) {
     return invalid_argument(fmt::format(
-        "a memory plan with {} bytes per KV element, {} tokens per block, {} rows, {} logit rows",
-        o.kv_element_bytes, o.block_tokens, o.max_rows, o.logit_rows));
+        "a memory plan with {} bytes per KV element, {} tokens per block, {} rows, {} logit rows, "
+        "context {}, {} sequences, prompt chunks of {}",
+        o.kv_element_bytes, o.block_tokens, o.max_rows, o.logit_rows, o.context_tokens,
+        o.max_sequences, o.prefill_chunk));
   }
   return Status::ok();
 }
 
-uint64_t kv_block_bytes(const ModelSpec& spec, const RankShard& shard, const MemoryOptions& o) {
-  int64_t elements = 0;  // per token
+// A spec made by hand may have no groups: then all layers are of one that sees everything.
+size_t group_count(const ModelSpec& spec) { return std::max<size_t>(1, spec.kv_groups.size()); }
+
+std::vector<uint64_t> kv_block_bytes(const ModelSpec& spec, const RankShard& shard,
+                                     const MemoryOptions& o) {
+  std::vector<uint64_t> bytes(group_count(spec));
   for (size_t i = 0; i < spec.layer.size(); ++i) {
-    elements += 2 * shard.layers[i].kv_heads.size() * spec.layer[i].attention.head_dim;
+    const AttentionLayer& attention = spec.layer[i].attention;
+    const int64_t vectors = attention.is_latent() ? 1 : 2;
+    const int64_t elements = vectors * shard.layers[i].kv_heads.size() * attention.head_dim;
+    bytes.at(static_cast<size_t>(attention.kv_group)) +=
+        static_cast<uint64_t>(elements * o.block_tokens * o.kv_element_bytes);
   }
-  return static_cast<uint64_t>(elements * o.block_tokens * o.kv_element_bytes);
+  return bytes;
 }
 
-// The buffers of worker/transformer.cc: two residual-wide, q, k, v, three prepared activations.
-uint64_t scratch_bytes(const ModelSpec& spec, const RankShard& shard, const MemoryOptions& o) {
-  int64_t q = 0, kv = 0, ffn = 0;
-  for (size_t i = 0; i < spec.layer.size(); ++i) {
-    const int64_t head_dim = spec.layer[i].attention.head_dim;
-    q = std::max(q, shard.layers[i].heads.size() * head_dim);
-    kv = std::max(kv, shard.layers[i].kv_heads.size() * head_dim);
-    ffn = std::max(ffn, shard.layers[i].ffn.size());
+std::vector<int64_t> most_blocks(const ModelSpec& spec, const MemoryOptions& o) {
+  std::vector<int64_t> most(group_count(spec), std::numeric_limits<int64_t>::max());
+  for (size_t i = 0; i < spec.kv_groups.size(); ++i) {
+    const KvGroup& group = spec.kv_groups[i];
+    if (group.window == 0 && group.chunk == 0) continue;
+    int64_t visible = std::numeric_limits<int64_t>::max();
+    for (const int64_t bound : {group.window, group.chunk, o.context_tokens}) {
+      if (bound > 0) visible = std::min(visible, bound);
+    }
+    const int64_t blocks = (visible + o.prefill_chunk - 1) / o.block_tokens + 1;
+    most[i] = o.max_sequences * (blocks + 2) * 2;
   }
+  return most;
+}
+
+// The widest buffers of any layer, in elements per row.
+struct RowScratch {
+  int64_t floats = 0;    // q, k, v, latent projections, router
+  int64_t prepared = 0;  // Activations
+};
+
+RowScratch attention_scratch(const ModelSpec& spec, const RankShard& shard) {
+  int64_t q = 0, kv = 0, attended = 0, latent_floats = 0, latent_prepared = 0;
+  for (size_t i = 0; i < spec.layer.size(); ++i) {
+    const AttentionLayer& layer = spec.layer[i].attention;
+    const int64_t heads = shard.layers[i].heads.size();
+    q = std::max(q, heads * layer.head_dim);
+    kv = std::max(kv, shard.layers[i].kv_heads.size() * layer.head_dim);
+    attended = std::max(attended, heads * layer.output_dim());
+    if (!layer.is_latent() || heads == 0) continue;
+    // The query's bottleneck, queries as projected, and per head what attention returns.
+    latent_floats =
+        std::max(latent_floats, layer.latent.q_rank + heads * layer.query_dim() +
+                                    heads * (layer.latent.kv_rank + layer.latent.value));
+    latent_prepared = std::max(latent_prepared, layer.latent.q_rank + heads * layer.query_dim() +
+                                                    heads * layer.latent.kv_rank);
+  }
+  return {q + 2 * kv + latent_floats, attended + latent_prepared};
+}
+
+RowScratch ffn_scratch(const ModelSpec& spec, const RankShard& shard) {
+  int64_t gated = 0, hidden = 0, router = 0;
+  for (size_t i = 0; i < spec.layer.size(); ++i) {
+    const MoeLayer& moe = spec.layer[i].ffn.moe;
+    const LayerShard& part = shard.layers[i];
+    gated = std::max({gated, part.ffn.size(), part.shared.size()});
+    if (moe.experts == 0) continue;
+    router = std::max(router, moe.experts + 2 * moe.top_k);  // logits, ids, weights
+    if (!part.experts.empty()) hidden = std::max(hidden, moe.top_k * part.expert_features.size());
+  }
+  return {router, gated + hidden};
+}
+
+// The buffers of worker/transformer.cc: residual, block output, and those above.
+uint64_t scratch_bytes(const ModelSpec& spec, const RankShard& shard, const MemoryOptions& o) {
+  const RowScratch attention = attention_scratch(spec, shard), ffn = ffn_scratch(spec, shard);
   const auto rows = static_cast<uint64_t>(o.max_rows);
-  const auto floats = static_cast<uint64_t>(2 * spec.width + q + 2 * kv);
-  const auto prepared = static_cast<uint64_t>(spec.width + q + ffn);
+  const auto floats = static_cast<uint64_t>(2 * spec.width + attention.floats + ffn.floats);
+  const auto prepared = static_cast<uint64_t>(spec.width + attention.prepared + ffn.prepared);
   const auto logits = static_cast<uint64_t>(o.logit_rows * shard.vocab.size());
   return rows * (floats * sizeof(float) + prepared * kActivationBytes) + logits * sizeof(float) +
          (shard.world > 1 ? kCollectiveBytes : 0);
 }
 
+uint64_t saturating_add(uint64_t a, uint64_t b) {
+  return a > std::numeric_limits<uint64_t>::max() - b ? std::numeric_limits<uint64_t>::max()
+                                                      : a + b;
+}
+
+uint64_t saturating_multiply(uint64_t a, uint64_t b) {
+  uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<uint64_t>::max() : product;
+}
+
 }  // namespace
+
+uint64_t RankMemory::kv_bytes(const std::vector<int64_t>& blocks) const {
+  SHOAL_CHECK(blocks.size() == kv_block_bytes.size(), "a number of blocks per KV group");
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    bytes = saturating_add(
+        bytes, saturating_multiply(static_cast<uint64_t>(blocks[i]), kv_block_bytes[i]));
+  }
+  return bytes;
+}
+
+uint64_t RankMemory::bytes_with(const std::vector<int64_t>& blocks) const {
+  return saturating_add(weight_bytes + scratch_bytes, kv_bytes(blocks));
+}
+
+std::vector<int64_t> MemoryPlan::group_blocks(int64_t full) const {
+  std::vector<int64_t> blocks;
+  for (const int64_t most : most_blocks) blocks.push_back(std::min(full, most));
+  return blocks;
+}
 
 TensorTypeOf tensor_types(const GgufFile& file) {
   return [&file](const std::string& name) -> Result<TensorType> {
@@ -72,6 +172,7 @@ Result<MemoryPlan> make_memory_plan(const ModelSpec& spec, const TensorTypeOf& t
   SHOAL_TRY(check_plan(plan));
   MemoryPlan out;
   out.options = options;
+  out.most_blocks = most_blocks(spec, options);
   std::vector<RankShard> shards;
   for (int rank = 0; rank < plan.world; ++rank) {
     SHOAL_ASSIGN(RankShard shard, make_rank_shard(spec, plan, rank));
@@ -86,42 +187,82 @@ Result<MemoryPlan> make_memory_plan(const ModelSpec& spec, const TensorTypeOf& t
     // A tied output reads the embedding's copy.
     if (decl.role == Role::kOutput && spec.tied_output) continue;
     SHOAL_ASSIGN(const TensorType type, type_of(decl.name));
-    const TensorSlice whole{&decl, {0, decl.rows}, {0, decl.cols}};
     uint64_t held = 0;
     for (size_t rank = 0; rank < shards.size(); ++rank) {
       const uint64_t bytes = held_bytes(slice_tensor(decl, spec, shards[rank]), type);
       out.ranks[rank].weight_bytes += bytes;
+      if (decl.experts > 0) out.ranks[rank].expert_bytes += bytes;
       held += bytes;
     }
-    out.replicated_bytes += held - std::min(held, held_bytes(whole, type));
+    out.replicated_bytes += held - std::min(held, held_bytes(whole(decl), type));
   }
   return out;
 }
 
-BlockRoom block_room(const RankMemory& rank, uint64_t memory) {
-  const uint64_t fixed = rank.bytes_with(0);
-  if (fixed > memory) return {};
-  constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
-  if (rank.kv_block_bytes == 0) return {true, static_cast<int64_t>(kMost)};
-  return {true, static_cast<int64_t>(std::min((memory - fixed) / rank.kv_block_bytes, kMost))};
+Result<std::vector<uint64_t>> expert_bytes(const ModelSpec& spec, const TensorTypeOf& type_of) {
+  std::vector<uint64_t> of_layer(spec.layer.size());
+  for (const TensorDecl& decl : spec.tensors) {
+    if (decl.experts == 0) continue;
+    SHOAL_ASSIGN(const TensorType type, type_of(decl.name));
+    TensorSlice one{&decl, {0, decl.rows}, {0, decl.cols}, {0}};
+    of_layer.at(static_cast<size_t>(decl.layer)) += held_bytes(one, type);
+  }
+  std::vector<uint64_t> out;
+  for (size_t i = 0; i < spec.layer.size(); ++i) {
+    if (spec.layer[i].ffn.moe.experts > 0) out.push_back(of_layer[i]);
+  }
+  return out;
 }
+
+BlockRoom block_room(const MemoryPlan& plan, const RankMemory& rank, uint64_t memory) {
+  if (rank.bytes_with(plan.group_blocks(0)) > memory) return {};
+  if (rank.kv_bytes(plan.group_blocks(1)) == 0) return {true, std::numeric_limits<int64_t>::max()};
+  // Bytes only grow with the number of blocks: `low` fits, `high` does not or is the bound.
+  int64_t low = 0, high = kMaxPlannedBlocks + 1;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (rank.bytes_with(plan.group_blocks(middle)) <= memory ? low : high) = middle;
+  }
+  return {true, low};
+}
+
+namespace {
+
+// "100 KV blocks of 1.0 KiB", "100 + 34 KV blocks of 1.0 KiB + 4.0 KiB"
+std::string describe_blocks(const RankMemory& rank, const std::vector<int64_t>& blocks) {
+  std::string counts, sizes;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    counts += fmt::format("{}{}", i == 0 ? "" : " + ", blocks[i]);
+    sizes += fmt::format("{}{}", i == 0 ? "" : " + ", format_bytes(rank.kv_block_bytes[i]));
+  }
+  return fmt::format("{} KV blocks of {}", counts, sizes);
+}
+
+Status weights_do_not_fit(const RankMemory& rank, uint64_t available) {
+  const std::string experts = rank.expert_bytes == 0 ? ""
+                                                     : fmt::format(" ({} of them experts)",
+                                                                   format_bytes(rank.expert_bytes));
+  return resource_exhausted(fmt::format(
+      "rank {} does not fit: weights {}{} and scratch {} make {}, but it may use {}; use more "
+      "workers, another quantisation, {}or give this one a smaller share",
+      rank.rank, format_bytes(rank.weight_bytes), experts, format_bytes(rank.scratch_bytes),
+      format_bytes(rank.weight_bytes + rank.scratch_bytes), format_bytes(available),
+      rank.expert_bytes == 0 ? "" : "workers that hold experts only, "));
+}
+
+}  // namespace
 
 Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& memory,
                            int64_t required, int64_t wanted) {
   SHOAL_CHECK(memory.size() == plan.ranks.size(), "a memory figure per rank");
-  SHOAL_CHECK(1 <= required && required <= wanted, "1 ≤ required ≤ wanted KV blocks");
+  SHOAL_CHECK(1 <= required && required <= wanted && wanted <= kMaxPlannedBlocks,
+              "1 ≤ required ≤ wanted KV blocks");
   int64_t blocks = wanted;
   const RankMemory* tightest = nullptr;
   for (const RankMemory& rank : plan.ranks) {
     const uint64_t available = memory[static_cast<size_t>(rank.rank)];
-    const BlockRoom room = block_room(rank, available);
-    if (!room.weights_fit) {
-      return resource_exhausted(fmt::format(
-          "rank {} does not fit: weights {} and scratch {} make {}, but it may use {}; use more "
-          "workers, another quantisation, or give this one a smaller share",
-          rank.rank, format_bytes(rank.weight_bytes), format_bytes(rank.scratch_bytes),
-          format_bytes(rank.bytes_with(0)), format_bytes(available)));
-    }
+    const BlockRoom room = block_room(plan, rank, available);
+    if (!room.weights_fit) return weights_do_not_fit(rank, available);
     if (room.blocks < blocks) {
       blocks = room.blocks;
       tightest = &rank;
@@ -129,13 +270,13 @@ Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& 
   }
   if (blocks >= required) return blocks;
   const int64_t tokens = plan.options.block_tokens;
+  const std::vector<int64_t> needed = plan.group_blocks(required);
   return resource_exhausted(fmt::format(
-      "rank {} does not fit: weights {}, scratch {} and {} KV blocks of {} ({} tokens) make {}, "
-      "but "
-      "it may use {}; the largest context that fits is {} tokens",
+      "rank {} does not fit: weights {}, scratch {} and {} ({} tokens) make {}, but it may use {}; "
+      "the largest context that fits is {} tokens",
       tightest->rank, format_bytes(tightest->weight_bytes), format_bytes(tightest->scratch_bytes),
-      required, format_bytes(tightest->kv_block_bytes), required * tokens,
-      format_bytes(tightest->bytes_with(required)),
+      describe_blocks(*tightest, needed), required * tokens,
+      format_bytes(tightest->bytes_with(needed)),
       format_bytes(memory[static_cast<size_t>(tightest->rank)]), blocks * tokens));
 }
 
@@ -154,13 +295,14 @@ std::string format_bytes(uint64_t bytes) {
 std::string format_memory_plan(const MemoryPlan& plan, int64_t blocks) {
   std::string text = fmt::format("{:>4}  {:>12}  {:>12}  {:>12}  {:>12}\n", "rank", "weights", "KV",
                                  "scratch", "total");
+  const std::vector<int64_t> groups = plan.group_blocks(blocks);
   uint64_t weights = 0, kv = 0, scratch = 0;
   const auto line = [&](const std::string& name, uint64_t w, uint64_t k, uint64_t s) {
     text += fmt::format("{:>4}  {:>12}  {:>12}  {:>12}  {:>12}\n", name, format_bytes(w),
                         format_bytes(k), format_bytes(s), format_bytes(w + k + s));
   };
   for (const RankMemory& rank : plan.ranks) {
-    const uint64_t cache = static_cast<uint64_t>(blocks) * rank.kv_block_bytes;
+    const uint64_t cache = rank.kv_bytes(groups);
     line(std::to_string(rank.rank), rank.weight_bytes, cache, rank.scratch_bytes);
     weights += rank.weight_bytes;
     kv += cache;
