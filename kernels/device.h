@@ -303,6 +303,9 @@ class Device {
   virtual ~Device() = default;
 
   virtual std::string describe() const = 0;  // "cpu: 2 threads, AVX-512 VNNI"
+  // Devices that say the same compute the same bits from the same input: "cpu avx512vnni, glibc
+  // 2.36". Others must not route tokens to experts on their own.
+  virtual std::string arithmetic() const = 0;
   virtual bool host_visible() const = 0;     // may the host dereference device pointers?
   virtual uint64_t free_memory() const = 0;  // bytes available for allocate() now, estimated
 

@@ -43,6 +43,7 @@ void Agent::say_hello() {
   hello.host_name = host_name();
   hello.device_kind = options_.device_kind;
   hello.device = device_.describe();
+  hello.arithmetic = device_.arithmetic();
   hello.memory_bytes = device_.free_memory();
   hello.threads = options_.threads;
   hello.data_address = options_.data_address;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_device.h"
 
 #include <fmt/core.h>
+#include <gnu/libc-version.h>
 
 #include <algorithm>
 
@@ -15,6 +16,11 @@ CpuDevice::CpuDevice(const KernelSet& set, int threads, const CpuOptions& option
 std::string CpuDevice::describe() const {
   return fmt::format("cpu: {} thread{}, {} kernels, {} activations", pool_.threads(),
                      pool_.threads() == 1 ? "" : "s", set_.name, int8_ ? "int8" : "float");
+}
+
+std::string CpuDevice::arithmetic() const {
+  // exp and log are libm's. Whether activations are int8 is the plan's choice, on all ranks alike.
+  return fmt::format("cpu {}, glibc {}", set_.name, gnu_get_libc_version());
 }
 
 Result<std::unique_ptr<Device>> make_cpu_device(const CpuOptions& options) {

@@ -78,6 +78,7 @@ class CpuDevice final : public Device {
   CpuDevice(const KernelSet& set, int threads, const CpuOptions& options);
 
   std::string describe() const override;
+  std::string arithmetic() const override;
   bool host_visible() const override { return true; }
   uint64_t free_memory() const override;
   Result<std::unique_ptr<Buffer>> allocate(uint64_t bytes, const std::string& what) override;

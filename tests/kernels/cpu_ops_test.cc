@@ -248,6 +248,10 @@ TEST(CpuDevice, OptionsAreChecked) {
   EXPECT_FALSE(make_cpu_device(options).is_ok()) << "a core that does not exist";
   options.cores = {};
   EXPECT_NE(make_cpu_device(options).value()->describe().find("generic"), std::string::npos);
+  const std::string arithmetic = make_cpu_device(options).value()->arithmetic();
+  EXPECT_TRUE(arithmetic.starts_with("cpu generic, glibc 2.")) << arithmetic;
+  options.threads = 2;
+  EXPECT_EQ(make_cpu_device(options).value()->arithmetic(), arithmetic);
 }
 
 TEST(CpuDevice, MemoryIsZeroedAlignedAndBounded) {
