@@ -27,14 +27,17 @@ int64_t blocks_for(int64_t tokens, int64_t block_tokens) {
   return (tokens + block_tokens - 1) / block_tokens;
 }
 
-// KV blocks for the workers that are there, or the refusal with the figures.
-Result<uint32_t> fit_kv_blocks(const config::Config& config, const ServedModel& model,
-                               const TensorParallelPlan& plan, int64_t context,
-                               const std::vector<wire::Hello>& workers) {
+// [KV groups] blocks for the workers that are there, or the refusal with the figures.
+Result<std::vector<uint32_t>> fit_kv_blocks(const config::Config& config, const ServedModel& model,
+                                            const TensorParallelPlan& plan, int64_t context,
+                                            const std::vector<wire::Hello>& workers) {
   MemoryOptions options;
   options.kv_element_bytes = config.kv.type == config::KvType::kF32 ? 4 : 2;
   options.block_tokens = config.kv.block_tokens;
   options.max_rows = config.scheduler.max_batch_rows;
+  options.context_tokens = context;
+  options.max_sequences = config.scheduler.max_sequences;
+  options.prefill_chunk = config.scheduler.prefill_chunk;
   SHOAL_ASSIGN(const MemoryPlan memory,
                make_memory_plan(model.spec, tensor_types(*model.file), plan, options));
   // Workers of one host share its memory; what a worker already holds of this model is not free but
@@ -59,18 +62,38 @@ Result<uint32_t> fit_kv_blocks(const config::Config& config, const ServedModel& 
                                         wanted, context, required));
   }
   SHOAL_ASSIGN(const int64_t blocks, fit_blocks(memory, usable, required, wanted));
-  return static_cast<uint32_t>(blocks);
+  std::vector<uint32_t> groups;
+  for (const int64_t of_group : memory.group_blocks(blocks)) {
+    groups.push_back(static_cast<uint32_t>(of_group));
+  }
+  return groups;
+}
+
+// Ranks of equal arithmetic select the same experts from the same bits; in a mixed group, or where
+// a worker does not say, one rank selects for all.
+int32_t routing_rank(const ModelSpec& spec, const std::vector<wire::Hello>& workers) {
+  const bool routed = std::any_of(spec.layer.begin(), spec.layer.end(),
+                                  [](const LayerSpec& layer) { return layer.ffn.moe.experts > 0; });
+  if (!routed || workers.size() == 1) return -1;
+  const std::string& first = workers[0].arithmetic;
+  const bool equal =
+      !first.empty() && std::all_of(workers.begin(), workers.end(), [&](const wire::Hello& worker) {
+        return worker.arithmetic == first;
+      });
+  return equal ? -1 : 0;
 }
 
 Result<std::vector<double>> shares_of(const config::Config& config, size_t world) {
   std::vector<double> shares;
-  for (const config::Worker& worker : config.workers) shares.push_back(worker.share);
-  if (!config.parallel.shares.empty()) shares = config.parallel.shares;
-  shares.resize(std::max(shares.size(), world), 1.0);
-  if (shares.size() != world) {
+  if (!config.parallel.shares.empty()) {
+    shares = config.parallel.shares;
+    if (shares.size() == world) return shares;
     return invalid_argument(
-        fmt::format("parallel.shares has {} entries for {} workers", shares.size(), world));
+        fmt::format("parallel.shares has {} entries for {} ranks", shares.size(), world));
   }
+  // Workers beyond parallel.tensor are spares: a spare takes over the share of the rank it gets.
+  for (const config::Worker& worker : config.workers) shares.push_back(worker.share);
+  shares.resize(world, 1.0);
   return shares;
 }
 
@@ -154,8 +177,8 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   membership.plan.form_timeout_seconds = to_seconds(config.timeouts.form);
   membership.complete_plan = [config, model, plan, context](const std::vector<wire::Hello>& workers,
                                                             wire::Assign* assign) -> Status {
-    SHOAL_ASSIGN(const uint32_t blocks, fit_kv_blocks(config, model, plan, context, workers));
-    assign->kv_blocks = {blocks};
+    SHOAL_ASSIGN(assign->kv_blocks, fit_kv_blocks(config, model, plan, context, workers));
+    assign->routing_rank = routing_rank(model.spec, workers);
     return Status::ok();
   };
   return core;
