@@ -37,6 +37,13 @@ SHOAL_BODY void rotate(float* a, float* b, float cosine, float sine) {
   *b = x * sine + y * cosine;
 }
 
+// What a query at `position` is multiplied by: scale · ln(⌊(position + offset) / length⌋ + 1) + 1
+// (llama 4's attention temperature).
+SHOAL_BODY float temperature(long long position, double scale, long long offset, long long length) {
+  const auto steps = static_cast<double>((position + offset) / length);
+  return static_cast<float>(scale * std::log(steps + 1.0) + 1.0);
+}
+
 // First position a row at `position` attends to.
 SHOAL_BODY long long first_visible(long long position, long long window, long long chunk) {
   long long first = 0;

@@ -5,8 +5,8 @@
 // computed in splits of kSplit positions, each with its own (m, Σ, o), merged in position order
 // (Milakov & Gimelshein 2018, "Online normalizer calculation"). Splits start at multiples of kSplit
 // whatever the batch, so a row's result does not depend on whether splits ran on one thread or
-// several. All query heads of a KV head, and neighbouring rows of a prefill, pass over a block of K
-// (then V) while it is in the nearest cache.
+// several. Query heads of a KV head, and neighbouring rows of a prefill, pass over a block of K
+// (then V) while it is in the nearest cache. With a latent cache v_j is the front of k_j.
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
@@ -20,10 +20,16 @@ namespace shoal {
 
 Attention::Attention(const KernelSet& set, const float* q, int64_t q_stride,
                      const AttentionSpec& spec, const StepView& step, const KvLayer& kv)
-    : set_(set), q_(q), q_stride_(q_stride), spec_(spec), step_(step), kv_(kv) {
+    : set_(set),
+      q_(q),
+      q_stride_(q_stride),
+      spec_(spec),
+      step_(step),
+      kv_(kv),
+      parts_((std::max<int64_t>(spec.group, 1) + kMaxHeads - 1) / kMaxHeads),
+      lane_heads_((std::max<int64_t>(spec.group, 1) + parts_ - 1) / parts_) {
   constexpr int64_t kMaxTile = 8, kMaxScores = 32;  // rows; rows × heads: 64 KiB of scores
-  const int64_t tile =
-      std::clamp<int64_t>(kMaxScores / std::max<int64_t>(spec.group, 1), 1, kMaxTile);
+  const int64_t tile = std::clamp<int64_t>(kMaxScores / lane_heads_, 1, kMaxTile);
   for (int64_t r = 0; r < step.rows;) {
     int64_t end = r + 1;
     while (end < step.rows && end - r < tile && step.sequences[end] == step.sequences[r]) ++end;
@@ -42,10 +48,12 @@ int64_t Attention::first(int64_t row) const {
   return body::first_visible(step_.positions[row], spec_.window, spec_.chunk);
 }
 
-std::pair<int64_t, int64_t> Attention::heads_of(int64_t kv_head) const {
-  const int64_t global = (spec_.first_kv_head + kv_head) * spec_.group - spec_.first_q_head;
-  return {std::clamp<int64_t>(global, 0, spec_.q_heads),
-          std::clamp<int64_t>(global + spec_.group, 0, spec_.q_heads)};
+std::pair<int64_t, int64_t> Attention::heads_of(int64_t lane) const {
+  const int64_t part = lane % parts_ * lane_heads_;
+  const int64_t global = (spec_.first_kv_head + lane / parts_) * spec_.group - spec_.first_q_head;
+  return {
+      std::clamp<int64_t>(global + part, 0, spec_.q_heads),
+      std::clamp<int64_t>(global + std::min(part + lane_heads_, spec_.group), 0, spec_.q_heads)};
 }
 
 template <class Visit>
@@ -64,10 +72,10 @@ void Attention::for_runs(const RowTile& tile, int64_t split, const Visit& visit)
   }
 }
 
-void Attention::run_split(const RowTile& tile, int64_t kv_head, int64_t split, float* partials,
+void Attention::run_split(const RowTile& tile, int64_t lane, int64_t split, float* partials,
                           std::vector<float>& scratch) const {
-  const auto [head_begin, head_end] = heads_of(kv_head);
-  const int64_t heads = head_end - head_begin, dim = kv_.head_dim;
+  const auto [head_begin, head_end] = heads_of(lane);
+  const int64_t heads = head_end - head_begin, dim = kv_.head_dim, kv_head = lane / parts_;
   const auto count = static_cast<size_t>(heads);
   if (heads == 0) return;
   scratch.resize(static_cast<size_t>((tile.end - tile.begin) * heads * kSplit));
@@ -99,7 +107,7 @@ void Attention::run_split(const RowTile& tile, int64_t kv_head, int64_t split, f
       if (spec_.softcap > 0) set_.soft_cap(s, spec_.softcap, end - begin);
       partial.max() = set_.max(s, end - begin);
       partial.sum() = set_.exp_shift(s, partial.max(), end - begin);
-      std::fill_n(partial.out(), dim, 0.0f);
+      std::fill_n(partial.out(), kv_.value_dim(), 0.0f);
     }
   }
   for_runs(tile, split, [&](int64_t r, int64_t from, int64_t to, int64_t block) {
@@ -109,14 +117,14 @@ void Attention::run_split(const RowTile& tile, int64_t kv_head, int64_t split, f
       out[static_cast<size_t>(h)] = partial(partials, r - tile.begin, h).out();
     }
     const uint8_t* values = kv_place(kv_, block, kv_head, from % kv_.block_tokens).value;
-    (half ? set_.weigh_f16 : set_.weigh_f32)(values, to - from, dim, in.data(),
+    (half ? set_.weigh_f16 : set_.weigh_f32)(values, to - from, dim, kv_.value_dim(), in.data(),
                                              static_cast<int>(heads), out.data());
   });
 }
 
-void Attention::merge(const RowTile& tile, int64_t kv_head, int64_t split, float* into,
+void Attention::merge(const RowTile& tile, int64_t lane, int64_t split, float* into,
                       float* from) const {
-  const auto [head_begin, head_end] = heads_of(kv_head);
+  const auto [head_begin, head_end] = heads_of(lane);
   for (int64_t r = tile.begin; r < tile.end; ++r) {
     if (split < first_split(r) || split >= split_end(r)) continue;
     const bool is_first = split == first_split(r);
@@ -130,8 +138,8 @@ void Attention::merge(const RowTile& tile, int64_t kv_head, int64_t split, float
       const float x = std::exp(a.max() - peak), y = std::exp(b.max() - peak);
       a.max() = peak;
       a.sum() = a.sum() * x + b.sum() * y;
-      set_.scale(x, kv_.head_dim, a.out());
-      set_.axpy(y, b.out(), kv_.head_dim, a.out());
+      set_.scale(x, kv_.value_dim(), a.out());
+      set_.axpy(y, b.out(), kv_.value_dim(), a.out());
     }
   }
 }
@@ -145,31 +153,29 @@ void Attention::finish(int64_t head, Partial total, float* out) const {
     sum = sum * factor + std::exp(sink - peak);
   }
   const float inverse = factor / sum;
-  for (int64_t i = 0; i < kv_.head_dim; ++i) out[i] = total.out()[i] * inverse;
+  for (int64_t i = 0; i < kv_.value_dim(); ++i) out[i] = total.out()[i] * inverse;
 }
 
 uint64_t CpuDevice::kv_layer_bytes(const KvLayer& kv) const {
-  return static_cast<uint64_t>(kv.blocks) * static_cast<uint64_t>(kv.block_tokens) *
-         static_cast<uint64_t>(kv.kv_heads) * static_cast<uint64_t>(kv.head_dim) * 2 *
-         kv_element_bytes(kv);
+  return static_cast<uint64_t>(kv.blocks) * static_cast<uint64_t>(kv.kv_heads) * kv_head_bytes(kv);
 }
 
 namespace {
 
-// One (row tile, KV head): its splits in order, on one thread or, as parts, on several.
+// One (row tile, lane): its splits in order, on one thread or, as parts, on several.
 struct Item {
   const RowTile* tile;
-  int64_t kv_head;
+  int64_t lane;
   int64_t parts;  // index of its first split among all items'
 };
 
 void finish_item(const Attention& attention, const Item& item, float* total, const KvLayer& kv,
                  CpuActivations& out) {
-  const auto [begin, end] = attention.heads_of(item.kv_head);
+  const auto [begin, end] = attention.heads_of(item.lane);
   for (int64_t r = item.tile->begin; r < item.tile->end; ++r) {
     for (int64_t h = begin; h < end; ++h) {
       attention.finish(h, attention.partial(total, r - item.tile->begin, h - begin),
-                       out.row(r) + h * kv.head_dim);
+                       out.row(r) + h * kv.value_dim());
     }
   }
 }
@@ -179,17 +185,17 @@ void finish_item(const Attention& attention, const Item& item, float* total, con
 void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec& spec,
                           const StepView& step, const KvLayer& kv, Activations& output) {
   auto& out = static_cast<CpuActivations&>(output);
-  SHOAL_CHECK(spec.q_heads * kv.head_dim <= out.columns, "attention output too narrow");
+  SHOAL_CHECK(spec.q_heads * kv.value_dim() <= out.columns, "attention output too narrow");
   SHOAL_CHECK(step.rows <= out.rows, "attention output of too few rows");
-  out.width = spec.q_heads * kv.head_dim;
+  out.width = spec.q_heads * kv.value_dim();
   if (out.width == 0) return;
   const Attention attention(set_, q, q_stride, spec, step, kv);
   std::vector<Item> items;
   std::vector<int64_t> cost;  // tokens to visit
   int64_t parts = 0;
   for (const RowTile& tile : attention.tiles()) {
-    for (int64_t h = 0; h < kv.kv_heads; ++h) {
-      items.push_back({&tile, h, parts});
+    for (int64_t lane = 0; lane < attention.lanes(); ++lane) {
+      items.push_back({&tile, lane, parts});
       cost.push_back(tile.tokens);
       parts += tile.split_end - tile.first_split;
     }
@@ -212,7 +218,7 @@ void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec&
       for (int64_t j = begin; j < end; ++j) {
         const auto [i, split] = jobs[static_cast<size_t>(j)];
         const Item& item = items[static_cast<size_t>(i)];
-        attention.run_split(*item.tile, item.kv_head, split, slot(j), scratch);
+        attention.run_split(*item.tile, item.lane, split, slot(j), scratch);
       }
     });
     pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end) {
@@ -220,7 +226,7 @@ void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec&
         const Item& item = items[static_cast<size_t>(i)];
         const RowTile& tile = *item.tile;
         for (int64_t s = tile.first_split; s < tile.split_end; ++s) {
-          attention.merge(tile, item.kv_head, s, slot(parts + i),
+          attention.merge(tile, item.lane, s, slot(parts + i),
                           slot(item.parts + s - tile.first_split));
         }
         finish_item(attention, item, slot(parts + i), kv, out);
@@ -233,8 +239,8 @@ void CpuDevice::attention(const float* q, int64_t q_stride, const AttentionSpec&
         const Item& item = items[static_cast<size_t>(i)];
         const RowTile& tile = *item.tile;
         for (int64_t s = tile.first_split; s < tile.split_end; ++s) {
-          attention.run_split(tile, item.kv_head, s, partials.data() + set_floats, scratch);
-          attention.merge(tile, item.kv_head, s, partials.data(), partials.data() + set_floats);
+          attention.run_split(tile, item.lane, s, partials.data() + set_floats, scratch);
+          attention.merge(tile, item.lane, s, partials.data(), partials.data() + set_floats);
         }
         finish_item(attention, item, partials.data(), kv, out);
       }

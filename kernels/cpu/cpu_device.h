@@ -124,7 +124,9 @@ class CpuDevice final : public Device {
                       const CpuActivations& hidden);
   void gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
                 float* out) const;
+  // weight null: all ones
   void rms_norm(const float* x, int64_t n, const float* weight, float eps, float* out) const;
+  void norm_head(const AttentionInput& in, const float* weight, int64_t n, float* head) const;
   void layer_norm(const float* x, int64_t n, const float* weight, const float* bias, float eps,
                   float* out) const;
 

@@ -1,11 +1,8 @@
-// Embedding, norms, activations, rope and the write into the KV cache.
+// Embedding, norms and activations.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "kernels/body/math.h"
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/cpu/kv_layout.h"
 #include "kernels/decode.h"
 
 namespace shoal {
@@ -43,7 +40,10 @@ void CpuDevice::embed(const Weight& table, const int32_t* ids, int64_t rows, int
 void CpuDevice::rms_norm(const float* x, int64_t n, const float* weight, float eps,
                          float* out) const {
   const float mean = set_.sum_squares(x, n) / static_cast<float>(n);
-  set_.scale_by(x, 1.0f / std::sqrt(mean + eps), weight, n, out);
+  const float factor = 1.0f / std::sqrt(mean + eps);
+  if (weight != nullptr) return set_.scale_by(x, factor, weight, n, out);
+  if (out != x) std::copy_n(x, n, out);
+  set_.scale(factor, n, out);
 }
 
 // (x − mean) / √(variance + eps) · weight + bias
@@ -129,73 +129,6 @@ void CpuDevice::load_activations(const float* x, int64_t x_stride, int64_t rows,
     for (int64_t r = begin; r < end; ++r) {
       std::copy_n(x + r * x_stride, out.columns, out.row(r));
       finish_row(out, r);
-    }
-  });
-}
-
-namespace {
-
-// cos and sin of one row's angles, in double: at position 10^6 a float angle is off by 0.03
-// radians.
-struct Angles {
-  std::vector<float> cosine, sine;
-};
-
-void fill_angles(const AttentionInput& in, int64_t position, Angles* angles) {
-  const auto pairs = static_cast<size_t>(in.rope_dims / 2);
-  angles->cosine.resize(pairs);
-  angles->sine.resize(pairs);
-  for (size_t p = 0; p < pairs; ++p) {
-    const double angle = static_cast<double>(position) * static_cast<double>(in.inv_freq[p]);
-    angles->cosine[p] = static_cast<float>(std::cos(angle)) * in.rope_magnitude;
-    angles->sine[p] = static_cast<float>(std::sin(angle)) * in.rope_magnitude;
-  }
-}
-
-void rotate_head(const AttentionInput& in, const Angles& angles, float* head) {
-  const int64_t pairs = in.rope_dims / 2;
-  const bool interleaved = in.rope == RopePairing::kInterleaved;
-  for (int64_t p = 0; p < pairs; ++p) {
-    float* a = head + (interleaved ? 2 * p : p);
-    float* b = head + (interleaved ? 2 * p + 1 : p + pairs);
-    body::rotate(a, b, angles.cosine[static_cast<size_t>(p)], angles.sine[static_cast<size_t>(p)]);
-  }
-}
-
-}  // namespace
-
-void CpuDevice::store_kv(const AttentionInput& in, const StepView& step, const KvLayer& kv) {
-  const int64_t dim = kv.head_dim;
-  SHOAL_CHECK(in.norm == HeadNorm::kNone || in.norm == HeadNorm::kRms, "not there yet");
-  const auto prepare = [&](float* head, const float* norm, const Angles& angles) {
-    if (norm != nullptr) {
-      const float mean = set_.sum_squares(head, dim) / static_cast<float>(dim);
-      const float factor = 1.0f / std::sqrt(mean + in.norm_eps);
-      set_.scale_by(head, factor, norm, dim, head);
-    }
-    if (in.rope != RopePairing::kNone) rotate_head(in, angles, head);
-  };
-  pool_.parallel_for(step.rows, 1, [&](int64_t begin, int64_t end) {
-    Angles angles;
-    for (int64_t r = begin; r < end; ++r) {
-      if (in.rope != RopePairing::kNone) fill_angles(in, step.positions[r], &angles);
-      for (int64_t h = 0; h < in.q_heads; ++h)
-        prepare(in.q + r * in.q_stride + h * dim, in.q_norm, angles);
-      const int64_t slot = step.kv_slots[r];
-      SHOAL_CHECK(slot >= 0 && slot < kv.blocks * kv.block_tokens, "KV slot out of range");
-      for (int64_t h = 0; h < kv.kv_heads; ++h) {
-        float* k = in.k + r * in.kv_stride + h * dim;
-        const float* v = in.v + r * in.kv_stride + h * dim;
-        prepare(k, in.k_norm, angles);
-        const KvPlace place = kv_place(kv, slot / kv.block_tokens, h, slot % kv.block_tokens);
-        if (kv.type == KvType::kF32) {
-          std::memcpy(place.key, k, static_cast<size_t>(dim) * 4);
-          std::memcpy(place.value, v, static_cast<size_t>(dim) * 4);
-        } else {
-          set_.float_to_half(k, dim, reinterpret_cast<uint16_t*>(place.key));
-          set_.float_to_half(v, dim, reinterpret_cast<uint16_t*>(place.value));
-        }
-      }
     }
   });
 }

@@ -47,8 +47,9 @@ struct KernelSet {
   // out[h][t] = q[h] · keys[t], bit for bit the Dot of the two; `keys` holds count × dim numbers.
   using Score = void (*)(const uint8_t* keys, int64_t count, int64_t dim, const float* const* q,
                          int heads, float* const* out);
-  // acc[h][i] += Σ_t weights[h][t] · rows[t][i], t ascending; `rows` holds count × dim numbers.
-  using Weigh = void (*)(const uint8_t* rows, int64_t count, int64_t dim,
+  // acc[h][i] += Σ_t weights[h][t] · rows[t][i] for i < dim, t ascending; `rows` holds count ×
+  // stride numbers.
+  using Weigh = void (*)(const uint8_t* rows, int64_t count, int64_t stride, int64_t dim,
                          const float* const* weights, int heads, float* const* acc);
   // One row of quantised weights, `blocks` whole blocks.
   using QuantDot = void (*)(const uint8_t* weights, int64_t blocks, const QuantRow* x, int rows,

@@ -23,6 +23,8 @@ struct Shape {
   int64_t q_heads, kv_heads, group, dim, block_tokens, tokens;
   int64_t first_q_head = 0, first_kv_head = 0;
   KvType type = KvType::kF16;
+  int64_t latent = 0;
+  int64_t value_dim() const { return latent > 0 ? latent : dim; }
 };
 
 // Sequences whose K and V are in a paged cache with shuffled blocks.
@@ -34,7 +36,8 @@ class Cache {
     for (int64_t i = 0; i < sequences * table_stride_; ++i)
       tables_.push_back(static_cast<int32_t>(i + 1));
     for (size_t i = tables_.size(); i > 1; --i) std::swap(tables_[i - 1], tables_[rng.below(i)]);
-    kv_ = {nullptr, shape.type, blocks, shape.block_tokens, shape.kv_heads, shape.dim};
+    kv_ = {nullptr,        shape.type, blocks,      shape.block_tokens,
+           shape.kv_heads, shape.dim,  shape.latent};
     auto made = device.allocate(device.kv_layer_bytes(kv_), "kv");
     SHOAL_CHECK(made.is_ok(), made.status().to_string());
     data_ = std::move(made).value();
@@ -52,7 +55,7 @@ class Cache {
       }
       AttentionInput in;
       auto k = keys_.back(), v = values_.back();
-      in.k = k.data(), in.v = v.data(), in.kv_stride = width;
+      in.k = k.data(), in.v = shape.latent > 0 ? nullptr : v.data(), in.kv_stride = width;
       device.store_kv(in, {shape.tokens, positions.data(), slots.data(), nullptr, nullptr, 0}, kv_);
       if (shape.type == KvType::kF16) {
         for (auto* list : {&keys_.back(), &values_.back()}) {
@@ -69,6 +72,7 @@ class Cache {
                 [static_cast<size_t>((t * shape_.kv_heads + h) * shape_.dim + i)];
   }
   double value(int64_t s, int64_t t, int64_t h, int64_t i) const {
+    if (shape_.latent > 0) return key(s, t, h, i);
     return values_[static_cast<size_t>(s)]
                   [static_cast<size_t>((t * shape_.kv_heads + h) * shape_.dim + i)];
   }
@@ -96,12 +100,12 @@ std::vector<float> attend(Device& device, const Shape& shape, const AttentionSpe
   }
   const auto count = static_cast<int64_t>(rows.size());
   const int64_t width = shape.q_heads * shape.dim;
-  const auto out = activations(device, count, width);
+  const auto out = activations(device, count, shape.q_heads * shape.value_dim());
   device.attention(
       q.data(), width, spec,
       {count, positions.data(), nullptr, sequences.data(), cache.table(0), cache.table_stride()},
       cache.kv(), *out);
-  return read_back(device, *out, count);
+  return read_back(*out, count);
 }
 
 std::vector<double> reference(const Shape& shape, const AttentionSpec& spec, const Cache& cache,
@@ -126,7 +130,7 @@ std::vector<double> reference(const Shape& shape, const AttentionSpec& spec, con
     }
     double total = spec.sinks != nullptr ? std::exp(static_cast<double>(spec.sinks[h]) - peak) : 0;
     for (double& s : scores) total += s = std::exp(s - peak);
-    for (int64_t i = 0; i < shape.dim; ++i) {
+    for (int64_t i = 0; i < shape.value_dim(); ++i) {
       double sum = 0;
       for (size_t j = 0; j < scores.size(); ++j) {
         sum += scores[j] * cache.value(row.sequence, first + static_cast<int64_t>(j), kv_head, i);
@@ -156,6 +160,10 @@ const Case kCases[] = {
     {"softcap and sinks", {4, 2, 2, 64, 16, 700}, 0, 0, 5.0f, true},
     {"window with sinks", {4, 4, 1, 96, 16, 700, 0, 0, KvType::kF32}, 128, 0, 0, true},
     {"wide head, large group", {10, 1, 10, 256, 16, 90}},
+    {"latent", {20, 1, 20, 576, 16, 540, 0, 0, KvType::kF16, 512}},
+    {"latent, a rank's heads of 128", {40, 1, 128, 96, 16, 70, 64, 0, KvType::kF16, 64}},
+    {"latent f32, odd widths, softcap", {5, 1, 5, 75, 7, 600, 0, 0, KvType::kF32, 43}, 0, 0, 4.0f},
+    {"group of 37 over two KV heads", {74, 2, 37, 32, 16, 60}},
 };
 
 AttentionSpec spec_of(const Case& c, const std::vector<float>& sinks) {
@@ -211,6 +219,7 @@ TEST(CpuAttention, RowsDoNotDependOnTheirCompany) {
       for (int32_t i = 0; i < 6; ++i) rows.push_back({1, last * i / 5});
       Rng rng(32);
       const int64_t width = c.shape.q_heads * c.shape.dim;
+      const int64_t out_width = c.shape.q_heads * c.shape.value_dim();
       const auto q = random_values(rng, static_cast<int64_t>(rows.size()) * width);
       const auto sinks = random_values(rng, c.shape.q_heads, 2.0);
       const AttentionSpec spec = spec_of(c, sinks);
@@ -232,7 +241,7 @@ TEST(CpuAttention, RowsDoNotDependOnTheirCompany) {
             const std::vector<float> part_q(q.begin() + static_cast<int64_t>(from) * width,
                                             q.begin() + static_cast<int64_t>(to) * width);
             const auto got = attend(*device, c.shape, spec, cache, part, part_q);
-            ASSERT_EQ(std::memcmp(got.data(), first.data() + static_cast<int64_t>(from) * width,
+            ASSERT_EQ(std::memcmp(got.data(), first.data() + static_cast<int64_t>(from) * out_width,
                                   got.size() * 4),
                       0)
                 << isa << ", " << c.name << ", rows " << from << "+" << chunk << ", threads "

@@ -271,7 +271,7 @@ TEST(CpuMatmul, GatedMatmulMatchesItsParts) {
                               .up = {wu.get(), nullptr, nullptr, 0, 2.0f},
                               .kind = kind},
                              *input, 9, *out);
-        const auto got = read_back(*device, *out, 9);
+        const auto got = read_back(*out, 9);
         for (int64_t r = 0; r < 9; ++r) {
           for (int64_t i = 0; i < features; ++i) {
             double gate = bias[static_cast<size_t>(i)], up = 0;
