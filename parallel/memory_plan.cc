@@ -16,6 +16,7 @@ constexpr uint64_t kCollectiveBytes = 3 << 20;
 constexpr uint64_t kActivationBytes = 6;
 
 uint64_t held_bytes(const TensorSlice& slice, TensorType type) {
+  if (slice.decl->form == TensorForm::kKeysOfKvB) type = TensorType::kF32;  // transposed at load
   const uint64_t copies = slice.decl->experts > 0 ? slice.experts.size() : 1;
   const auto rows = static_cast<uint64_t>(slice.rows.size());
   if (slice.decl->cols == 1) return copies * rows * sizeof(float);

@@ -22,6 +22,7 @@ BUILD = pathlib.Path(os.environ.get("SHOAL_BUILD_DIR", ROOT / "build" / "release
 SHOAL = str(BUILD / "cli" / "shoal")
 MODELS = ROOT / "models"
 TINY_DENSE = str(MODELS / "shoal-tiny-dense-q8_0.gguf")
+TINY_MOE = str(MODELS / "shoal-tiny-moe-q8_0.gguf")
 SHARED = pathlib.Path(os.environ.get("SHOAL_SHARED", ROOT.parent / "shared"))
 # Sanitizer builds are many times slower; deadlines that are promises stretch with them.
 SLOWDOWN = float(os.environ.get("SHOAL_TEST_SLOWDOWN", "1"))

@@ -1,11 +1,13 @@
-"""Accuracy of the tiny dense model on its held-out prompts, and batch independence of the answers."""
+"""Accuracy of the tiny models on their held-out prompts at several layouts, and batch independence of the answers."""
 import json
+import pathlib
 import unittest
 
 import harness
 
 # llama.cpp's exact-match accuracy on the same file and prompts (models/README.md).
-PEER_ACCURACY = 0.8650
+DENSE = (harness.TINY_DENSE, 0.8650)
+MIXTURE = (harness.TINY_MOE, 0.8575)
 TOLERANCE = 0.01
 
 
@@ -18,22 +20,40 @@ def answer(client, prompt):
 
 
 class Eval(unittest.TestCase):
-    def answers(self, workers, limit, items):
-        with harness.Server(harness.TINY_DENSE, workers) as server:
+    def answers(self, model, workers, args, limit, items):
+        with harness.Server(model, workers, args) as server:
             return harness.parallel([lambda p=item["prompt"]: answer(server.client, p) for item in items],
                                     limit)
 
-    def test_accuracy_and_batch_independence(self):
+    def check(self, model_and_accuracy, workers, args=()):
+        model, expected = model_and_accuracy
         items = prompts()
-        for workers in (1, 2):
-            batched = self.answers(workers, 32, items)
-            right = sum(a.strip() == item["answer"].strip() for a, item in zip(batched, items))
-            accuracy = right / len(items)
-            print(f"{workers} workers: {accuracy:.4f} (llama.cpp {PEER_ACCURACY:.4f})")
-            self.assertLessEqual(abs(accuracy - PEER_ACCURACY), TOLERANCE)
-            some = items[::8]
-            alone = self.answers(workers, 1, some)
-            self.assertEqual(alone, batched[::8], "an answer depends on its batch mates")
+        batched = self.answers(model, workers, args, 32, items)
+        right = sum(a.strip() == item["answer"].strip() for a, item in zip(batched, items))
+        accuracy = right / len(items)
+        print(f"{pathlib.Path(model).name}, {workers} workers {' '.join(args)}: {accuracy:.4f} (llama.cpp {expected:.4f})")
+        self.assertLessEqual(abs(accuracy - expected), TOLERANCE)
+        some = items[::8]
+        alone = self.answers(model, workers, args, 1, some)
+        self.assertEqual(alone, batched[::8], "an answer depends on its batch mates")
+
+    def test_dense_1(self):
+        self.check(DENSE, 1)
+
+    def test_dense_2(self):
+        self.check(DENSE, 2)
+
+    def test_mixture_1(self):
+        self.check(MIXTURE, 1)
+
+    def test_mixture_sliced(self):
+        self.check(MIXTURE, 2, ("--experts", "sliced"))
+
+    def test_mixture_placed(self):
+        self.check(MIXTURE, 3, ("--experts", "placed"))
+
+    def test_mixture_with_expert_worker(self):
+        self.check(MIXTURE, 2, ("--expert-workers", "1"))
 
 
 if __name__ == "__main__":
