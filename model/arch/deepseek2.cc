@@ -59,6 +59,7 @@ Gating default_gating(const ModelSpec& spec) {
 }  // namespace
 
 Result<ModelSpec> read_deepseek2(const ArchMetadata& meta) {
+  SHOAL_TRY(meta.integer("attention.kv_lora_rank", 1, kMaxRank).status());
   SHOAL_ASSIGN(ModelSpec spec, read_decoder(meta, RopeStyle::kInterleaved));
   SHOAL_TRY(read_latent(meta, &spec));
   SHOAL_ASSIGN(MoeLayer moe, read_moe(meta, {.gating = default_gating(spec)}));

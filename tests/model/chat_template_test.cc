@@ -25,7 +25,8 @@ std::time_t fixed_time() {
 
 TEST(ChatTemplate, RealTemplatesRenderAsJinja2Does) {
   SHOAL_SKIP_WITHOUT_SHARED("templates/expected.json");
-  const Json data = Json::parse(testing::read_file(*testing::shared_path("templates/expected.json")));
+  const Json data =
+      Json::parse(testing::read_file(*testing::shared_path("templates/expected.json")));
   int rows = 0, errors = 0;
   for (const auto& [name, expected] : data["templates"].items()) {
     const auto path = testing::shared_path("templates/" + name);
@@ -40,12 +41,14 @@ TEST(ChatTemplate, RealTemplatesRenderAsJinja2Does) {
       const auto rendered = chat->render(context, fixed_time());
       ++rows;
       if (outcome.contains("text")) {
-        EXPECT_TRUE(rendered.is_ok()) << name << " " << case_name << ": " << rendered.status().message();
+        EXPECT_TRUE(rendered.is_ok())
+            << name << " " << case_name << ": " << rendered.status().message();
         if (!rendered) continue;
         EXPECT_EQ(*rendered, outcome["text"].get<std::string>()) << name << " " << case_name;
       } else {
         ++errors;
-        EXPECT_FALSE(rendered.is_ok()) << name << " " << case_name << " should fail: " << outcome.dump();
+        EXPECT_FALSE(rendered.is_ok())
+            << name << " " << case_name << " should fail: " << outcome.dump();
       }
     }
   }
@@ -61,7 +64,8 @@ std::string render(const std::string& source, const Json& context = Json::object
 }
 
 TEST(ChatTemplate, Language) {
-  const Json context = {{"xs", {3, 1, 2}}, {"d", {{"a", 1}, {"b", nullptr}}}, {"s", "Hällo"}, {"t", true}};
+  const Json context = {
+      {"xs", {3, 1, 2}}, {"d", {{"a", 1}, {"b", nullptr}}}, {"s", "Hällo"}, {"t", true}};
   const struct {
     const char* source;
     const char* expected;
@@ -71,8 +75,11 @@ TEST(ChatTemplate, Language) {
       {"{{ 'a' ~ 1 ~ none ~ true }}", "a1NoneTrue"},
       {"{{ xs | sort | join(',') }} {{ xs[::-1] }} {{ xs[1:] }}", "1,2,3 [2, 1, 3] [1, 2]"},
       {"{{ s | length }} {{ s[1] }} {{ s[-1] }} {{ s | upper }}", "5 ä o HäLLO"},
-      {"{% for k, v in d.items() %}{{ k }}={{ v }}{{ ',' if not loop.last }}{% endfor %}", "a=1,b=None"},
-      {"{% set ns = namespace(n=0) %}{% for x in xs %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}", "6"},
+      {"{% for k, v in d.items() %}{{ k }}={{ v }}{{ ',' if not loop.last }}{% endfor %}",
+       "a=1,b=None"},
+      {"{% set ns = namespace(n=0) %}{% for x in xs %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n "
+       "}}",
+       "6"},
       {"{% set x = 1 %}{% for y in xs %}{% set x = y %}{% endfor %}{{ x }}", "1"},
       {"{% macro f(a, b='z') %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}{{ f(1, b=2) }}", "1z12"},
       {"{% macro m() %}<{{ caller() }}>{% endmacro %}{% call m() %}x{% endcall %}", "<x>"},
@@ -89,7 +96,9 @@ TEST(ChatTemplate, Language) {
       {"{% filter upper %}a{{ s }}{% endfilter %}", "AHäLLO"},
       {"{% set b %}x{{ 1 }}{% endset %}[{{ b }}]", "[x1]"},
       {"{{ ' a b '.strip().split(' ') }}", "['a', 'b']"},
-      {"{{ [{'r': 'x'}, {'r': 'y'}] | selectattr('r', 'equalto', 'y') | map(attribute='r') | list }}", "['y']"},
+      {"{{ [{'r': 'x'}, {'r': 'y'}] | selectattr('r', 'equalto', 'y') | map(attribute='r') | list "
+       "}}",
+       "['y']"},
       {"{{ 'a' 'b' }} {{ (1,) }} {{ [] or 'e' }}", "ab (1,) e"},
       {"{{ strftime_now('%d %b %Y') }}", "15 Jan 2025"},
       {"{{ raise_exception('no ' ~ 'way') }}", "error: no way"},
@@ -98,8 +107,10 @@ TEST(ChatTemplate, Language) {
       {"{% if %}", "error: chat template, line 1: an expression is missing"},
       {"{{ x", "error: chat template, line 1: '{{' is not closed"},
       {"{% unknown %}", "error: chat template, line 1: unknown tag 'unknown'"},
-      {"{{ [].append(1) }}", "error: chat template, line 1: access to attribute 'append' of 'list' object is unsafe."},
-      {"{{ ''.__class__ }}", "error: chat template, line 1: access to attribute '__class__' is unsafe."},
+      {"{{ [].append(1) }}",
+       "error: chat template, line 1: access to attribute 'append' of 'list' object is unsafe."},
+      {"{{ ''.__class__ }}",
+       "error: chat template, line 1: access to attribute '__class__' is unsafe."},
   };
   for (const auto& c : cases) EXPECT_EQ(render(c.source, context), c.expected) << c.source;
 }
@@ -115,7 +126,9 @@ TEST(ChatTemplate, LimitsHold) {
   EXPECT_TRUE(fails("{% for i in range(99999) %}{{ i }}{% endfor %}"));
   EXPECT_TRUE(fails("{{ range(10 ** 9) }}"));
   EXPECT_TRUE(fails("{{ 'x' * 10 ** 12 }}"));
-  EXPECT_TRUE(fails("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"));
+  EXPECT_TRUE(
+      fails("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ "
+            "ns.s %}{% endfor %}"));
   EXPECT_TRUE(fails("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"));
   EXPECT_TRUE(fails("{{ 2 ** 64 }}"));
   EXPECT_TRUE(fails("{{ 9223372036854775807 + 1 }}"));
