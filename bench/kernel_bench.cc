@@ -116,6 +116,65 @@ Status bench_attention(Device& device, const Options& options, double ceiling) {
   return Status::ok();
 }
 
+// A layer of 128 experts of 768 features at width 2048, 8 per row (30B-A3B): bandwidth over the
+// weights of the experts that occur. Every repeat takes others: they come from memory.
+Status bench_experts(Device& device, const Options& options, TensorType type, double ceiling) {
+  const int64_t experts = 128, top_k = 8, width = 2048, features = 768;
+  if (features % traits(type).block_elems != 0) return Status::ok();
+  Rng rng(4);
+  const auto fill = [&](int64_t rows, int64_t cols) -> Result<std::unique_ptr<Weight>> {
+    SHOAL_ASSIGN(auto weight, device.create_weight({type, rows, cols, 0, cols}, "bench"));
+    std::vector<uint8_t> bytes(64 * row_bytes(type, static_cast<uint64_t>(cols)));
+    random_row(type, rng, 0.02f, 64 * cols, bytes.data());
+    for (int64_t r = 0; r < rows; r += 64) SHOAL_TRY(device.fill_weight(*weight, r, bytes));
+    return weight;
+  };
+  SHOAL_ASSIGN(const auto gate, fill(experts * features, width));
+  SHOAL_ASSIGN(const auto up, fill(experts * features, width));
+  SHOAL_ASSIGN(const auto down, fill(experts * width, features));
+  std::vector<int32_t> local(static_cast<size_t>(experts));
+  for (size_t e = 0; e < local.size(); ++e) local[e] = static_cast<int32_t>(e);
+  for (const int64_t rows : options.rows) {
+    const auto pairs = static_cast<size_t>(rows * top_k);
+    std::vector<float> x(static_cast<size_t>(rows * width)), y(x.size()), weights(pairs, 0.125f);
+    for (float& v : x) v = static_cast<float>(rng.normal());
+    SHOAL_ASSIGN(const auto input, device.create_activations(rows, width));
+    SHOAL_ASSIGN(const auto hidden, device.create_activations(rows * top_k, features));
+    device.load_activations(x.data(), width, rows, *input);
+    std::vector<int32_t> ids(pairs);
+    ExpertTask task{.experts = experts, .count = experts, .top_k = top_k};
+    task.gate.weight = gate.get(), task.up.weight = up.get();
+    task.down = {down.get(), nullptr, y.data(), width};
+    task.local = local.data(), task.ids = ids.data(), task.weights = weights.data();
+    std::vector<double> rates, flops;
+    const double weight_bytes =
+        3 * static_cast<double>(row_bytes(type, static_cast<uint64_t>(width))) * features;
+    for (int i = 0; i <= options.repeats; ++i) {
+      std::vector<bool> chosen(static_cast<size_t>(experts));
+      for (size_t p = 0; p < pairs; ++p) {  // eight neighbours that move on: all different
+        if (p % top_k == 0) ids[p] = static_cast<int32_t>(rng.below(experts));
+        ids[p] = static_cast<int32_t>((ids[p - p % top_k] + 5 * static_cast<int32_t>(p % top_k)) %
+                                      experts);
+        chosen[static_cast<size_t>(ids[p])] = true;
+      }
+      const double start = now(options);
+      device.experts(task, *input, rows, *hidden);
+      const double time = now(options) - start;
+      if (i == 0) continue;
+      rates.push_back(static_cast<double>(std::count(chosen.begin(), chosen.end(), true)) *
+                      weight_bytes / time * 1e-9);
+      flops.push_back(6e-9 * static_cast<double>(rows * top_k * width * features) / time);
+    }
+    const auto figure = [&](const std::vector<double>& list) {
+      return options.best ? *std::max_element(list.begin(), list.end()) : median(list);
+    };
+    fmt::print("experts {:<6} rows {:>4}  {:7.2f} GB/s ({:4.0f} % of streaming)  {:8.1f} GFLOP/s\n",
+               tensor_type_name(type), rows, figure(rates), 100 * figure(rates) / ceiling,
+               figure(flops));
+  }
+  return Status::ok();
+}
+
 // A vocabulary of 128k, one row: greedy, plain sampling, and with top_p and log-probabilities.
 Status bench_sampling(Device& device, const Options& options) {
   const int64_t vocab = 128256;
@@ -152,6 +211,7 @@ Status run(const Options& options) {
   for (const std::string& name : options.types) {
     SHOAL_ASSIGN(const TensorType type, tensor_type_from_name(name));
     SHOAL_TRY(bench_type(*device, options, type, ceiling));
+    SHOAL_TRY(bench_experts(*device, options, type, ceiling));
   }
   SHOAL_TRY(bench_sampling(*device, options));
   if (options.context > 0) SHOAL_TRY(bench_attention(*device, options, ceiling));
