@@ -9,6 +9,7 @@
 // world/rank accessors are thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -76,6 +77,7 @@ struct ShmOptions {
   uint64_t slot_bytes = 0;  // per rank and slot; larger operations run in pieces. 0: by world
                             // (1 MiB to 8 ranks); the same on every rank
   TimePoint deadline{};     // for everybody to attach
+  const std::atomic<bool>* stop = nullptr;  // set: give up waiting, with kCancelled
 };
 // Rank 0 creates the segment; it is unlinked as soon as all have attached, so a crash leaks nothing
 // once the group has formed. What a dead predecessor left under the name is replaced. Refuses if
@@ -104,6 +106,7 @@ struct GlooOptions {
   uint64_t epoch = 0;
   RendezvousStore* store = nullptr;  // outlives the collective
   TimePoint deadline{};              // for all pairs to connect
+  const std::atomic<bool>* stop = nullptr;  // set: give up waiting, with kCancelled
 };
 // Sets SIGPIPE to ignored if it is at its default: Gloo writes to sockets whose peer may be gone.
 Result<std::unique_ptr<Collective>> make_gloo_collective(const GlooOptions& options);

@@ -230,7 +230,17 @@ Result<std::unique_ptr<GlooMesh>> GlooMesh::connect(const GlooOptions& options,
   }).detach();
   {
     std::unique_lock lock(state->mutex);
-    state->changed.wait_until(lock, options.deadline, [&] { return state->done; });
+    const auto stopped = [&] { return options.stop != nullptr && options.stop->load(); };
+    constexpr milliseconds kLook(50);  // how late a stop may be noticed
+    while (!state->done && !stopped() && steady_clock::now() < options.deadline) {
+      state->changed.wait_until(lock, std::min(options.deadline, steady_clock::now() + kLook),
+                                [&] { return state->done; });
+    }
+    if (!state->done && stopped()) {
+      lock.unlock();
+      state->store->close();
+      return cancelled("the group is no longer wanted");
+    }
   }
   state->store->close();
   std::lock_guard lock(state->mutex);

@@ -51,6 +51,11 @@ Status ShmSegment::os_error(const char* what, int error) const {
 
 bool ShmSegment::late() const { return steady_clock::now() >= options_.deadline; }
 
+Status ShmSegment::check_stopped() const {
+  if (options_.stop == nullptr || !options_.stop->load()) return Status::ok();
+  return cancelled(fmt::format("shared memory {}: the group is no longer wanted", options_.name));
+}
+
 Status ShmSegment::map(uint64_t bytes) {
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
   if (base == MAP_FAILED) return os_error("mmap", errno);
@@ -157,6 +162,7 @@ Status ShmSegment::wait_for_all() {
   for (;;) {
     const std::string missing = missing_ranks();
     if (missing.empty()) return Status::ok();
+    SHOAL_TRY(check_stopped());
     if (late()) {
       return deadline_exceeded(fmt::format("shared memory {}: rank {} of {} did not attach in time",
                                            options_.name, missing, options_.world));
@@ -177,6 +183,7 @@ Status ShmSegment::attach() {
       problem = "the group it belonged to is gone";
     }
     unmap();
+    SHOAL_TRY(check_stopped());
     if (late()) {
       return deadline_exceeded(
           fmt::format("shared memory {}: {}; gave up at the deadline", options_.name, problem));
@@ -252,6 +259,7 @@ Result<ShmSegment::Found> ShmSegment::wait_formed() {
       fd_ = -1;
       return Found::kYes;
     }
+    SHOAL_TRY(check_stopped());
     const TimePoint now = steady_clock::now();
     if (now >= options_.deadline) {
       return deadline_exceeded(fmt::format("shared memory {}: rank {} of {} did not attach in time",

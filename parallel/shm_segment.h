@@ -50,6 +50,7 @@ class ShmSegment {
   std::string missing_ranks() const;
   Status os_error(const char* what, int error) const;
   bool late() const;
+  Status check_stopped() const;
 
   const ShmOptions options_;
   const ProcessIdentity self_;

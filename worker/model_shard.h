@@ -85,7 +85,7 @@ struct LoadOptions {
   int64_t context = 0;  // tokens a sequence may have: LongRoPE has a table for long contexts
   std::atomic<uint64_t>* bytes_done = nullptr;
   std::atomic<uint64_t>* bytes_total = nullptr;
-  const std::atomic<bool>* stop = nullptr;  // set: give up with kCancelled
+  const std::atomic<bool>* stop = nullptr;  // set: give up loading or connecting with kCancelled
 };
 
 // Reads this rank's slices and nothing else. Every device allocation is made before the first byte

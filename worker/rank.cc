@@ -76,6 +76,7 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
     shm.world = static_cast<int>(plan.world);
     shm.epoch = plan.epoch;
     shm.deadline = deadline;
+    shm.stop = options.load.stop;
     SHOAL_ASSIGN(group, make_shm_collective(shm));
   } else {
     if (options.data_address.empty()) {
@@ -91,6 +92,7 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
     gloo.epoch = plan.epoch;
     gloo.store = options.store;
     gloo.deadline = deadline;
+    gloo.stop = options.load.stop;
     SHOAL_ASSIGN(group, make_gloo_collective(gloo));
   }
   std::lock_guard lock(mutex_);

@@ -117,6 +117,43 @@ TEST(Gloo, AbsentPeersCostTheDeadlineOnly) {
   EXPECT_LT(to_seconds(steady_clock::now() - start), 1.5);
 }
 
+// A plan that is withdrawn while its group forms must not hold the worker until the deadline.
+TEST(Gloo, AWithdrawnGroupStopsWaiting) {
+  MemoryStore store;
+  std::atomic<bool> stop{false};
+  GlooOptions options = options_for(store, 0, 3, 20);
+  options.stop = &stop;
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    stop.store(true);
+  });
+  const TimePoint start = steady_clock::now();
+  EXPECT_EQ(make_gloo_collective(options).status().code(), Code::kCancelled);
+  EXPECT_LT(to_seconds(steady_clock::now() - start), 2);
+  later.join();
+}
+
+TEST(Shm, AWithdrawnGroupStopsWaiting) {
+  for (const int rank : {0, 1}) {
+    std::atomic<bool> stop{false};
+    ShmOptions options;
+    options.name = "/shoal.test.withdrawn";
+    options.rank = rank;
+    options.world = 2;
+    options.epoch = 1;
+    options.deadline = steady_clock::now() + std::chrono::seconds(20);
+    options.stop = &stop;
+    std::thread later([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      stop.store(true);
+    });
+    const TimePoint start = steady_clock::now();
+    EXPECT_EQ(make_shm_collective(options).status().code(), Code::kCancelled);
+    EXPECT_LT(to_seconds(steady_clock::now() - start), 2);
+    later.join();
+  }
+}
+
 // A peer that published its address and went away before connecting.
 TEST(Gloo, VanishedPeerCostsTheDeadlineOnly) {
   MemoryStore store;
