@@ -1,6 +1,7 @@
 // What must hold between keys: config::check().
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -88,11 +89,21 @@ Status check_parallel(const Settings& settings) {
   const Config& config = settings.config;
   const Parallel& parallel = config.parallel;
   const size_t workers = config.workers.size();
-  if (workers != 0 && parallel.tensor > workers) {
-    return error(settings, "parallel.tensor",
-                 fmt::format("{} ranks, but only {} workers", parallel.tensor, workers));
+  const auto full = static_cast<size_t>(
+      std::ranges::count(config.workers, WorkerRole::kFull, &Worker::role));
+  if (workers != 0 && full == 0) {
+    return error(settings, "workers[0].role",
+                 "no worker has role full; attention and dense layers need one");
   }
-  const size_t ranks = parallel.tensor != 0 ? parallel.tensor : workers;
+  if (workers != 0 && parallel.tensor > full) {
+    return error(settings, "parallel.tensor",
+                 fmt::format("{} ranks, but only {} workers{}", parallel.tensor, full,
+                             full < workers ? " of role full" : ""));
+  }
+  if (!parallel.placement.empty() && parallel.experts == Experts::kSliced) {
+    return error(settings, "parallel.placement", "needs parallel.experts placed or auto");
+  }
+  const size_t ranks = parallel.tensor != 0 ? parallel.tensor : full;
   if (!parallel.shares.empty() && ranks != 0 && parallel.shares.size() != ranks) {
     return error(settings, "parallel.shares",
                  fmt::format("{} entries for {} ranks", parallel.shares.size(), ranks));
@@ -101,7 +112,7 @@ Status check_parallel(const Settings& settings) {
   for (size_t i = 0; i < workers; ++i) {
     const Worker& worker = config.workers[i];
     hosts.insert(is_loopback(worker.host) ? "" : worker.host);
-    if (!parallel.shares.empty() && worker.share != 1.0) {
+    if (!parallel.shares.empty() && worker.share != 1.0 && worker.role == WorkerRole::kFull) {
       return error(settings, fmt::format("workers[{}].share", i),
                    "parallel.shares is set too; use one of them");
     }

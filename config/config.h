@@ -15,6 +15,8 @@ namespace shoal::config {
 
 enum class KvType : uint8_t { kF16, kF32 };
 enum class Engine : uint8_t { kAuto, kShm, kGloo };
+enum class Experts : uint8_t { kAuto, kSliced, kPlaced };  // layouts of mixtures of experts
+enum class WorkerRole : uint8_t { kFull, kExperts };       // kExperts: nothing but experts
 
 struct HostPort {
   std::string
@@ -64,15 +66,21 @@ struct Worker {
   std::string device = "cpu";   // "cpu" or "cuda:N"
   uint32_t threads = 0;         // compute threads; 0: one per core it may use; ≤ 1024
   std::vector<uint32_t> cores;  // cores to pin to, ascending; empty: no pinning
-  double share = 1.0;           // relative part of the model; > 0, ≤ 1e6
+  WorkerRole role = WorkerRole::kFull;
+  // Relative part of the model; of a kExperts worker: times the part of the experts that its memory
+  // suggests. > 0, ≤ 1e6
+  double share = 1.0;
   std::string public_key;       // Z85, 40 characters; empty: <coordinator.keys>/<name>.pub
   friend bool operator==(const Worker&, const Worker&) = default;
 };
 
 struct Parallel {
-  uint32_t tensor = 0;            // ranks of the tensor-parallel group; 0: auto; ≤ 64
+  // Ranks that share attention and dense layers; kExperts workers come on top. 0: auto; ≤ 64
+  uint32_t tensor = 0;
   std::vector<double> shares;     // [tensor] relative parts when `workers` gives none; empty: equal
   Engine engine = Engine::kAuto;  // auto: shm on one host, gloo across hosts
+  Experts experts = Experts::kAuto;
+  std::string placement;         // file that pins experts to ranks; empty: none
   bool int8_activations = true;  // quantise activations to 8 bits for quantised weights
   friend bool operator==(const Parallel&, const Parallel&) = default;
 };

@@ -322,11 +322,23 @@ void add_parallel(std::vector<Field<Config>>& fields) {
       {{"auto", Engine::kAuto}, {"shm", Engine::kShm}, {"gloo", Engine::kGloo}}};
   fields.push_back(integer<Config>(
       "parallel.tensor", 1, kMaxWorkers, [](auto& c) -> auto& { return c.parallel.tensor; },
-      "Ranks that share every layer. auto: all workers.", "auto"));
+      "Ranks that share every layer; workers of role experts come on top. auto: all workers.",
+      "auto"));
   fields.push_back(shares_field());
   fields.push_back(choice(
       "parallel.engine", kEngines, [](auto& c) -> auto& { return c.parallel.engine; },
       "Collectives: shm (shared memory, one host), gloo (TCP between hosts), auto picks."));
+  static constexpr std::array<std::pair<std::string_view, Experts>, 3> kExperts{
+      {{"auto", Experts::kAuto}, {"sliced", Experts::kSliced}, {"placed", Experts::kPlaced}}};
+  fields.push_back(choice(
+      "parallel.experts", kExperts, [](auto& c) -> auto& { return c.parallel.experts; },
+      "Mixtures of experts: sliced (every rank has a part of each expert), placed (whole experts "
+      "on each rank). auto: placed with workers of role experts, a placement file or slices of "
+      "less than 64 features, else sliced."));
+  fields.push_back(text<Config>(
+      "parallel.placement", [](auto& c) -> auto& { return c.parallel.placement; },
+      "File that pins experts to ranks (docs/parallelism.md). Empty: all are placed "
+      "automatically."));
   fields.push_back(boolean<Config>(
       "parallel.int8_activations", [](auto& c) -> auto& { return c.parallel.int8_activations; },
       "Multiply quantised weights with activations quantised to 8 bits: faster, slightly "
@@ -412,6 +424,14 @@ Status set_device(Worker& worker, std::string_view value) {
   return Status::ok();
 }
 
+Status set_role(Worker& worker, std::string_view value) {
+  if (value != "full" && value != "experts") {
+    return invalid_argument(fmt::format("'{}' is not one of full, experts", value));
+  }
+  worker.role = value == "full" ? WorkerRole::kFull : WorkerRole::kExperts;
+  return Status::ok();
+}
+
 Status set_name(Worker& worker, std::string_view value) {
   const bool fits = !value.empty() && value.size() <= 64 && value.front() != '.' &&
                     value != "coordinator" && std::ranges::all_of(value, [](char c) {
@@ -474,6 +494,11 @@ const std::vector<Field<Worker>>& worker_fields() {
          return Status::ok();
        },
        [](const Worker& w) { return format_cores(w.cores); }},
+      {"role", "full, experts",
+       "full: a part of everything. experts: only experts of mixture layers, as its memory allows "
+       "(a host's RAM beside GPUs).",
+       Shape::kScalar, set_role,
+       [](const Worker& w) { return w.role == WorkerRole::kFull ? "full" : "experts"; }},
       number<Worker>(
           "share", 1e6, [](auto& w) -> auto& { return w.share; },
           "Its part of the model, relative to the others'."),

@@ -37,7 +37,8 @@ coordinator:
   api_keys: /api
   allow_unauthenticated: true
   limits: {max_body: 2 MiB, max_header: 8192, queue_tokens: 4294967296, write_timeout: 1.5s}
-parallel: {tensor: 2, shares: [1, 2.5], engine: gloo, int8_activations: false}
+parallel: {tensor: 2, shares: [1, 2.5], engine: gloo, int8_activations: false, experts: placed,
+           placement: where.yaml}
 kv: {type: f32, context: 4096, blocks: auto, block_tokens: 16}
 scheduler: {max_batch_rows: 8192}
 security: {allow_open_key_files: true}
@@ -45,7 +46,7 @@ metrics: {enabled: false, vllm_names: true}
 timeouts: {heartbeat: 100ms, worker_lost: 2s, drain: 0}
 workers:
   - name: a
-  - {name: b.1, host: h2, device: "cuda:3", threads: 8, cores: "0-2,7", share: 0.5,
+  - {name: b.1, host: h2, device: "cuda:3", threads: 8, cores: "0-2,7", role: experts, share: 0.5,
      public_key: "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf8"}
 )");
   EXPECT_EQ(c.model.path, "/m.gguf");
@@ -61,6 +62,8 @@ workers:
   EXPECT_EQ(c.coordinator.limits.write_timeout, milliseconds(1500));
   EXPECT_EQ(c.parallel.tensor, 2u);
   EXPECT_EQ(c.parallel.shares, (std::vector<double>{1, 2.5}));
+  EXPECT_EQ(c.parallel.experts, Experts::kPlaced);
+  EXPECT_EQ(c.parallel.placement, "where.yaml");
   EXPECT_EQ(c.parallel.engine, Engine::kGloo);
   EXPECT_FALSE(c.parallel.int8_activations);
   EXPECT_EQ(c.kv.type, KvType::kF32);
@@ -78,6 +81,8 @@ workers:
   EXPECT_EQ(c.workers[0], (Worker{.name = "a"}));
   EXPECT_EQ(c.workers[1].device, "cuda:3");
   EXPECT_EQ(c.workers[1].cores, (std::vector<uint32_t>{0, 1, 2, 7}));
+  EXPECT_EQ(c.workers[0].role, WorkerRole::kFull);
+  EXPECT_EQ(c.workers[1].role, WorkerRole::kExperts);
   EXPECT_EQ(c.workers[1].share, 0.5);
   EXPECT_EQ(c.workers[1].public_key.size(), 40u);
 }
