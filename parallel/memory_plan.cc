@@ -20,9 +20,6 @@ uint64_t held_bytes(const TensorSlice& slice, TensorType type) {
   const uint64_t copies = slice.decl->experts > 0 ? slice.experts.size() : 1;
   const auto rows = static_cast<uint64_t>(slice.rows.size());
   if (slice.decl->cols == 1) return copies * rows * sizeof(float);
-  if (slice.decl->form == TensorForm::kKeysOfKvB) {
-    return rows * static_cast<uint64_t>(slice.cols.size()) * sizeof(float);
-  }
   return slice_bytes(slice, type);
 }
 
