@@ -106,7 +106,8 @@ struct GlooOptions {
   uint64_t epoch = 0;
   RendezvousStore* store = nullptr;  // outlives the collective
   TimePoint deadline{};              // for all pairs to connect
-  const std::atomic<bool>* stop = nullptr;  // set: give up waiting, with kCancelled
+  // Set: give up waiting, with kCancelled, as soon as a call into the store returns.
+  const std::atomic<bool>* stop = nullptr;
 };
 // Sets SIGPIPE to ignored if it is at its default: Gloo writes to sockets whose peer may be gone.
 Result<std::unique_ptr<Collective>> make_gloo_collective(const GlooOptions& options);

@@ -119,8 +119,18 @@ TEST(Gloo, AbsentPeersCostTheDeadlineOnly) {
 
 // A plan that is withdrawn while its group forms must not hold the worker until the deadline.
 TEST(Gloo, AWithdrawnGroupStopsWaiting) {
-  MemoryStore store;
   std::atomic<bool> stop{false};
+  struct Store final : RendezvousStore {  // a worker cancels its store along with the group
+    explicit Store(const std::atomic<bool>& s) : stopped(s) {}
+    Status set(const std::string&, const std::string&) override { return Status::ok(); }
+    Result<std::string> get(const std::string&, TimePoint deadline) override {
+      while (!stopped.load() && steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      return cancelled("the store was cancelled");
+    }
+    const std::atomic<bool>& stopped;
+  } store(stop);
   GlooOptions options = options_for(store, 0, 3, 20);
   options.stop = &stop;
   std::thread later([&] {
