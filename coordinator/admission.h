@@ -24,7 +24,7 @@ struct AdmissionView {
   uint64_t waiting = 0;         // requests
   uint64_t waiting_tokens = 0;  // of their prompts
   uint32_t context_tokens = 0;
-  uint64_t kv_tokens = 0;  // the whole pool
+  uint64_t kv_tokens = 0;  // of the longest sequence that fits the KV cache alone
   int32_t vocab = 0;
 };
 

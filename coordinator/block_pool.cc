@@ -9,35 +9,114 @@ BlockPool::BlockPool(uint32_t blocks) : blocks_(blocks) {
   for (uint32_t b = blocks; b > 0; --b) free_.push_back(b - 1);
 }
 
+bool BlockPool::is_found(uint32_t block) const {
+  if (!blocks_[block].published) return false;
+  const auto it = by_key_.find(blocks_[block].key);
+  return it != by_key_.end() && it->second == block;
+}
+
+void BlockPool::forget(uint32_t block) {
+  if (is_found(block)) by_key_.erase(blocks_[block].key);
+  blocks_[block].published = false;
+}
+
+void BlockPool::link(uint32_t block) {
+  blocks_[block].older = newest_;
+  blocks_[block].newer = kNone;
+  (newest_ == kNone ? oldest_ : blocks_[newest_].newer) = block;
+  newest_ = block;
+  ++cached_;
+}
+
+void BlockPool::unlink(uint32_t block) {
+  Block& b = blocks_[block];
+  (b.older == kNone ? oldest_ : blocks_[b.older].newer) = b.newer;
+  (b.newer == kNone ? newest_ : blocks_[b.newer].older) = b.older;
+  b.older = b.newer = kNone;
+  --cached_;
+}
+
 std::optional<uint32_t> BlockPool::allocate() {
-  if (free_.empty()) return std::nullopt;
-  const uint32_t block = free_.back();
-  free_.pop_back();
+  uint32_t block = kNone;
+  if (!free_.empty()) {
+    block = free_.back();
+    free_.pop_back();
+  } else if (oldest_ != kNone) {
+    block = oldest_;
+    unlink(block);
+    forget(block);
+    ++evicted_;
+  } else {
+    return std::nullopt;
+  }
   blocks_[block].references = 1;
   return block;
 }
 
 void BlockPool::add_reference(uint32_t block) {
-  SHOAL_CHECK(block < blocks_.size() && blocks_[block].references > 0,
-              "a reference to a free KV block");
+  SHOAL_CHECK(block < blocks_.size(), "a KV block beyond the pool");
+  if (blocks_[block].references == 0) {
+    SHOAL_CHECK(is_found(block), "a reference to a free KV block");
+    unlink(block);
+  }
   ++blocks_[block].references;
 }
 
 void BlockPool::release(uint32_t block) {
   SHOAL_CHECK(block < blocks_.size() && blocks_[block].references > 0, "a KV block freed twice");
-  if (--blocks_[block].references == 0) free_.push_back(block);
+  Block& b = blocks_[block];
+  if (--b.references > 0) return;
+  if (b.published) {
+    const uint32_t found = by_key_.try_emplace(b.key, block).first->second;
+    if (found == block) return link(block);
+    // Somebody else computed the same at the same time: that copy was used just now, too.
+    b.published = false;
+    if (blocks_[found].references == 0) {
+      unlink(found);
+      link(found);
+    }
+  }
+  free_.push_back(block);
+}
+
+void BlockPool::publish(uint32_t block, const BlockKey& key) {
+  SHOAL_CHECK(block < blocks_.size() && blocks_[block].references > 0,
+              "the content of a KV block nobody holds");
+  Block& b = blocks_[block];
+  SHOAL_CHECK(!b.published || b.key == key, "the content of a published KV block changed");
+  b.published = true;
+  b.key = key;
+  by_key_.try_emplace(key, block);
+}
+
+std::optional<uint32_t> BlockPool::find(const BlockKey& key) const {
+  const auto it = by_key_.find(key);
+  return it == by_key_.end() ? std::nullopt : std::optional<uint32_t>(it->second);
 }
 
 void BlockPool::check_invariants(uint64_t expected_references) const {
-  uint64_t references = 0;
-  for (const Block& block : blocks_) references += block.references;
+  uint64_t references = 0, unreferenced = 0;
+  for (const Block& block : blocks_) {
+    references += block.references;
+    unreferenced += block.references == 0 ? 1 : 0;
+  }
   SHOAL_CHECK(references == expected_references, "KV block references do not add up");
   for (const uint32_t block : free_) {
     SHOAL_CHECK(blocks_[block].references == 0, "a free KV block is referenced");
+    SHOAL_CHECK(!blocks_[block].published, "a free KV block has content");
   }
-  uint64_t unreferenced = 0;
-  for (const Block& block : blocks_) unreferenced += block.references == 0 ? 1 : 0;
-  SHOAL_CHECK(unreferenced == free_.size(), "a KV block is neither free nor used");
+  uint32_t cached = 0;
+  for (uint32_t b = oldest_; b != kNone; b = blocks_[b].newer) {
+    SHOAL_CHECK(blocks_[b].references == 0 && is_found(b), "a cached KV block cannot be found");
+    SHOAL_CHECK(blocks_[b].newer != kNone || b == newest_, "the cached KV blocks are no list");
+    ++cached;
+  }
+  SHOAL_CHECK(cached == cached_, "cached KV blocks do not add up");
+  SHOAL_CHECK(unreferenced == free_.size() + cached, "a KV block is in no state");
+  for (const auto& [key, block] : by_key_) {
+    SHOAL_CHECK(blocks_[block].published && blocks_[block].key == key,
+                "a KV block is found by another's key");
+  }
 }
 
 }  // namespace shoal

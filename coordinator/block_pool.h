@@ -1,41 +1,80 @@
-// KV blocks by number: who may use which. The memory itself is on the workers, where block b means
-// the same place in every layer and on every rank. Ref-counted, because blocks of equal prefixes
-// are shared between sequences. One thread.
+// KV blocks of one group by number: who may use which, and which hold content that may be used
+// again. The memory itself is on the workers, where block b of a group means the same place in
+// every layer of the group and on every rank. Ref-counted, because sequences share blocks of equal
+// prefixes. One thread.
+//
+// A block is free, referenced, or cached: not referenced, but its content has a key and may be
+// found by it. Cached blocks are given away only when no free one is left, the least recently used
+// first.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace shoal {
+
+// Names a block's content together with everything before it: equal keys, equal content
+// (coordinator/prefix_cache.h makes them).
+struct BlockKey {
+  uint64_t high = 0, low = 0;
+  friend bool operator==(const BlockKey&, const BlockKey&) = default;
+};
 
 class BlockPool {
  public:
   explicit BlockPool(uint32_t blocks = 0);
 
   uint32_t total() const { return static_cast<uint32_t>(blocks_.size()); }
-  uint32_t free() const { return static_cast<uint32_t>(free_.size()); }
-  uint32_t used() const { return total() - free(); }
+  // What allocate() can hand out: free and cached.
+  uint32_t available() const { return static_cast<uint32_t>(free_.size()) + cached_; }
+  uint32_t cached() const { return cached_; }
+  uint32_t used() const { return total() - available(); }  // referenced
+  uint64_t evicted() const { return evicted_; }            // cached blocks given away so far
 
-  // A block with one reference, or nothing if none is free. Lowest numbers first after a reset,
-  // most recently freed first later: deterministic.
+  // A block with one reference, or nothing if none is available. Lowest numbers first after a
+  // reset, most recently freed first later, then the least recently used cached one: deterministic.
   std::optional<uint32_t> allocate();
+  // REQUIRES: the block is referenced or cached.
   void add_reference(uint32_t block);
-  // Drops one reference; the last one frees the block.
+  // Drops one reference. The last one frees the block, or leaves it cached as the most recently
+  // used if it carries a key. Whoever drops a chain of blocks drops its last one first: prefixes
+  // then outlive what hangs on them.
   void release(uint32_t block);
   uint32_t references(uint32_t block) const { return blocks_[block].references; }
 
-  // Aborts unless the sum of references is `expected_references` and free blocks have none.
+  // The content of a referenced block is complete (its rows are on their way to ranks that run
+  // steps in order) and will not change. If another block has the same key that one stays the one
+  // to be found; this one takes its place if the other is gone when its last reference is dropped.
+  void publish(uint32_t block, const BlockKey& key);
+  std::optional<uint32_t> find(const BlockKey& key) const;
+
+  // Aborts unless the sum of references is `expected_references` and every block is in one state.
   void check_invariants(uint64_t expected_references) const;
 
  private:
-  // The content hash, and the place in an LRU list of unreferenced but still valid blocks, belong
-  // in this struct: allocate() then takes from free_ first and evicts from that list second.
+  static constexpr uint32_t kNone = 0xffffffff;
   struct Block {
     uint32_t references = 0;
+    bool published = false;  // `key` is valid
+    BlockKey key;
+    uint32_t older = kNone, newer = kNone;  // neighbours among the cached
   };
+  struct KeyHash {  // keys are hashes already
+    size_t operator()(const BlockKey& key) const { return key.low; }
+  };
+
+  bool is_found(uint32_t block) const;  // by its key
+  void forget(uint32_t block);          // its key
+  void link(uint32_t block);            // as the most recently used
+  void unlink(uint32_t block);
+
   std::vector<Block> blocks_;
-  std::vector<uint32_t> free_;  // a stack
+  std::vector<uint32_t> free_;                               // a stack
+  std::unordered_map<BlockKey, uint32_t, KeyHash> by_key_;   // referenced and cached blocks
+  uint32_t oldest_ = kNone, newest_ = kNone, cached_ = 0;    // list of cached blocks
+  uint64_t evicted_ = 0;
 };
 
 }  // namespace shoal

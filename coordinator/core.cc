@@ -151,6 +151,7 @@ void Core::take_token(Request& request, const wire::RowResult& row, TimePoint no
 
 void Core::finish(Request& request, FinishEvent event, TimePoint now, Actions& actions) {
   observer_.request_finished(request, event.reason, now);
+  event.cached_prompt_tokens = request.cached_tokens;
   actions.emplace_back(FinishAction{request.id, std::move(event)});
   scheduler_.release(request);
   table_.erase(request);
@@ -170,7 +171,7 @@ void Core::follow_membership(TimePoint now, Actions& actions) {
   if (epoch == serving_epoch_) return;
   if (serving_epoch_ != 0) on_group_lost(now, actions);
   serving_epoch_ = epoch;
-  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks().at(0));
+  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
 }
 
 // The one place that decides what becomes of the requests a group leaves behind. The table still
@@ -222,7 +223,7 @@ AdmissionView Core::admission() const {
   view.waiting = table_.waiting();
   view.waiting_tokens = table_.waiting_tokens();
   view.context_tokens = options_.context_tokens;
-  view.kv_tokens = scheduler_.kv_tokens();
+  view.kv_tokens = scheduler_.kv().max_positions();
   view.vocab = options_.vocab;
   return view;
 }
@@ -241,12 +242,25 @@ void Core::update_counters(EngineState& state) const {
   state.epoch = membership_.epoch();
   state.running = table_.running().size();
   state.waiting = table_.waiting() + table_.preempted();
-  state.kv_blocks_total = scheduler_.pool().total();
-  state.kv_blocks_used = scheduler_.pool().used();
+  state.kv_blocks_total = state.kv_blocks_used = state.kv_blocks_cached = 0;
+  state.kv_usage = 0;
+  const KvGroups& kv = scheduler_.kv();
+  for (size_t group = 0; group < kv.groups(); ++group) {
+    const BlockPool& pool = kv.pool(group);
+    if (pool.total() == 0) continue;  // no group of workers
+    state.kv_blocks_total += pool.total();
+    state.kv_blocks_used += pool.used();
+    state.kv_blocks_cached += pool.cached();
+    state.kv_usage = std::max(state.kv_usage, double{1} * pool.used() / pool.total());
+  }
 }
 
 bool Core::idle() const {
-  return table_.empty() && scheduler_.idle() && scheduler_.pool().used() == 0;
+  if (!table_.empty() || !scheduler_.idle()) return false;
+  for (size_t group = 0; group < scheduler_.kv().groups(); ++group) {
+    if (scheduler_.kv().pool(group).used() > 0) return false;
+  }
+  return true;
 }
 
 void Core::check_invariants() const {

@@ -23,6 +23,9 @@ struct GenerationRequest {  // one choice; n choices are n requests with choice 
   uint32_t choice = 0;
   uint32_t max_tokens = 0;  // ≥ 1; prompt + max_tokens ≤ context, checked by submit()
   std::vector<int32_t> stop_tokens;  // besides the model's end-of-generation set
+  // Computed prefixes are shared between requests of equal scope only: the API key's number and the
+  // request's own salt, in whatever form.
+  std::string cache_scope;
   bool ignore_eos = false;  // end-of-generation tokens do not stop it (stop_tokens still do)
 };
 
@@ -39,7 +42,7 @@ struct FinishEvent {
   FinishReason reason = FinishReason::kStop;
   int32_t stop_token = -1;  // the token that ended it, if one did
   Status error;             // for kError: kUnavailable → the client may try again
-  uint32_t cached_prompt_tokens = 0;
+  uint32_t cached_prompt_tokens = 0;  // not computed again: found in the prefix cache
 };
 
 // Called on the engine's thread: must not block. on_finish comes exactly once, last.
@@ -66,7 +69,9 @@ struct EngineState {
   double seconds_since_loop = 0;  // since the engine's loop last turned: /health
   uint64_t epoch = 0;
   uint64_t running = 0, waiting = 0;
-  uint64_t kv_blocks_total = 0, kv_blocks_used = 0;
+  uint64_t kv_blocks_total = 0, kv_blocks_used = 0;  // of all KV groups; used: by sequences
+  uint64_t kv_blocks_cached = 0;  // not used, but their content may be: given away when needed
+  double kv_usage = 0;            // share of blocks in use in the fullest group
   std::vector<WorkerState> workers;
 };
 

@@ -23,6 +23,10 @@ class CoreObserver {
                                 TimePoint /*now*/) {}
   virtual void request_rejected(std::string_view /*reason*/) {}
   virtual void preempted() {}
+  // A request starts for the first time: so many tokens of its prompt were looked up in the prefix
+  // cache and found there.
+  virtual void prefix_lookup(uint32_t /*tokens*/, uint32_t /*hits*/) {}
+  virtual void blocks_evicted(uint64_t /*blocks*/) {}  // from the prefix cache
   virtual void surplus_result() {}  // a sample computed for a request that had ended meanwhile
   virtual void step_returned(uint32_t /*rank*/, const wire::StepStats& /*stats*/,
                              double /*round_trip*/) {}

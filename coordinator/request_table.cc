@@ -17,6 +17,7 @@ Request& RequestTable::add(RequestId id, GenerationRequest request, TimePoint no
   added.max_tokens = request.max_tokens;
   added.stop_tokens = std::move(request.stop_tokens);
   added.ignore_eos = request.ignore_eos;
+  added.kv.scope = std::move(request.cache_scope);
   added.arrived = now;
   const bool is_new = requests_.emplace(id, std::move(owned)).second;
   SHOAL_CHECK(is_new, "request id used twice");
@@ -69,7 +70,7 @@ void RequestTable::preempt(Request& request) {
   unlink(request);
   request.state = RequestState::kPreempted;
   request.scheduled = 0;
-  request.blocks.clear();
+  request.kv.tables.clear();
   ++request.preemptions;
   preempted_.emplace(request.order, &request);
 }
@@ -91,14 +92,14 @@ void RequestTable::check_invariants() const {
     SHOAL_CHECK(request->state == RequestState::kWaiting && request->order == order,
                 "a waiting request says it does not wait");
     SHOAL_CHECK(
-        request->samples_in_flight == 0 && request->emitted() == 0 && request->blocks.empty(),
+        request->samples_in_flight == 0 && request->emitted() == 0 && request->kv.tables.empty(),
         "a waiting request holds something");
     tokens += request->tokens.size();
   }
   SHOAL_CHECK(tokens == waiting_tokens_, "waiting tokens do not add up");
   for (const auto& [order, request] : preempted_) {
     SHOAL_CHECK(request->state == RequestState::kPreempted && request->order == order &&
-                    request->blocks.empty(),
+                    request->kv.tables.empty(),
                 "a preempted request holds blocks");
   }
   for (const auto& [admission, request] : running_) {

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "coordinator/engine.h"
+#include "coordinator/kv_groups.h"
 
 namespace shoal {
 
@@ -46,7 +47,9 @@ struct Request {
   uint32_t generation = 0;
   uint32_t scheduled = 0;  // positions [0, scheduled) have been sent for computation
   uint64_t last_step = 0;  // newest step that mentions the slot
-  std::vector<uint32_t> blocks;
+
+  KvSequence kv;
+  uint32_t cached_tokens = 0;  // of the prompt, found in the prefix cache when it first started
 
   uint32_t emitted() const { return static_cast<uint32_t>(tokens.size()) - prompt_tokens; }
   // Length including samples the coordinator does not know yet.
@@ -56,6 +59,7 @@ struct Request {
     return emitted() + samples_in_flight < max_tokens ? length() - scheduled : 0;
   }
   bool is_decoding() const { return scheduled > 0 && pending_rows() == 1; }
+  KvProgress progress() const { return {tokens, scheduled, last_step}; }
   // Positions whose K and V are ever written: all but the last token's.
   uint64_t max_positions() const { return uint64_t{prompt_tokens} + max_tokens - 1; }
 };
@@ -71,7 +75,7 @@ class RequestTable {
   Request* next_to_start() const;
   // kWaiting or kPreempted → kRunning. Slot and generation are the caller's business.
   void start(Request& request);
-  // kRunning → kPreempted; forgets what the request held on the workers.
+  // kRunning → kPreempted; forgets what the request held on the workers and in the pools.
   void preempt(Request& request);
 
   // By admission, oldest first.

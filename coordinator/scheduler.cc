@@ -25,13 +25,20 @@ Scheduler::Scheduler(const SchedulerOptions& options, RequestTable& table, CoreO
         return o;
       }()),
       table_(table),
-      observer_(observer) {}
+      observer_(observer),
+      kv_({.rules = options_.kv_rules,
+           .block_tokens = options_.block_tokens,
+           .rows_in_flight =
+               options_.depth * std::min(options_.prefill_chunk, options_.max_rows),
+           .prefix_cache = options_.prefix_cache,
+           .secret = options_.cache_secret}) {}
 
-void Scheduler::begin(uint64_t epoch, uint32_t world, uint32_t kv_blocks) {
+void Scheduler::begin(uint64_t epoch, uint32_t world, std::span<const uint32_t> kv_blocks) {
   SHOAL_CHECK(world_ == 0 && world >= 1 && table_.running().empty(), "a group is already active");
   epoch_ = epoch;
   world_ = world;
-  pool_ = BlockPool(kv_blocks);
+  kv_.begin(kv_blocks);
+  evicted_reported_ = 0;
   window_.begin(world);
   for (uint32_t slot = 0; slot < options_.max_slots; ++slot) free_slots_.insert(slot);
 }
@@ -42,11 +49,10 @@ void Scheduler::end() {
     request->samples_in_flight = 0;
     if (request->state == RequestState::kRunning) table_.preempt(*request);
   }
-  pool_ = BlockPool();
+  kv_.end();
   window_.begin(0);
   free_slots_.clear();
   ending_slots_.clear();
-  retired_.clear();
 }
 
 std::optional<wire::Step> Scheduler::next(TimePoint now) {
@@ -56,6 +62,10 @@ std::optional<wire::Step> Scheduler::next(TimePoint now) {
   draft.record.step = window_.next_step();
   plan_running(draft);
   if (!draft.short_of_blocks) plan_starts(draft, now);
+  // Only now: nobody starts on blocks that the same step writes.
+  for (const auto& [admission, request] : table_.running()) {
+    kv_.settle(request->kv, request->progress());
+  }
   // Ends ride on the next step with rows; alone they go only when nothing else is on its way.
   if (draft.step.rows.empty() && (ending_slots_.empty() || window_.in_flight() > 0)) {
     return std::nullopt;
@@ -68,6 +78,7 @@ std::optional<wire::Step> Scheduler::next(TimePoint now) {
   window_.sent(std::move(draft.record));
   const uint32_t rows = options_.max_rows - draft.rows_left;
   observer_.step_sent(draft.decode_rows, rows - draft.decode_rows);
+  report_evictions();
   return std::move(draft.step);
 }
 
@@ -89,45 +100,46 @@ void Scheduler::plan_running(Draft& draft) {
   }
 }
 
-uint64_t Scheduler::reserved_blocks() const {
-  // What the prompts that run already will still need, and one block for each sequence to grow
-  // into: starting more than that would only be undone by a preemption.
-  uint64_t reserved = 0;
-  for (const auto& [admission, request] : table_.running()) {
-    const uint64_t needed = blocks_for(request->tokens.size());
-    reserved += 1 + (needed > request->blocks.size() ? needed - request->blocks.size() : 0);
-  }
-  return reserved;
-}
-
-bool Scheduler::can_start(const Request& request, uint64_t reserved_blocks) const {
+std::optional<uint32_t> Scheduler::can_start(Request& request,
+                                             const std::vector<uint64_t>& reserved) const {
   // Tokens still on their way to a preempted request belong to what it starts again from.
-  if (request.samples_in_flight > 0) return false;
-  return blocks_for(request.tokens.size()) + reserved_blocks <= pool_.free();
+  if (request.samples_in_flight > 0) return std::nullopt;
+  const uint32_t position = kv_.find_start(request.kv, request.tokens);
+  if (!kv_.fits(request.kv, request.tokens.size(), position, reserved)) return std::nullopt;
+  return position;
 }
 
 void Scheduler::plan_starts(Draft& draft, TimePoint now) {
-  uint64_t reserved = reserved_blocks();
+  std::vector<uint64_t> reserved(kv_.groups(), 0);
+  for (const auto& [admission, running] : table_.running()) {
+    kv_.reserve(running->kv, running->progress(), &reserved);
+  }
   while (draft.rows_left > 0 && !free_slots_.empty() &&
          table_.running().size() < options_.max_sequences) {
     Request* request = table_.next_to_start();
-    if (request == nullptr || !can_start(*request, reserved)) return;
+    if (request == nullptr) return;
+    const auto position = can_start(*request, reserved);
+    if (!position) return;
     const uint64_t tokens = request->tokens.size();
     if (draft.started_tokens > 0 && draft.started_tokens + tokens > kMaxStartedTokens) return;
     draft.started_tokens += tokens;
-    start(*request, draft, now);
+    start(*request, *position, draft, now);
     place(*request, std::min({request->pending_rows(), options_.prefill_chunk, draft.rows_left}),
           draft);
-    reserved += 1 + blocks_for(tokens) - request->blocks.size();
+    kv_.reserve(request->kv, request->progress(), &reserved);
   }
 }
 
-void Scheduler::start(Request& request, Draft& draft, TimePoint now) {
+void Scheduler::start(Request& request, uint32_t position, Draft& draft, TimePoint now) {
   if (request.state == RequestState::kWaiting) {
     request.started = now;
+    request.cached_tokens = position;
     observer_.request_started(request, to_seconds(now - request.arrived));
+    if (options_.prefix_cache) observer_.prefix_lookup(request.prompt_tokens, position);
   }
   table_.start(request);
+  request.scheduled = position;
+  kv_.start(request.kv, position);
   request.slot = *free_slots_.begin();
   free_slots_.erase(free_slots_.begin());
   request.generation = ++last_generation_;
@@ -142,28 +154,36 @@ void Scheduler::start(Request& request, Draft& draft, TimePoint now) {
   draft.step.started.push_back(std::move(sequence));
 }
 
+uint64_t Scheduler::room(const Request& request) const {
+  uint64_t rows = kv_.room(request.kv, 0, request.scheduled);
+  for (size_t group = 1; group < kv_.groups(); ++group) {
+    rows = std::min(rows, kv_.room(request.kv, group, request.scheduled));
+  }
+  return rows;
+}
+
+bool Scheduler::make_room(const Request& request) {
+  for (size_t group = 0; group < kv_.groups(); ++group) {
+    while (kv_.room(request.kv, group, request.scheduled) == 0) {
+      if (kv_.expects(group)) return false;
+      Request& victim = *table_.running().rbegin()->second;
+      if (&victim == &request) return false;  // everybody else is older
+      preempt(victim);
+    }
+  }
+  return true;
+}
+
 uint32_t Scheduler::place(Request& request, uint32_t rows, Draft& draft) {
-  const auto room = [&] {
-    return (request.blocks.size() + pool_.free()) * uint64_t{options_.block_tokens} -
-           request.scheduled;
-  };
-  while (room() == 0) {
-    if (reclaim_for(request)) continue;
+  if (!make_room(request)) {
     draft.short_of_blocks = true;
     return 0;
   }
-  if (room() < rows) draft.short_of_blocks = true;
-  rows = static_cast<uint32_t>(std::min<uint64_t>(rows, room()));
-
-  wire::BlockAppend append;
-  append.slot = request.slot;
-  append.group = 0;
-  while (request.blocks.size() < blocks_for(request.scheduled + rows)) {
-    const uint32_t block = pool_.allocate().value();
-    request.blocks.push_back(block);
-    append.blocks.push_back(block);
-  }
-  if (!append.blocks.empty()) draft.step.appended.push_back(std::move(append));
+  const uint64_t most = room(request);
+  if (most < rows) draft.short_of_blocks = true;
+  rows = static_cast<uint32_t>(std::min<uint64_t>(rows, most));
+  kv_.extend(request.kv, uint64_t{request.scheduled} + rows);
+  kv_.announce(request.kv, request.slot, &draft.step.appended);
 
   wire::RowGroup group;
   group.slot = request.slot;
@@ -181,12 +201,11 @@ uint32_t Scheduler::place(Request& request, uint32_t rows, Draft& draft) {
   return rows;
 }
 
-bool Scheduler::reclaim_for(const Request& request) {
-  if (!retired_.empty()) return false;  // blocks are coming back with the steps in flight
-  Request& victim = *table_.running().rbegin()->second;
-  if (&victim == &request) return false;  // everybody else is older
-  preempt(victim);
-  return true;
+void Scheduler::report_evictions() {
+  uint64_t evicted = 0;
+  for (size_t group = 0; group < kv_.groups(); ++group) evicted += kv_.pool(group).evicted();
+  if (evicted > evicted_reported_) observer_.blocks_evicted(evicted - evicted_reported_);
+  evicted_reported_ = evicted;
 }
 
 void Scheduler::preempt(Request& request) {
@@ -201,12 +220,7 @@ void Scheduler::release(Request& request) {
 
 void Scheduler::give_back(Request& request) {
   ending_slots_.push_back(request.slot);
-  if (request.last_step <= window_.completed()) {
-    for (const uint32_t block : request.blocks) pool_.release(block);
-  } else if (!request.blocks.empty()) {
-    retired_.push_back({std::move(request.blocks), request.last_step});
-  }
-  request.blocks.clear();
+  kv_.give_back(request.kv, request.progress());
 }
 
 Status Scheduler::check_rows(const SentStep& sent, const wire::StepResult& result) const {
@@ -253,35 +267,22 @@ Result<std::vector<Scheduler::Sampled>> Scheduler::returned(uint32_t rank,
 
 void Scheduler::free_returned(const std::vector<SentStep>& steps) {
   for (const SentStep& step : steps) free_slots_.insert(step.ended.begin(), step.ended.end());
-  std::erase_if(retired_, [&](const Retired& retired) {
-    if (retired.last_step > window_.completed()) return false;
-    for (const uint32_t block : retired.blocks) pool_.release(block);
-    return true;
-  });
+  kv_.returned(window_.completed());
 }
 
 void Scheduler::check_invariants() const {
   table_.check_invariants();
-  uint64_t references = 0;
+  std::vector<std::pair<const KvSequence*, KvProgress>> holders;
   std::set<uint32_t> slots = free_slots_;
   const auto take_slot = [&](uint32_t slot) {
     SHOAL_CHECK(slot < options_.max_slots && slots.insert(slot).second, "a slot is used twice");
   };
   for (const auto& [admission, request] : table_.running()) {
     SHOAL_CHECK(world_ > 0, "a sequence runs without a group");
-    references += request->blocks.size();
+    holders.emplace_back(&request->kv, request->progress());
     take_slot(request->slot);
-    SHOAL_CHECK(request->blocks.size() == blocks_for(request->scheduled),
-                "a sequence's blocks do not cover what is scheduled");
-    for (const uint32_t block : request->blocks) {
-      SHOAL_CHECK(pool_.references(block) > 0, "a running sequence holds a free block");
-    }
   }
-  for (const Retired& retired : retired_) {
-    references += retired.blocks.size();
-    SHOAL_CHECK(retired.last_step > window_.completed(), "blocks held for a step that returned");
-  }
-  pool_.check_invariants(references);
+  kv_.check_invariants(holders);
   for (const uint32_t slot : ending_slots_) take_slot(slot);
   for (const uint32_t slot : window_.ended_in_flight()) take_slot(slot);
   SHOAL_CHECK(slots.size() == (world_ > 0 ? options_.max_slots : 0), "a slot is lost");

@@ -1,11 +1,12 @@
-// Decides what every step computes. A function of the request table, the free KV blocks and the
+// Decides what every step computes. A function of the request table, the KV blocks and the
 // steps in flight: no clock, no transport, no randomness.
 //
 // Continuous batching. A step has first-come-first-served rows: one decode row of every sequence
 // that decodes, then prompt chunks of those that do not yet, then new sequences while slots, rows
 // and blocks last. Nobody overtakes: if the first in the queue does not fit, nobody behind it
-// starts. Blocks are taken as a sequence grows; when they run out, the latest admitted sequence is
-// preempted and starts again later from prompt + emitted tokens. The oldest sequence can take
+// starts. A sequence starts behind the longest prefix whose K/V is still there. Blocks are taken as
+// it grows; when they run out, the latest admitted sequence is preempted and starts again later
+// from prompt + emitted tokens, and what is left of its blocks. The oldest sequence can take
 // everybody else's blocks and every request fits the pool alone (checked at admission), so there is
 // always progress.
 //
@@ -17,10 +18,11 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "base/status.h"
-#include "coordinator/block_pool.h"
+#include "coordinator/kv_groups.h"
 #include "coordinator/observer.h"
 #include "coordinator/request_table.h"
 #include "coordinator/step_window.h"
@@ -36,6 +38,9 @@ struct SchedulerOptions {
   uint32_t prefill_chunk = 256;  // prompt tokens of one sequence in one step; ≥ 1
   uint32_t depth = 2;            // steps in flight; ≥ 1
   uint32_t block_tokens = 32;
+  std::vector<KvRule> kv_rules = {KvRule{}};  // by KV group
+  bool prefix_cache = true;
+  uint64_t cache_secret = 0;  // of this process: keys of cached blocks cannot be guessed
 };
 
 class Scheduler {
@@ -44,7 +49,8 @@ class Scheduler {
   Scheduler(const SchedulerOptions& options, RequestTable& table, CoreObserver& observer);
 
   // A group of `world` ranks with empty caches is ready. REQUIRES: nothing runs.
-  void begin(uint64_t epoch, uint32_t world, uint32_t kv_blocks);
+  // `kv_blocks`: by KV group.
+  void begin(uint64_t epoch, uint32_t world, std::span<const uint32_t> kv_blocks);
   // The group is gone, and all it owed: what ran is preempted and starts again in the next group.
   void end();
 
@@ -66,18 +72,13 @@ class Scheduler {
   bool active() const { return world_ > 0; }
   bool idle() const { return window_.in_flight() == 0 && ending_slots_.empty(); }
   const StepWindow& window() const { return window_; }
-  const BlockPool& pool() const { return pool_; }
+  const KvGroups& kv() const { return kv_; }
   uint32_t free_slots() const { return static_cast<uint32_t>(free_slots_.size()); }
-  uint64_t kv_tokens() const { return uint64_t{pool_.total()} * options_.block_tokens; }
 
   // Aborts if block references, slots or counts do not add up. O(blocks + requests).
   void check_invariants() const;
 
  private:
-  struct Retired {  // blocks of an ended or preempted sequence
-    std::vector<uint32_t> blocks;
-    uint64_t last_step = 0;
-  };
   struct Draft {  // a step being built
     wire::Step step;
     SentStep record;
@@ -87,19 +88,18 @@ class Scheduler {
     uint64_t started_tokens = 0;
   };
 
-  uint64_t blocks_for(uint64_t tokens) const {
-    return (tokens + options_.block_tokens - 1) / options_.block_tokens;
-  }
   void plan_running(Draft& draft);
   void plan_starts(Draft& draft, TimePoint now);
-  bool can_start(const Request& request, uint64_t reserved_blocks) const;
-  uint64_t reserved_blocks() const;
-  void start(Request& request, Draft& draft, TimePoint now);
+  // From which position on, or nothing: it does not fit now.
+  std::optional<uint32_t> can_start(Request& request, const std::vector<uint64_t>& reserved) const;
+  void start(Request& request, uint32_t position, Draft& draft, TimePoint now);
   // Adds up to `rows` rows; fewer, or none, when blocks are short. Returns how many.
   uint32_t place(Request& request, uint32_t rows, Draft& draft);
-  // Preempts the latest admitted sequence for `request`. False: wait; there is nobody younger, or
-  // blocks are on their way back already.
-  bool reclaim_for(const Request& request);
+  // Makes at least one row's room in every KV group, by preempting those admitted later. False:
+  // wait; there is nobody younger, or blocks are on their way back already.
+  bool make_room(const Request& request);
+  uint64_t room(const Request& request) const;
+  void report_evictions();
   void preempt(Request& request);
   void give_back(Request& request);
   void free_returned(const std::vector<SentStep>& steps);
@@ -111,11 +111,11 @@ class Scheduler {
 
   uint64_t epoch_ = 0;
   uint32_t world_ = 0;  // 0: no group
-  BlockPool pool_;
+  KvGroups kv_;
+  uint64_t evicted_reported_ = 0;
   StepWindow window_;
   std::set<uint32_t> free_slots_;       // lowest first: deterministic
   std::vector<uint32_t> ending_slots_;  // to be named in the next step's `ended`
-  std::vector<Retired> retired_;        // blocks that wait for steps to return
   uint32_t last_generation_ = 0;
 };
 
