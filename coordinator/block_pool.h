@@ -71,9 +71,9 @@ class BlockPool {
   void unlink(uint32_t block);
 
   std::vector<Block> blocks_;
-  std::vector<uint32_t> free_;                               // a stack
-  std::unordered_map<BlockKey, uint32_t, KeyHash> by_key_;   // referenced and cached blocks
-  uint32_t oldest_ = kNone, newest_ = kNone, cached_ = 0;    // list of cached blocks
+  std::vector<uint32_t> free_;                              // a stack
+  std::unordered_map<BlockKey, uint32_t, KeyHash> by_key_;  // referenced and cached blocks
+  uint32_t oldest_ = kNone, newest_ = kNone, cached_ = 0;   // list of cached blocks
   uint64_t evicted_ = 0;
 };
 

@@ -23,8 +23,8 @@ uint64_t peak_blocks(const KvRule& rule, uint64_t positions, uint64_t rows, uint
   if (rule.chunk > 0) span = std::min<uint64_t>(span, rule.chunk);
   // Kept is what can be seen from the newest block boundary behind which every row has returned:
   // span − 1 positions before it, and behind it less than a block and the rows on their way.
-  return std::min(
-      all, ceil_divide(span - 1, block_tokens) + 1 + ceil_divide(rows - 1, block_tokens));
+  return std::min(all,
+                  ceil_divide(span - 1, block_tokens) + 1 + ceil_divide(rows - 1, block_tokens));
 }
 
 KvGroups::KvGroups(KvGroupsOptions options)
@@ -133,10 +133,10 @@ void KvGroups::announce(KvSequence& sequence, uint32_t slot, std::vector<wire::B
   for (size_t group = 0; group < groups(); ++group) {
     BlockTable& table = sequence.tables[group];
     if (table.announced == table.blocks.size()) continue;
-    out->push_back({slot,
-                    static_cast<uint32_t>(group),
-                    {table.blocks.begin() + static_cast<ptrdiff_t>(table.announced),
-                     table.blocks.end()}});
+    out->push_back(
+        {slot,
+         static_cast<uint32_t>(group),
+         {table.blocks.begin() + static_cast<ptrdiff_t>(table.announced), table.blocks.end()}});
     table.announced = table.blocks.size();
   }
 }

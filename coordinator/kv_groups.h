@@ -98,8 +98,7 @@ class KvGroups {
 
   // Aborts unless all blocks are accounted for. `running`: all sequences that hold something, with
   // their progress.
-  void check_invariants(
-      std::span<const std::pair<const KvSequence*, KvProgress>> running) const;
+  void check_invariants(std::span<const std::pair<const KvSequence*, KvProgress>> running) const;
 
  private:
   struct Retired {  // given up; steps in flight may still read them

@@ -28,8 +28,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, RequestTable& table, CoreO
       observer_(observer),
       kv_({.rules = options_.kv_rules,
            .block_tokens = options_.block_tokens,
-           .rows_in_flight =
-               options_.depth * std::min(options_.prefill_chunk, options_.max_rows),
+           .rows_in_flight = options_.depth * std::min(options_.prefill_chunk, options_.max_rows),
            .prefix_cache = options_.prefix_cache,
            .secret = options_.cache_secret}) {}
 

@@ -33,7 +33,13 @@ class CountingObserver : public CoreObserver {
   void preempted() override { ++preemptions; }
   void surplus_result() override { ++surplus; }
   void worker_failed(std::string_view) override { ++failures; }
+  void prefix_lookup(uint32_t tokens, uint32_t hits) override {
+    lookup_tokens += tokens;
+    hit_tokens += hits;
+  }
+  void blocks_evicted(uint64_t blocks) override { evicted += blocks; }
   uint64_t preemptions = 0, surplus = 0, failures = 0;
+  uint64_t lookup_tokens = 0, hit_tokens = 0, evicted = 0;
 };
 
 // Small numbers that make every limit matter: blocks of 4 tokens, 8 rows a step.

@@ -1,5 +1,7 @@
 #include "tests/coordinator/fake_worker.h"
 
+#include <algorithm>
+
 #include <fmt/core.h>
 
 namespace shoal::testing {
@@ -146,7 +148,10 @@ void FakeWorker::finish_load() {
   }
   if (loaded_rank_ != static_cast<int>(plan_.rank)) ++loads_;
   loaded_rank_ = static_cast<int>(plan_.rank);
-  cache_.assign(size_t{plan_.kv_blocks.at(0)} * plan_.block_tokens, Cell{});
+  caches_.assign(model_.rules.size(), {});
+  for (size_t group = 0; group < caches_.size(); ++group) {
+    caches_[group].resize(size_t{plan_.kv_blocks.at(group)} * plan_.block_tokens);
+  }
   send(wire::LoadProgress{epoch_, 100, 100});
   send(wire::Ready{epoch_, 100, 200, 300, 0.1});
 }
@@ -158,8 +163,8 @@ void FakeWorker::run_step(const wire::Step& step) {
   result.epoch = step.epoch;
   result.step = step.step;
   if (error.empty()) error = apply(step);
-  for (const wire::RowGroup& group : step.rows) {
-    if (error.empty()) error = run_group(group, result);
+  for (const wire::RowGroup& rows : step.rows) {
+    if (error.empty()) error = run_rows(rows, result);
   }
   if (!error.empty()) {
     if (!asked_to_fail && violation_.empty())
@@ -182,53 +187,107 @@ std::string FakeWorker::apply(const wire::Step& step) {
   for (const auto& start : step.started) {
     if (start.slot >= plan_.max_slots) return fmt::format("slot {} does not exist", start.slot);
     if (start.tokens.size() > plan_.max_sequence_tokens) return "a sequence beyond the context";
-    if (!slots_.emplace(start.slot, Slot{start, start.tokens, {}}).second) {
+    if (!slots_.emplace(start.slot, Slot{start, start.tokens, {}, {}, 0}).second) {
       return fmt::format("slot {} is in use", start.slot);
     }
   }
-  for (const auto& append : step.appended) {
-    const auto slot = slots_.find(append.slot);
-    if (slot == slots_.end()) return fmt::format("blocks for slot {}, which is empty", append.slot);
-    for (const uint32_t block : append.blocks) {
-      if (block >= plan_.kv_blocks.at(0)) return fmt::format("block {} does not exist", block);
-      for (const auto& [other, state] : slots_) {
-        for (const uint32_t held : state.blocks) {
-          if (held == block) return fmt::format("block {} is slot {}'s", block, other);
-        }
-      }
-      slot->second.blocks.push_back(block);
-    }
+  for (const wire::BlockAppend& blocks : step.appended) {
+    if (std::string error = append(blocks); !error.empty()) return error;
   }
   uint64_t rows = 0;
   for (const auto& group : step.rows) rows += group.count;
+  rows_run_ += rows;
   if (rows > plan_.max_rows) return fmt::format("{} rows", rows);
   return "";
 }
 
-std::string FakeWorker::run_group(const wire::RowGroup& group, wire::StepResult& result) {
-  const auto found = slots_.find(group.slot);
-  if (found == slots_.end()) return fmt::format("rows for slot {}, which is empty", group.slot);
+std::string FakeWorker::append(const wire::BlockAppend& append) {
+  const auto slot = slots_.find(append.slot);
+  if (slot == slots_.end()) return fmt::format("blocks for slot {}, which is empty", append.slot);
+  if (append.group >= caches_.size()) return fmt::format("KV group {}", append.group);
+  slot->second.blocks.resize(caches_.size());
+  for (const uint32_t block : append.blocks) {
+    if (block != wire::kNoBlock && block >= plan_.kv_blocks.at(append.group)) {
+      return fmt::format("block {} does not exist", block);
+    }
+    slot->second.blocks[append.group].push_back(block);
+  }
+  return "";
+}
+
+FakeWorker::Cell* FakeWorker::cell(uint32_t group, uint32_t position, const Slot& slot) {
+  const uint32_t index = position / plan_.block_tokens;
+  if (group >= slot.blocks.size() || index >= slot.blocks[group].size()) return nullptr;
+  const uint32_t block = slot.blocks[group][index];
+  if (block == wire::kNoBlock) return nullptr;
+  return &caches_[group][size_t{block} * plan_.block_tokens + position % plan_.block_tokens];
+}
+
+std::string FakeWorker::write(uint32_t group, uint32_t position, uint32_t slot) {
+  const Slot& writer = slots_.at(slot);
+  Cell* const written = cell(group, position, writer);
+  if (written == nullptr) {
+    return fmt::format("row {} of slot {} has no block in group {}", position, slot, group);
+  }
+  // Nobody else may count on what the block holds. What a sequence no longer sees it has given up.
+  const uint32_t block = writer.blocks[group][position / plan_.block_tokens];
+  for (const auto& [other, state] : slots_) {
+    if (other == slot || state.blocks.empty()) continue;
+    const auto& table = state.blocks[group];
+    const uint64_t seen = model_.rules[group].first_visible(state.end) / plan_.block_tokens;
+    if (std::find(table.begin() + static_cast<ptrdiff_t>(std::min(seen, table.size())), table.end(),
+                  block) != table.end()) {
+      return fmt::format("slot {} writes into block {} of group {}, which slot {} sees", slot,
+                         block, group, other);
+    }
+  }
+  *written = {writer.prefixes[position], writer.start.seed, last_step_ + 1};
+  return "";
+}
+
+std::string FakeWorker::read(uint32_t group, uint32_t position, uint32_t slot) {
+  const Slot& reader = slots_.at(slot);
+  for (uint64_t q = model_.rules[group].first_visible(position); q <= position; ++q) {
+    const Cell* const seen = cell(group, static_cast<uint32_t>(q), reader);
+    if (seen == nullptr || seen->prefix != reader.prefixes[q]) {
+      return fmt::format("row {} of slot {} sees position {} in group {}, which is {}", position,
+                         slot, q, group, seen == nullptr ? "missing" : "not its own");
+    }
+    if (seen->seed == reader.start.seed) continue;
+    shared_.emplace(seen->seed, reader.start.seed);
+    if (seen->step == last_step_ + 1) {
+      return fmt::format("slot {} reads what the same step writes for another sequence", slot);
+    }
+  }
+  return "";
+}
+
+std::string FakeWorker::run_rows(const wire::RowGroup& rows, wire::StepResult& result) {
+  const auto found = slots_.find(rows.slot);
+  if (found == slots_.end()) return fmt::format("rows for slot {}, which is empty", rows.slot);
   Slot& slot = found->second;
-  const uint64_t end = uint64_t{group.position} + group.count;
-  if (end > slot.tokens.size()) return fmt::format("rows beyond slot {}", group.slot);
-  if (end > slot.blocks.size() * plan_.block_tokens) {
-    return fmt::format("rows {}..{} of slot {} have no block", group.position, end, group.slot);
+  const uint64_t end = uint64_t{rows.position} + rows.count;
+  if (end > slot.tokens.size()) return fmt::format("rows beyond slot {}", rows.slot);
+  for (size_t i = slot.prefixes.size(); i < slot.tokens.size(); ++i) {
+    slot.prefixes.push_back(mix64((i == 0 ? 0 : slot.prefixes.back()) ^
+                                  (static_cast<uint64_t>(slot.tokens[i]) << 32 | i)));
   }
-  const auto cell = [&](uint32_t p) -> Cell& {
-    return cache_[size_t{slot.blocks[p / plan_.block_tokens]} * plan_.block_tokens +
-                  p % plan_.block_tokens];
-  };
-  for (uint32_t p = group.position; p < end; ++p) cell(p) = {slot.tokens[p], p};
-  if (!group.sample) return "";
+  std::string error;
+  for (uint32_t group = 0; group < caches_.size(); ++group) {
+    for (uint32_t p = rows.position; p < end && error.empty(); ++p) {
+      error = write(group, p, rows.slot);
+    }
+    for (uint32_t p = rows.position; p < end && error.empty(); ++p) {
+      error = read(group, p, rows.slot);
+    }
+  }
+  if (!error.empty()) return error;
+  slot.end = static_cast<uint32_t>(end);
+  if (!rows.sample) return "";
   if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
-  std::vector<int32_t> seen;
-  for (uint32_t p = 0; p < end; ++p) {
-    if (cell(p).position != p) return fmt::format("position {} of slot {} was lost", p, group.slot);
-    seen.push_back(cell(p).token);
-  }
-  const int32_t token = model_.sample(slot.start.seed, seen);
+  const int32_t token = model_.sample(slot.start.seed, slot.tokens);
   slot.tokens.push_back(token);
-  result.rows.push_back({group.slot, slot.start.generation, token, -1.0f, {}});
+  result.rows.push_back({rows.slot, slot.start.generation, token, -1.0f, {}});
   return "";
 }
 

@@ -1,17 +1,22 @@
-// A worker without a model. It keeps slots, block tables and a K/V cache exactly as the wire
-// protocol says, refuses every step a real one would refuse, and "samples" a hash of what its cache
-// holds for the sequence: a wrong block, position, replay or order shows as a wrong token.
+// A worker without a model. It keeps slots, block tables and K/V caches exactly as the wire
+// protocol says, refuses every step a real one would refuse, and "samples" a hash of the sequence.
+// Every cell of its caches remembers the whole prefix it was computed from; every row checks all
+// the cells it would read, in every KV group: a wrong, lost, overwritten or falsely shared block is
+// a violation.
 #pragma once
 
 #include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "coordinator/prefix_cache.h"
 #include "wire/link.h"
 
 namespace shoal::testing {
@@ -20,6 +25,7 @@ struct FakeModel {
   int32_t vocab = 1000;
   int32_t end_token = 7;
   uint32_t end_odds = 0;  // one sample in this many is the end token; 0: only by chance
+  std::vector<KvRule> rules = {KvRule{}};  // what rows see, by KV group
 
   int32_t sample(uint64_t seed, const std::vector<int32_t>& tokens) const;
   // What a client must see: up to `max_tokens` tokens, the end token included if it comes.
@@ -61,6 +67,9 @@ class FakeWorker {
   uint64_t steps_run() const { return steps_run_; }
   uint64_t loads() const { return loads_; }  // of weights; keeping them is none
   size_t slots_used() const { return slots_.size(); }
+  uint64_t rows_run() const { return rows_run_; }
+  // Sequences, by seed, of which one read what the other had written: {writer, reader}.
+  const std::set<std::pair<uint64_t, uint64_t>>& shared() const { return shared_; }
   // The first step a real worker would have refused, or empty.
   const std::string& violation() const { return violation_; }
 
@@ -68,11 +77,14 @@ class FakeWorker {
   struct Slot {
     wire::NewSequence start;
     std::vector<int32_t> tokens;
-    std::vector<uint32_t> blocks;
+    std::vector<uint64_t> prefixes;             // of the tokens up to and with each position
+    std::vector<std::vector<uint32_t>> blocks;  // [groups]
+    uint32_t end = 0;                           // of the newest row
   };
-  struct Cell {
-    int32_t token = -1;
-    uint32_t position = 0;
+  struct Cell {           // one position in one group
+    uint64_t prefix = 0;  // of which it was computed
+    uint64_t seed = 0;    // of the sequence that wrote it
+    uint64_t step = 0;
   };
 
   void take(const wire::Message& message);
@@ -81,7 +93,12 @@ class FakeWorker {
   void finish_load();
   void run_step(const wire::Step& step);
   std::string apply(const wire::Step& step);
-  std::string run_group(const wire::RowGroup& group, wire::StepResult& result);
+  std::string append(const wire::BlockAppend& append);
+  std::string run_rows(const wire::RowGroup& rows, wire::StepResult& result);
+  std::string write(uint32_t group, uint32_t position, uint32_t slot);
+  std::string read(uint32_t group, uint32_t position, uint32_t slot);
+  // The cell of a position, or null: it has no block.
+  Cell* cell(uint32_t group, uint32_t position, const Slot& slot);
   void send(const wire::Message& message);
   Duration draw_step_time();
 
@@ -99,11 +116,12 @@ class FakeWorker {
   bool given_up_ = true;
   wire::Assign plan_;
   int loaded_rank_ = -1;
-  uint64_t loads_ = 0, steps_run_ = 0, last_step_ = 0;
+  uint64_t loads_ = 0, steps_run_ = 0, rows_run_ = 0, last_step_ = 0;
   std::optional<TimePoint> load_due_, step_due_;
   std::deque<wire::Step> steps_;
   std::map<uint32_t, Slot> slots_;
-  std::vector<Cell> cache_;  // [kv_blocks · block_tokens]
+  std::vector<std::vector<Cell>> caches_;  // [groups][kv_blocks · block_tokens]
+  std::set<std::pair<uint64_t, uint64_t>> shared_;
 };
 
 }  // namespace shoal::testing
