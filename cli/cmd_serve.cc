@@ -63,6 +63,12 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
           "int8 (fast) or float (exact to rounding) activations for quantised weights")
       ->check(CLI::IsMember({"int8", "float"}));
   command->add_flag_function(
+      "--no-prefix-cache",
+      [options](int64_t) {
+        options->settings.push_back({"kv.prefix_cache", "false", "--no-prefix-cache"});
+      },
+      "Compute every prompt from its first token");
+  command->add_flag_function(
       "--allow-unauthenticated",
       [options](int64_t) {
         options->settings.push_back(

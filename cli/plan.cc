@@ -9,6 +9,7 @@
 
 #include <fmt/core.h>
 
+#include "base/rng.h"
 #include "parallel/memory_plan.h"
 
 namespace shoal {
@@ -151,6 +152,13 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   core.scheduler.prefill_chunk = config.scheduler.prefill_chunk;
   core.scheduler.depth = config.scheduler.steps_in_flight;
   core.scheduler.block_tokens = config.kv.block_tokens;
+  core.scheduler.prefix_cache = config.kv.prefix_cache;
+  core.scheduler.cache_secret = random_seed();
+  core.scheduler.kv_rules.clear();
+  for (const KvGroup& group : model.spec.kv_groups) {
+    core.scheduler.kv_rules.push_back(
+        {static_cast<uint32_t>(group.window), static_cast<uint32_t>(group.chunk)});
+  }
 
   MembershipOptions& membership = core.membership;
   membership.world = static_cast<uint32_t>(world);

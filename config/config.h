@@ -90,6 +90,7 @@ struct Kv {
   uint32_t context = 0;  // tokens of one sequence; 0: auto (the model's, if it fits); ≤ 4 Mi
   uint32_t blocks = 0;   // 0: auto (what memory allows); ≤ 2^24
   uint32_t block_tokens = 32;  // a multiple of 8 in 8 … 1024
+  bool prefix_cache = true;
   friend bool operator==(const Kv&, const Kv&) = default;
 };
 

@@ -359,6 +359,9 @@ void add_kv(std::vector<Field<Config>>& fields) {
       "kv.blocks", 1, 1u << 24, [](auto& c) -> auto& { return c.kv.blocks; },
       "KV blocks for all sequences together. auto: what memory allows.", "auto"));
   fields.push_back(block_tokens_field());
+  fields.push_back(boolean<Config>(
+      "kv.prefix_cache", [](auto& c) -> auto& { return c.kv.prefix_cache; },
+      "Keep what has been computed and reuse it for requests that begin with the same tokens."));
 }
 
 void add_scheduler(std::vector<Field<Config>>& fields) {

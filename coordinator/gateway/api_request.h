@@ -41,6 +41,7 @@ struct GenerationOptions {  // what chat and text completions have in common
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
+  std::string cache_salt;  // shares cached prefixes only with requests of the same
   bool return_token_ids = false;
 
   bool logprobs() const { return sampling.top_logprobs >= 0; }

@@ -91,21 +91,23 @@ Result<ApiKeys> ApiKeys::load(const std::string& path, bool allow_open) {
   return from_keys(keys);
 }
 
-bool ApiKeys::accepts(std::string_view key) const {
+std::optional<size_t> ApiKeys::find(std::string_view key) const {
   const Hash candidate = hash(key);
-  bool found = false;
-  for (const Hash& each : hashes_) {
-    found |= sodium_memcmp(each.data(), candidate.data(), candidate.size()) == 0;
+  std::optional<size_t> found;
+  for (size_t i = 0; i < hashes_.size(); ++i) {
+    if (sodium_memcmp(hashes_[i].data(), candidate.data(), candidate.size()) == 0) found = i;
   }
   return found;
 }
 
-bool ApiKeys::accepts(const HttpRequest& request) const {
-  if (empty()) return true;
+std::optional<size_t> ApiKeys::identify(const HttpRequest& request) const {
+  if (empty()) return 0;
   const std::string_view authorization = request.header("authorization");
-  if (starts_with_bearer(authorization) && accepts(trim(authorization.substr(7)))) return true;
+  if (starts_with_bearer(authorization)) {
+    if (const auto index = find(trim(authorization.substr(7)))) return index;
+  }
   const std::string_view key = request.header("x-api-key");
-  return !key.empty() && accepts(key);
+  return key.empty() ? std::nullopt : find(key);
 }
 
 Status check_exposure(const std::string& host, const ApiKeys& keys, bool allow_unauthenticated) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,13 +27,16 @@ class ApiKeys {
   bool empty() const { return hashes_.empty(); }
   size_t size() const { return hashes_.size(); }
   // Takes the same time whichever key it is, and whether it is one.
-  bool accepts(std::string_view key) const;
+  bool accepts(std::string_view key) const { return find(key).has_value(); }
   // True without keys, or when "Authorization: Bearer KEY" or "X-API-Key: KEY" holds one of them.
-  bool accepts(const HttpRequest& request) const;
+  bool accepts(const HttpRequest& request) const { return identify(request).has_value(); }
+  // Which of the keys, by number; 0 without keys. Nothing if the request is not accepted.
+  std::optional<size_t> identify(const HttpRequest& request) const;
 
  private:
   using Hash = std::array<uint8_t, 32>;
   static Hash hash(std::string_view key);
+  std::optional<size_t> find(std::string_view key) const;
   std::vector<Hash> hashes_;
 };
 

@@ -150,7 +150,7 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
   }
   std::vector<std::vector<int32_t>> prompts;
   prompts.push_back(std::move(prompt).value());
-  generate(Endpoint::kChat, std::move(chat_request.options), std::move(prompts), exchange);
+  generate(Endpoint::kChat, request, std::move(chat_request.options), std::move(prompts), exchange);
 }
 
 void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
@@ -181,11 +181,11 @@ void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Excha
     }
     prompts.push_back(std::move(ids).value());
   }
-  generate(Endpoint::kCompletion, std::move(completion_request.options), std::move(prompts),
-           exchange);
+  generate(Endpoint::kCompletion, request, std::move(completion_request.options),
+           std::move(prompts), exchange);
 }
 
-void Gateway::generate(Endpoint endpoint, GenerationOptions options,
+void Gateway::generate(Endpoint endpoint, const HttpRequest& request, GenerationOptions options,
                        std::vector<std::vector<int32_t>> prompts,
                        const std::shared_ptr<Exchange>& exchange) {
   const char* param = endpoint == Endpoint::kChat ? "messages" : "prompt";
@@ -216,6 +216,9 @@ void Gateway::generate(Endpoint endpoint, GenerationOptions options,
   plan.head.include_usage = options.include_usage;
   plan.seed = options.seed ? *options.seed : deps_.random();
   plan.silence = options_.silence;
+  // The number of the key stays apart from whatever salt its owner chooses.
+  plan.cache_scope =
+      fmt::format("{}:{}", deps_.keys.identify(request).value_or(0), options.cache_salt);
   plan.options = std::move(options);
   plan.prompts = std::move(prompts);
   std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();

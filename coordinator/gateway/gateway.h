@@ -71,7 +71,7 @@ class Gateway {
 
   // The body as JSON, or nothing after an error has been sent.
   std::shared_ptr<const Json> body(const HttpRequest& request, Exchange& exchange) const;
-  void generate(Endpoint endpoint, GenerationOptions options,
+  void generate(Endpoint endpoint, const HttpRequest& request, GenerationOptions options,
                 std::vector<std::vector<int32_t>> prompts,
                 const std::shared_ptr<Exchange>& exchange);
   std::string new_id(const char* prefix);

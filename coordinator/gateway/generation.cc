@@ -49,6 +49,7 @@ Generation::Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<E
       options_(std::move(plan.options)),
       prompts_(std::move(plan.prompts)),
       seed_(plan.seed),
+      cache_scope_(std::move(plan.cache_scope)),
       silence_(plan.silence) {
   const bool records = options_.logprobs() || options_.return_token_ids;
   for (const auto& prompt : prompts_) {
@@ -85,6 +86,7 @@ Status Generation::submit(size_t index) {
   request.max_tokens = std::min(left, options_.max_tokens.value_or(left));
   request.stop_tokens = options_.stop_token_ids;
   request.ignore_eos = options_.ignore_eos;
+  request.cache_scope = cache_scope_;
   auto id =
       engine_.submit(std::move(request), std::make_shared<ChoiceSink>(shared_from_this(), index));
   if (!id) return id.status();

@@ -26,6 +26,7 @@ struct GenerationPlan {
   GenerationOptions options;
   std::vector<std::vector<int32_t>> prompts;  // each ≥ 1 token and < context
   uint64_t seed = 0;
+  std::string cache_scope;  // as in GenerationRequest
   // A stream that is silent so long (a long queue or prompt) gets a comment line, so that proxies
   // do not take it for dead. Until then the status line waits too: an early failure is a proper
   // 503.
@@ -71,6 +72,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const GenerationOptions options_;
   std::vector<std::vector<int32_t>> prompts_;
   const uint64_t seed_;
+  const std::string cache_scope_;
   const Duration silence_;
   uint64_t prompt_tokens_ = 0;
 

@@ -9,6 +9,8 @@
 namespace shoal::gateway {
 namespace {
 
+constexpr size_t kMaxCacheSalt = 1024;  // enough for any hash or name; it is hashed once a request
+
 constexpr size_t kMaxModelBytes = 256;
 
 void parse_sampling(FieldReader& fields, wire::SamplingParams* out) {
@@ -272,6 +274,7 @@ void parse_options(FieldReader& fields, const RequestLimits& limits, GenerationO
     out->seed = static_cast<uint64_t>(*seed);
   }
   parse_stop(fields, limits, out);
+  out->cache_salt = fields.string("cache_salt", kMaxCacheSalt).value_or("");
   out->ignore_eos = fields.boolean("ignore_eos").value_or(false);
   out->return_token_ids = fields.boolean("return_token_ids").value_or(false);
 }

@@ -32,7 +32,8 @@ const Case kBad[] = {
     {"kvv: {}", "1:1: configuration: unknown key 'kvv'; did you mean 'kv'?"},
     {"kv:\n  tpye: f16", "2:3: kv: unknown key 'tpye'; did you mean 'type'?"},
     {"kv: {precision: f16}",
-     "1:6: kv: unknown key 'precision'; known here: type, context, blocks, block_tokens"},
+     "1:6: kv: unknown key 'precision'; known here: type, context, blocks, block_tokens, "
+     "prefix_cache"},
     {"coordinator:\n  limits:\n    max_boddy: 1 MiB",
      "3:5: coordinator.limits: unknown key 'max_boddy'; did you mean 'max_body'?"},
     {"<<: {}", "1:1: configuration: unknown key '<<'"},
@@ -150,8 +151,7 @@ const Case kInconsistent[] = {
      "1:29: kv.blocks: 10 blocks of 32 tokens cannot hold kv.context = 1000"},
     {"scheduler: {max_batch_rows: 100}",
      "scheduler.prefill_chunk: 256 is above scheduler.max_batch_rows = 100"},
-    {"timeouts: {heartbeat: 1500ms}",
-     "timeouts.worker_lost: 2s is below two heartbeats of 1500ms"},
+    {"timeouts: {heartbeat: 1500ms}", "timeouts.worker_lost: 2s is below two heartbeats of 1500ms"},
 };
 
 TEST(BadConfig, InconsistentKeysAreRefused) {

@@ -101,9 +101,9 @@ TEST(BlockPool, CountsReferences) {
   pool.add_reference(1);
   pool.check_invariants(3);
   pool.release(1);
-  EXPECT_EQ(pool.free(), 1u);
+  EXPECT_EQ(pool.available(), 1u);
   pool.release(1);
-  EXPECT_EQ(pool.free(), 2u);
+  EXPECT_EQ(pool.available(), 2u);
   EXPECT_EQ(pool.allocate(), 1u);  // most recently freed first
   EXPECT_EQ(pool.allocate(), 2u);
   EXPECT_EQ(pool.allocate(), std::nullopt);
