@@ -29,7 +29,9 @@ Membership::Membership(MembershipOptions options)
   SHOAL_CHECK(options_.world >= 1 && options_.world <= wire::kMaxWorld, "world");
   SHOAL_CHECK(options_.first_epoch >= 1, "epochs start at 1");
   SHOAL_CHECK(options_.shares.empty() || options_.shares.size() == options_.world, "shares");
-  SHOAL_CHECK(options_.names.empty() || options_.names.size() >= options_.world, "worker names");
+  const size_t named = options_.names.size() + options_.expert_names.size();
+  SHOAL_CHECK(named == 0 || named >= options_.world, "worker names");
+  SHOAL_CHECK(options_.expert_names.size() < options_.world, "ranks with attention");
 }
 
 const Membership::Worker& Membership::member(uint32_t rank) const {
@@ -77,8 +79,10 @@ Status Membership::check_hello(const wire::Hello& hello, const std::string& key,
   if (!is_good_name(hello.name)) {
     return invalid_argument("the worker's name must be 1 to 64 of A-Z a-z 0-9 . _ -");
   }
-  const auto& names = options_.names;
-  if (!names.empty() && std::find(names.begin(), names.end(), hello.name) == names.end()) {
+  const auto is_listed = [&](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), hello.name) != names.end();
+  };
+  if (!options_.names.empty() && !is_listed(options_.names) && !is_listed(options_.expert_names)) {
     return not_found(fmt::format("worker '{}' is not in the configuration", hello.name));
   }
   if (const auto it = options_.keys.find(hello.name);

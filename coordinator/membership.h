@@ -25,8 +25,10 @@ namespace shoal {
 
 struct MembershipOptions {
   uint32_t world = 1;
-  // Worker names in rank order; more than `world` names are spares. Empty: any name may join.
+  // Worker names in rank order; more than there are ranks are spares. Empty: any name may join.
   std::vector<std::string> names;
+  // Workers that hold experts only, for the last ranks; part of `world`, not of `names`.
+  std::vector<std::string> expert_names;
   std::map<std::string, std::string> keys;  // name → the only key it may come with; may be empty
   std::vector<double> shares;               // [world] by rank; empty: equal
   std::optional<wire::CollectiveEngine> engine;  // empty: chosen from the hosts
@@ -37,7 +39,9 @@ struct MembershipOptions {
   // filled in.
   wire::Assign plan;
   // Fills in what depends on the workers (by rank): KV blocks, placement of experts, who routes. Or
-  // says why the plan does not fit, with the numbers. Pure. Empty: `plan` is complete.
+  // says why the plan does not fit, with the numbers. Assign::experts are those of the last epoch,
+  // if there was one: kept if they still fit, loaded weights stay valid. Pure. Empty: `plan` is
+  // complete.
   std::function<Status(const std::vector<wire::Hello>&, wire::Assign*)> complete_plan;
 
   Duration heartbeat = std::chrono::milliseconds(250);
@@ -167,6 +171,7 @@ class Membership {
   uint64_t newest_seen_ = 0;          // any epoch a worker has mentioned
   std::vector<std::string> members_;  // [world] names by rank while forming or serving
   std::vector<uint32_t> kv_blocks_;
+  std::optional<wire::ExpertPlacement> last_experts_;  // of the last plan sent
   TimePoint formed_progress_{};  // while forming: last sign of progress
   TimePoint serving_since_{};
   TimePoint last_heartbeat_{};

@@ -98,7 +98,8 @@ void Membership::form_if_possible(TimePoint now, Actions& actions) {
   for (const Worker* worker : available) {
     input.push_back({&worker->hello, worker->last_rank, worker->loaded});
   }
-  const auto ranks = place_ranks(input, options_.world, options_.names);
+  const auto ranks =
+      place_ranks_by_role(input, options_.world, options_.names, options_.expert_names);
   if (!ranks) return;
   std::vector<Worker*> by_rank;
   for (const size_t index : *ranks) by_rank.push_back(available[index]);
@@ -127,6 +128,7 @@ Result<wire::Assign> Membership::make_plan(const std::vector<Worker*>& by_rank) 
                       hello.name, hello.host_name));
     }
   }
+  if (last_experts_) plan.experts = *last_experts_;
   if (options_.complete_plan) SHOAL_TRY(options_.complete_plan(hellos, &plan));
   return plan;
 }
@@ -135,10 +137,15 @@ void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Action
   auto plan = make_plan(by_rank);
   epoch_ = std::max(epoch_, newest_seen_) + 1;
   members_.clear();
+  const bool same_experts = plan && last_experts_ &&
+                            last_experts_->shares == plan->experts.shares &&
+                            last_experts_->ranks == plan->experts.ranks;
+  if (plan) last_experts_ = plan->experts;
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
     Worker& worker = *by_rank[rank];
     members_.push_back(worker.hello.name);
-    if (worker.last_rank != static_cast<int>(rank)) worker.loaded = false;
+    const bool same_shard = worker.last_rank == static_cast<int>(rank) && (same_experts || !plan);
+    if (!same_shard) worker.loaded = false;
     worker.rank = worker.last_rank = static_cast<int>(rank);
     worker.is_ready = false;
     worker.bytes_done = worker.bytes_total = 0;
@@ -200,9 +207,11 @@ std::string Membership::not_ready_reason() const {
   }
   std::string text = fmt::format("{} of {} workers connected", connected(), options_.world);
   std::vector<std::string> missing;
-  for (const std::string& name : options_.names) {
-    const auto it = workers_.find(name);
-    if (it == workers_.end() || !it->second.connected) missing.push_back(name);
+  for (const auto& names : {options_.names, options_.expert_names}) {
+    for (const std::string& name : names) {
+      const auto it = workers_.find(name);
+      if (it == workers_.end() || !it->second.connected) missing.push_back(name);
+    }
   }
   if (!missing.empty()) text += fmt::format(" (missing: {})", fmt::join(missing, ", "));
   if (!last_failure_.empty()) text = last_failure_ + "; " + text;

@@ -5,6 +5,8 @@
 #include <map>
 #include <numeric>
 
+#include "base/check.h"
+
 namespace shoal {
 namespace {
 
@@ -93,6 +95,34 @@ std::optional<std::vector<size_t>> place_ranks(const std::vector<Candidate>& can
   auto next = order.begin();
   for (size_t& rank : ranks) {
     if (rank == kNobody) rank = *next++;
+  }
+  return ranks;
+}
+
+std::optional<std::vector<size_t>> place_ranks_by_role(
+    const std::vector<Candidate>& candidates, uint32_t world,
+    const std::vector<std::string>& configured, const std::vector<std::string>& experts_only) {
+  if (experts_only.empty()) return place_ranks(candidates, world, configured);
+  SHOAL_CHECK(experts_only.size() < world, "a rank that holds more than experts");
+  const auto full = static_cast<int>(world - experts_only.size());
+  std::vector<Candidate> of_role[2];
+  std::vector<size_t> index[2];  // in `candidates`
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    Candidate candidate = candidates[i];
+    const bool experts = std::find(experts_only.begin(), experts_only.end(),
+                                   candidate.hello->name) != experts_only.end();
+    if (experts) candidate.last_rank -= full;  // among its kind; negative: another kind's, or none
+    of_role[experts].push_back(candidate);
+    index[experts].push_back(i);
+  }
+  std::vector<size_t> ranks;
+  for (const bool experts : {false, true}) {
+    const auto placed = place_ranks(
+        of_role[experts],
+        experts ? static_cast<uint32_t>(experts_only.size()) : static_cast<uint32_t>(full),
+        experts ? experts_only : configured);
+    if (!placed) return std::nullopt;
+    for (const size_t candidate : *placed) ranks.push_back(index[experts][candidate]);
   }
   return ranks;
 }

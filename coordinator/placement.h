@@ -29,6 +29,12 @@ std::optional<std::vector<size_t>> place_ranks(const std::vector<Candidate>& can
                                                uint32_t world,
                                                const std::vector<std::string>& configured);
 
+// The same where the last ranks, one per name in `experts_only`, are for the workers of those names
+// and for nobody else; those workers get no other rank.
+std::optional<std::vector<size_t>> place_ranks_by_role(
+    const std::vector<Candidate>& candidates, uint32_t world,
+    const std::vector<std::string>& configured, const std::vector<std::string>& experts_only);
+
 // none for one rank; shm if all share a host id; else gloo.
 wire::CollectiveEngine choose_engine(const std::vector<const wire::Hello*>& by_rank);
 

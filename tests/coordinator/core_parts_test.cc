@@ -22,7 +22,8 @@ struct Worker {
 
 // The names by rank, whatever the order of the candidates.
 std::vector<std::string> place(std::vector<Worker> workers, uint32_t world,
-                               const std::vector<std::string>& configured = {}) {
+                               const std::vector<std::string>& configured = {},
+                               const std::vector<std::string>& experts_only = {}) {
   std::vector<std::string> first;
   std::sort(workers.begin(), workers.end(),
             [](const Worker& a, const Worker& b) { return a.name < b.name; });
@@ -34,7 +35,7 @@ std::vector<std::string> place(std::vector<Worker> workers, uint32_t world,
       hellos[i].host_id = workers[i].host;
       candidates.push_back({&hellos[i], workers[i].last_rank, workers[i].holds_weights});
     }
-    const auto ranks = place_ranks(candidates, world, configured);
+    const auto ranks = place_ranks_by_role(candidates, world, configured, experts_only);
     std::vector<std::string> names;
     if (ranks) {
       for (const size_t index : *ranks) names.push_back(workers[index].name);
@@ -82,6 +83,28 @@ TEST(Placement, Table) {
   EXPECT_EQ(place({{"a", "x", 1}, {"b", "x", 1, true}}, 2), Names({"a", "b"}));
   // A rank beyond the world counts for nothing.
   EXPECT_EQ(place({{"a", "x", 5, true}, {"b", "x"}}, 2), Names({"a", "b"}));
+}
+
+TEST(Placement, RanksOfExpertsGoToWhoeverIsForThem) {
+  // "a" comes first by name but holds experts only.
+  const std::vector<Worker> all{{"a", "x"}, {"b", "x"}, {"c", "y"}};
+  EXPECT_EQ(place(all, 3, {"b", "c"}, {"a"}), Names({"b", "c", "a"}));
+  EXPECT_EQ(place(all, 3, {"c", "b"}, {"a"}), Names({"c", "b", "a"}));
+  EXPECT_EQ(place(all, 3, {"c"}, {"b", "a"}), Names({"c", "b", "a"}));
+  // Neither kind fills in for the other.
+  EXPECT_EQ(place({{"a", "x"}, {"b", "x"}}, 2, {"b", "c"}, {"a"}), Names({"b", "a"}));
+  EXPECT_EQ(place({{"b", "x"}, {"c", "x"}}, 2, {"b", "c"}, {"a"}), Names());
+  EXPECT_EQ(place({{"a", "x"}, {"b", "x"}}, 3, {"b", "c"}, {"a"}), Names());
+  // Ranks are kept, and spares take those of their kind.
+  EXPECT_EQ(
+      place({{"a", "x", 2, true}, {"b", "x", 1, true}, {"d", "x"}}, 3, {"b", "c", "d"}, {"a"}),
+      Names({"d", "b", "a"}));
+  EXPECT_EQ(place({{"a", "x", 3, true}, {"b", "x", 2}, {"c", "x"}, {"d", "x"}}, 4, {"c", "d"},
+                  {"a", "b"}),
+            Names({"c", "d", "b", "a"}));
+  // A rank of the other kind (the plan was another one) counts for nothing.
+  EXPECT_EQ(place({{"a", "x", 0, true}, {"b", "x", 2, true}, {"c", "x"}}, 3, {"b", "c"}, {"a"}),
+            Names({"b", "c", "a"}));
 }
 
 TEST(Placement, EngineFromHosts) {

@@ -238,6 +238,50 @@ TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
   EXPECT_EQ(cluster.worker("w0").epoch(), 0u);  // no plan was sent
 }
 
+TEST(Membership, WorkersOfExpertsGetTheLastRanks) {
+  CoreOptions options = small_core_options(3);
+  options.membership.names = {"b", "c", "d"};  // d is a spare
+  options.membership.expert_names = {"a"};
+  FakeCluster cluster(options, {}, 1);
+  for (const char* name : {"b", "c", "d"}) cluster.add_worker(name);
+  cluster.run_for(2s);
+  const auto reason = [&] { return cluster.core.state(cluster.clock.now()).not_ready_reason; };
+  EXPECT_NE(reason().find("missing: a"), std::string::npos) << reason();
+  cluster.add_worker("a");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("a").plan().rank, 2u);
+  EXPECT_EQ(cluster.worker("b").plan().rank, 0u);
+  cluster.kill("b");
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.core.admission().ready; }));
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("a").plan().rank, 2u);
+  EXPECT_EQ(cluster.worker("d").plan().rank, 0u);
+}
+
+TEST(Membership, APlanIsOfferedTheExpertsOfTheOneBefore) {
+  CoreOptions options = small_core_options(2);
+  std::vector<std::vector<uint64_t>> offered;
+  uint64_t next = 1;
+  options.membership.complete_plan = [&](const std::vector<wire::Hello>&, wire::Assign* assign) {
+    offered.push_back(assign->experts.ranks);
+    assign->kv_blocks = {64};
+    assign->experts.ranks = {next};
+    return Status::ok();
+  };
+  TwoRanks cluster(options);
+  cluster.form();
+  EXPECT_EQ(cluster.worker("w1").plan().experts.ranks, (std::vector<uint64_t>{1}));
+  next = 2;
+  cluster.kill("w1");
+  cluster.run_for(1s);
+  cluster.add_worker("w1");
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_EQ(cluster.worker("w0").plan().experts.ranks, (std::vector<uint64_t>{2}));
+  ASSERT_GE(offered.size(), 2u);
+  EXPECT_TRUE(offered.front().empty());
+  EXPECT_EQ(offered[1], (std::vector<uint64_t>{1}));
+}
+
 TEST(Membership, RepeatedFailuresBackOff) {
   TwoRanks cluster;
   cluster.form();
