@@ -353,7 +353,7 @@ def mistral3(moe):
     b.keys(rope__scaling__type="yarn", rope__scaling__factor=16.0, rope__scaling__original_context_length=32,
            rope__scaling__yarn_log_multiplier=0.7, attention__temperature_scale=0.4)
     if moe:
-        b.keys(expert_count=count, expert_used_count=2, expert_feed_forward_length=64)
+        b.keys(expert_count=count, expert_used_count=2)
     for i in range(3):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
