@@ -28,7 +28,8 @@ for (const tokens of request.cases) {
   const evaluated = await sequence.controlledEvaluate(input);
   let next = evaluated.at(-1).next.probabilities;
   const ranked = [...next.entries()].sort((a, b) => b[1] - a[1]);
-  const top = ranked.slice(0, request.top).map(([id, p]) => [id, Math.log(p)]);
+  const total = ranked.reduce((sum, [, p]) => sum + p, 0);  // of 155,000 tokens the peer's float sum is 2e-4 off
+  const top = ranked.slice(0, request.top).map(([id, p]) => [id, Math.log(p / total)]);
   const entropy = ranked.reduce((sum, [, p]) => sum - (p > 0 ? p * Math.log(p) : 0), 0);
   const greedy = [], margins = [];
   for (let i = 0; i < (request.greedy ?? 0); ++i) {

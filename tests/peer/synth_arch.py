@@ -110,11 +110,11 @@ def glm4moe(qk_norm, sections=None):
 
 
 def deepseek2(b, layers, q_lora, mla, moe_keys, selection_bias=False, yarn=None, tied=False, nextn=0, width=64,
-              fused=False):
+              fused=False, dense=1):
     """Low-rank attention: 32 features without and 16 with position per head, values of 24, rank 48."""
     heads, nope, rope, value, rank, ff, count, gain = 4, 32, 16, 24, 48, 64, 8, min(1.0, 2.0 / layers ** 0.5)
     start(b, layers + nextn, width, heads, 1 if mla else heads, 128, nope + rope, rope, tied=tied)
-    b.keys(attention__kv_lora_rank=rank, leading_dense_block_count=1, expert_count=count, expert_shared_count=2,
+    b.keys(attention__kv_lora_rank=rank, leading_dense_block_count=dense, expert_count=count, expert_shared_count=2,
            expert_feed_forward_length=ff, attention__value_length=value, **moe_keys)
     if mla:
         b.keys(attention__key_length=rank + rope, attention__value_length=rank,
@@ -144,7 +144,7 @@ def deepseek2(b, layers, q_lora, mla, moe_keys, selection_bias=False, yarn=None,
             b.matrix(p + "attn_kv_b", rank, heads * (nope + value))
         b.matrix(p + "attn_output", heads * value, width, gain=gain)
         b.norm(p + "ffn_norm", width)
-        if i == 0:
+        if i < dense:
             swiglu(b, p, width, 128, gain=gain)
         else:
             experts(b, p, width, ff, count, selection_bias, gain=2 * gain, fused=fused)
@@ -196,10 +196,11 @@ def deepseek3_variant(seed, temperature=False, fused=False, **changes):
 
 
 def glm_flash(nextn):
-    """GLM-4.7-Flash: told by 47 layers and its vocabulary, the gating is sigmoid though no key says so."""
+    """GLM-4.7-Flash: told by 47 layers and its vocabulary, the gating is sigmoid though no key says so. Most layers are
+    dense: over 46 random mixtures some token always comes so near a tie between experts that rounding decides."""
     return deepseek2(Builder("deepseek2", 125 + nextn, vocabulary=154880), 47, 40, True,
                      {"expert_used_count": 4, "expert_weights_scale": 1.8, "expert_weights_norm": True},
-                     selection_bias=True, tied=True, nextn=nextn, width=32)
+                     selection_bias=True, tied=True, nextn=nextn, width=32, dense=42)
 
 
 def mixtral():
