@@ -31,16 +31,18 @@ class Row:
 
 ROWS = [
     Row("llama-fused-qkv"), Row("llama-biases"), Row("qwen2-yarn"),
+    Row("phi3"), Row("phi3-longrope", 512), Row("phi3-longrope", 2048), Row("phi3-mini4", 512), Row("phi3-mini4", 2048),
+    Row("mistral3"), Row("mistral3-moe"), Row("command-r"), Row("command-r-plus"), Row("falcon-7b"),
+    Row("mixtral"), Row("qwen2moe"), Row("qwen3moe"),
+    Row("glm4moe"), Row("glm4moe-qk-norm"), Row("glm4moe-sections"),
+    Row("deepseek2-lite-legacy"), Row("deepseek2-lite"), Row("deepseek2-legacy"), Row("deepseek3"),
+    Row("deepseek3-legacy"), Row("deepseek3-softmax-selected"), Row("deepseek3-sqrt-softplus"), Row("deepseek3-fused"),
+    Row("glm-flash"), Row("glm-flash-mtp"),
 ]
 # Made and shown to llama.cpp, but not yet run by Shoal.
 PENDING = [
-    Row("phi3"), Row("phi3-longrope", 512), Row("phi3-longrope", 2048), Row("phi3-mini4", 512), Row("phi3-mini4", 2048),
-    Row("glm4moe"), Row("glm4moe-qk-norm"), Row("deepseek2-lite-legacy"), Row("deepseek2-lite"), Row("deepseek2-legacy"),
-    Row("deepseek3"), Row("deepseek3-legacy"), Row("glm-flash"), Row("glm-flash-mtp"), Row("mixtral"), Row("qwen3moe"),
-    Row("qwen2moe"), Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("command-r"),
-    Row("command-r-plus"), Row("gemma3"), Row("gemma3-27b"), Row("falcon-7b"), Row("mistral3"), Row("mistral3-moe"),
-    Row("glm4moe-sections"), Row("deepseek3-softmax-selected"), Row("deepseek3-sqrt-softplus"),
-    Row("deepseek3-temperature"), Row("deepseek3-fused"),
+    Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("gemma3"), Row("gemma3-27b"),
+    Row("deepseek3-temperature"),
 ]
 
 
