@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -85,6 +86,7 @@ Status serve(const WorkerOptions& options) {
   agent_options.threads = static_cast<uint32_t>(options.threads);
   SHOAL_ASSIGN(agent_options.data_address, data_address(options));
   SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
+  agent_options.on_hung = [] { std::_Exit(kExitFailed); };
   Agent agent(agent_options, *link, *device);
   running_agent = &agent;
   std::signal(SIGTERM, on_signal);

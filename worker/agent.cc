@@ -131,8 +131,21 @@ Status Agent::run() {
   (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
   give_up("the worker stops");
   jobs_.close();
-  compute.join();
+  join(compute);
   return result;
+}
+
+void Agent::join(std::thread& compute) {
+  {
+    std::unique_lock lock(done_mutex_);
+    const bool done =
+        done_changed_.wait_for(lock, options_.stop_grace, [&] { return compute_done_; });
+    if (!done && options_.on_hung) {
+      log_error("the compute thread does not end; leaving without it");
+      options_.on_hung();
+    }
+  }
+  compute.join();
 }
 
 void Agent::compute_loop() {
@@ -149,6 +162,9 @@ void Agent::compute_loop() {
     busy_.store(false);
   }
   rank_.leave();
+  std::lock_guard lock(done_mutex_);
+  compute_done_ = true;
+  done_changed_.notify_all();
 }
 
 void Agent::take_plan(const wire::Assign& plan) {

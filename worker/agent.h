@@ -5,11 +5,14 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/bounded_queue.h"
@@ -34,6 +37,10 @@ struct AgentOptions {
   // Silence of the coordinator after which the current epoch is given up and hellos start again.
   // Longer than a coordinator takes to restart; weights stay.
   Duration coordinator_silence = std::chrono::seconds(5);
+  // What is left of a step or a load may take this long once the agent stops; then `on_hung` is
+  // called, which must not return: a thread inside a device cannot be ended in any other way.
+  Duration stop_grace = std::chrono::seconds(10);
+  std::function<void()> on_hung;  // empty: wait on
 };
 
 class Agent {
@@ -56,6 +63,7 @@ class Agent {
   void handle(const wire::Step& step);
   void give_up(const std::string& reason);
   void compute_loop();
+  void join(std::thread& compute);
   void take_plan(const wire::Assign& plan);
   void run_step(const wire::Step& step);
   void report_experts();  // compute thread, rank 0
@@ -81,6 +89,9 @@ class Agent {
   // Control thread only.
   bool welcome_ = false;  // the coordinator has answered since the last hello
   TimePoint heard_{}, last_heartbeat_{}, last_progress_{};
+  std::mutex done_mutex_;
+  std::condition_variable done_changed_;
+  bool compute_done_ = false;
   // Compute thread only.
   static constexpr Duration kExpertReport = std::chrono::seconds(1);
   TimePoint last_expert_report_{};
