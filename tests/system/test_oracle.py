@@ -4,8 +4,14 @@ import unittest
 
 import harness
 
-ARCHITECTURES = os.environ.get("SHOAL_ORACLES", "llama qwen2 qwen3").split()
-WORKERS = [int(n) for n in os.environ.get("SHOAL_ORACLE_WORKERS", "1 2 3 4").split()]
+DENSE = "llama qwen2 qwen3 mistral3 gemma3 falcon commandr".split()
+MIXTURES = "mixtral qwen2moe qwen3moe glm4moe gptoss llama4 deepseek2 deepseek2yarn".split()
+ARCHITECTURES = os.environ.get("SHOAL_ORACLES", " ".join(DENSE + MIXTURES)).split()
+# (name, workers, arguments of `shoal serve`). Every layout of every architecture runs down to the logits in
+# tests/worker/oracle_test.cc; here processes, messages and the scheduler are added.
+LAYOUTS = [("1", 1, []), ("2", 2, []), ("3", 3, []), ("4", 4, [])]
+EXPERT_LAYOUTS = [("placed", 3, ["--experts", "placed"]), ("expert_worker", 2, ["--expert-workers", "1"])]
+CHOSEN = os.environ.get("SHOAL_ORACLE_LAYOUTS", "1 2 3 4 placed expert_worker").split()
 TOLERANCE = {"f32": 5e-4, "f16": 2e-2}
 
 
@@ -31,28 +37,34 @@ class Oracle(unittest.TestCase):
             "ignore_eos": True, "return_token_ids": True})
         self.assertEqual(reply["choices"][0]["token_ids"], case["greedy"], case["name"])
 
-    def run_layout(self, name, workers, kv):
+    def run_layout(self, name, workers, args, kv):
         model, expected = harness.oracle(name)
-        with harness.Server(model, workers, ["--kv-type", kv]) as server:
+        longest = max(len(case["tokens"]) + len(case["greedy"]) for case in expected["cases"])
+        context = max(2048, -(-longest // 256) * 256)
+        with harness.Server(model, workers, ["--kv-type", kv, "--context", str(context), *args]) as server:
             worst = 0.0
             for case in expected["cases"]:
                 worst = max(worst, self.compare_logprobs(server.client, case, TOLERANCE[kv]))
                 if kv == "f32" and case["greedy_min_margin"] > 2e-3:
                     self.compare_greedy(server.client, case)
-            print(f"{name}, {workers} workers, {kv}: worst {worst:.2e}")
+            print(f"{name}, {workers} workers {' '.join(args)}, {kv}: worst {worst:.2e}")
 
 
-def add(name, workers, kv):
+def add(name, layout, kv):
+    label, workers, args = layout
+
     def test(self):
-        self.run_layout(name, workers, kv)
-    setattr(Oracle, f"test_{name}_{workers}_workers_{kv}", test)
+        self.run_layout(name, workers, args, kv)
+    setattr(Oracle, f"test_{name}_{label}_{kv}", test)
 
 
 for architecture in ARCHITECTURES:
-    for count in WORKERS:
-        add(architecture, count, "f32")
-        if count <= 2:
-            add(architecture, count, "f16")
+    for chosen in LAYOUTS + (EXPERT_LAYOUTS if architecture in MIXTURES else []):
+        if chosen[0] in CHOSEN:
+            add(architecture, chosen, "f32")
+    if architecture in DENSE[:3]:
+        add(architecture, LAYOUTS[0], "f16")
+        add(architecture, LAYOUTS[1], "f16")
 
 if __name__ == "__main__":
     harness.main()
