@@ -18,6 +18,21 @@ constexpr int64_t kGateBand = 32;
 constexpr int64_t kCodePanel = 4096;
 constexpr int64_t kFloatPanel = 2048;
 
+// Up to kTileRows activation rows as a weight meets them.
+struct Tile {
+  Tile(const CpuActivations& x, const ProductRows& rows, int64_t first, int64_t lead)
+      : count(static_cast<int>(std::min<int64_t>(kTileRows, rows.count - first))) {
+    for (int r = 0; r < count; ++r) {
+      const int64_t row = rows.row(first + r);
+      values[r] = x.row(row) + rows.column - lead;
+      if (x.int8) quant[r] = x.quant(row, lead - rows.column);
+    }
+  }
+  int count;
+  const float* values[kTileRows];
+  QuantRow quant[kTileRows];
+};
+
 // How a weight of one type meets activations: as stored, from int8 blocks, or from a row that was
 // first unpacked to int8 codes or decoded to floats. Holds the prepared rows of one band.
 class RowProduct {
@@ -59,32 +74,35 @@ class RowProduct {
     }
   }
 
-  // Adds features [first, first + n) of the weight row times `rows` ≤ kTileRows activation rows to
-  // out[r]. `first` is a multiple of panel().
-  void run(int64_t slot, const uint8_t* bytes, int64_t first, int64_t n, const float* const* values,
-           const QuantRow* quant, int rows, float* out) {
+  // Adds features [first, first + n) of the weight row times the tile's rows to out[r]. `first` is
+  // a multiple of panel().
+  void run(int64_t slot, const uint8_t* bytes, int64_t first, int64_t n, const Tile& tile,
+           float* out) {
     const float* at[kTileRows];
     QuantRow quant_at[kTileRows];
-    for (int r = 0; r < rows; ++r) {
-      at[r] = values[r] + first;
-      if (quant_ != nullptr || planar_) quant_at[r] = quant[r].from(first);
+    const bool codes = quant_ != nullptr || planar_;
+    for (int r = 0; r < tile.count && first > 0; ++r) {
+      at[r] = tile.values[r] + first;
+      if (codes) quant_at[r] = tile.quant[r].from(first);
     }
+    const float* const* values = first > 0 ? at : tile.values;
+    const QuantRow* quant = first > 0 ? quant_at : tile.quant;
     float sums[kTileRows];
     const uint8_t* stored = bytes + first / elems_ * block_bytes_;
     if (quant_ != nullptr) {
-      quant_(stored, n / elems_, quant_at, rows, sums);
+      quant_(stored, n / elems_, quant, tile.count, sums);
     } else if (stored_ != nullptr) {
-      stored_(stored, at, rows, n, sums);
+      stored_(stored, values, tile.count, n, sums);
     } else if (planar_) {
       const float* low = minima(slot);
       const PlanarRow row{codes_.data() + slot * features_ + first, scales(slot) + first / 16,
                           low == nullptr ? nullptr : low + first / 16};
-      set_.planar_dot(row, n, quant_at, rows, sums);
+      set_.planar_dot(row, n, quant, tile.count, sums);
     } else {
       const float* floats = decoded_.data() + slot * features_ + first;
-      set_.dot_f32(reinterpret_cast<const uint8_t*>(floats), at, rows, n, sums);
+      set_.dot_f32(reinterpret_cast<const uint8_t*>(floats), values, tile.count, n, sums);
     }
-    for (int r = 0; r < rows; ++r) out[r] += sums[r];
+    for (int r = 0; r < tile.count; ++r) out[r] += sums[r];
   }
 
  private:
@@ -117,31 +135,35 @@ void CpuDevice::matmul_rows(const MatmulTask& task, const CpuActivations& x,
   const auto& weight = static_cast<const CpuWeight&>(*task.weight);
   RowProduct product(set_, weight, x.int8);
   const int64_t n = weight.features;
-  // One weight row at a time while there is one tile: weights come in the order of memory (in
-  // bands, 2 rows ran at half the rate from memory), and prepared rows are still in the nearest
-  // cache.
-  const int64_t band_size = rows.count <= kTileRows ? 1 : kBand;
-  for (int64_t band = begin; band < end; band += band_size) {
-    const int64_t count = std::min(band_size, end - band);
+  if (rows.count <= kTileRows) {
+    // One weight row at a time while there is one tile: weights come in the order of memory (in
+    // bands, 2 rows ran at half the rate from memory), and prepared rows are still in the nearest
+    // cache.
+    const Tile tile(x, rows, 0, weight.lead);
+    for (int64_t output = begin; output < end; ++output) {
+      const uint8_t* bytes = weight.row(output);
+      product.prepare(0, bytes);
+      float out[kTileRows] = {};
+      for (int64_t at = 0; at < n; at += product.panel()) {
+        product.run(0, bytes, at, std::min(product.panel(), n - at), tile, out);
+      }
+      for (int r = 0; r < tile.count; ++r) put(task, rows, r, output, out[r]);
+    }
+    return;
+  }
+  for (int64_t band = begin; band < end; band += kBand) {
+    const int64_t count = std::min(kBand, end - band);
     for (int64_t i = 0; i < count; ++i) product.prepare(i, weight.row(band + i));
     for (int64_t first = 0; first < rows.count; first += kTileRows) {
-      const int tile = static_cast<int>(std::min<int64_t>(kTileRows, rows.count - first));
-      const float* values[kTileRows];
-      QuantRow quant[kTileRows];
-      for (int r = 0; r < tile; ++r) {
-        const int64_t row = rows.row(first + r);
-        values[r] = x.row(row) + rows.column - weight.lead;
-        if (x.int8) quant[r] = x.quant(row, weight.lead - rows.column);
-      }
+      const Tile tile(x, rows, first, weight.lead);
       float out[kBand][kTileRows] = {};
       for (int64_t at = 0; at < n; at += product.panel()) {
         for (int64_t i = 0; i < count; ++i) {
-          product.run(i, weight.row(band + i), at, std::min(product.panel(), n - at), values, quant,
-                      tile, out[i]);
+          product.run(i, weight.row(band + i), at, std::min(product.panel(), n - at), tile, out[i]);
         }
       }
       for (int64_t i = 0; i < count; ++i) {
-        for (int r = 0; r < tile; ++r) put(task, rows, first + r, band + i, out[i][r]);
+        for (int r = 0; r < tile.count; ++r) put(task, rows, first + r, band + i, out[i][r]);
       }
     }
   }
