@@ -7,9 +7,11 @@
 
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 
 #include "bench/synth.h"
 #include "cli/commands.h"
+#include "cli/plan.h"
 
 namespace shoal {
 namespace {
@@ -19,6 +21,26 @@ struct SynthCommand {
   SynthOptions options;
   int64_t layers = 0;
 };
+
+// Path, size, parameters: of the file as it lies there.
+int print_summary(const std::string& path) {
+  std::error_code error;
+  const uint64_t bytes = std::filesystem::file_size(path, error);
+  const auto model = read_served_model(path);
+  if (error || !model) {
+    fmt::print(stderr, "shoal synth: {}\n", error ? error.message() : model.status().message());
+    return kExitFailed;
+  }
+  const auto billions = [](uint64_t n) { return static_cast<double>(n) / 1e9; };
+  const ModelSpec& spec = model->spec;
+  fmt::print("{}: {:.2f} GB, {:.2f} billion parameters", path, billions(bytes),
+             billions(spec.parameters()));
+  if (spec.active_parameters() != spec.parameters()) {
+    fmt::print(", {:.2f} billion active", billions(spec.active_parameters()));
+  }
+  fmt::print("\n");
+  return kExitOk;
+}
 
 int run(SynthCommand command) {
   auto shape = synth_shape(command.shape);
@@ -42,8 +64,7 @@ int run(SynthCommand command) {
     fmt::print(stderr, "shoal synth: {}\n", status.message());
     return status.code() == Code::kInvalidArgument ? kExitUsage : kExitFailed;
   }
-  fmt::print("{}\n", command.out);
-  return kExitOk;
+  return print_summary(command.out);
 }
 
 }  // namespace
