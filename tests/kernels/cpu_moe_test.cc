@@ -242,7 +242,9 @@ TEST(CpuExperts, MatchTheDefinition) {
           // int8 activations carry 15 bits: two roundings of 2^-15 of the largest of 32. GELU is
           // rounded to half precision.
           const bool gelu = shape.kind == GateKind::kGeluTanh;
-          EXPECT_LE(worst(rank.run(layer, 0, rows), want), gelu ? 1e-3 : int8 ? 2e-4 : 4e-6)
+          EXPECT_LE(worst(rank.run(layer, 0, rows), want), gelu   ? 1e-3
+                                                           : int8 ? 2e-4
+                                                                  : 4e-6)
               << isa << (int8 ? " int8 " : " ") << tensor_type_name(shape.gate_up) << " "
               << shape.width << " × " << shape.features << ", rows " << rows;
         }
