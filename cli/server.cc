@@ -147,6 +147,10 @@ Status ServerImpl::start_http() {
   }
   deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
   deps.random = [] { return random_seed(); };
+  deps.observer = [this](std::string_view route, int status, double seconds) {
+    metrics_->http_request(route, status, seconds);
+  };
+  deps.clock = &clock_;
   auto options =
       gateway::gateway_options(config, config.model.name.empty() ? model_.name : config.model.name,
                                "shoal-" + model_.digest.substr(0, 10));
@@ -216,10 +220,17 @@ Status ServerImpl::start() {
     // A hung local worker must go before another takes its place.
     if (supervisor_) supervisor_->kill(static_cast<pid_t>(lost.pid));
   };
+  std::vector<uint32_t> mixture_layers;
+  for (size_t i = 0; i < model_.spec.layer.size(); ++i) {
+    if (model_.spec.layer[i].ffn.moe.experts > 0) {
+      mixture_layers.push_back(static_cast<uint32_t>(i));
+    }
+  }
   metrics_ = std::make_unique<Metrics>(Metrics::Options{.version = kBuild,
                                                         .world = loop.core.membership.world,
                                                         .vllm_names = config.metrics.vllm_names,
-                                                        .model = model_.name});
+                                                        .model = model_.name,
+                                                        .mixture_layers = mixture_layers});
   engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, *metrics_, clock_);
   engine_->start();
   if (options_.http) SHOAL_TRY(start_http());

@@ -24,6 +24,9 @@ struct PeerGoneEvent {  // a message to it could not be sent
   wire::PeerId peer;
   std::string reason;
 };
+struct DisconnectedEvent {  // a connection broke; the peer may be back on another one already
+  wire::PeerId peer;
+};
 struct WorkerDiedEvent {  // somebody knows better than the heartbeats: the local supervisor
   std::string name;
   int64_t pid = 0;  // which process of that name; 0: whichever it is now
@@ -34,8 +37,8 @@ struct StopEvent {  // the last one: everybody is told
   std::string reason;
 };
 struct TickEvent {};
-using Event = std::variant<SubmitEvent, CancelEvent, wire::Incoming, PeerGoneEvent, WorkerDiedEvent,
-                           DrainEvent, StopEvent, TickEvent>;
+using Event = std::variant<SubmitEvent, CancelEvent, wire::Incoming, PeerGoneEvent,
+                           DisconnectedEvent, WorkerDiedEvent, DrainEvent, StopEvent, TickEvent>;
 
 struct SendAction {
   wire::PeerId peer;

@@ -68,11 +68,17 @@ void Core::on(const wire::Incoming& incoming, TimePoint now, Actions& actions) {
   membership_.on_message(incoming, now, actions);
   if (const auto* result = std::get_if<wire::StepResult>(&incoming.message)) {
     take_result(incoming.peer, *result, now, actions);
+  } else if (const auto* load = std::get_if<wire::ExpertLoad>(&incoming.message)) {
+    take_expert_load(incoming.peer, *load);
   }
 }
 
 void Core::on(const PeerGoneEvent& event, TimePoint now, Actions& actions) {
   membership_.on_peer_gone(event.peer, event.reason, now, actions);
+}
+
+void Core::on(const DisconnectedEvent& event, TimePoint, Actions& actions) {
+  membership_.on_disconnected(event.peer, actions);
 }
 
 void Core::on(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
@@ -96,6 +102,12 @@ void Core::on(const TickEvent&, TimePoint now, Actions& actions) {
   membership_.tick(now, actions);
   follow_membership(now, actions);
   watch_steps(now, actions);
+}
+
+void Core::take_expert_load(const wire::PeerId& peer, const wire::ExpertLoad& load) {
+  // Rank 0 speaks for all; what an older epoch counted has been reported or is lost with it.
+  if (serving_epoch_ == 0 || load.epoch != serving_epoch_) return;
+  if (membership_.rank_of(peer) == 0u) observer_.expert_load(load);
 }
 
 void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result, TimePoint now,

@@ -56,11 +56,13 @@ class Core {
   void on(const CancelEvent& event, TimePoint now, Actions& actions);
   void on(const wire::Incoming& incoming, TimePoint now, Actions& actions);
   void on(const PeerGoneEvent& event, TimePoint now, Actions& actions);
+  void on(const DisconnectedEvent& event, TimePoint now, Actions& actions);
   void on(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
   void on(const DrainEvent& event, TimePoint now, Actions& actions);
   void on(const StopEvent& event, TimePoint now, Actions& actions);
   void on(const TickEvent& event, TimePoint now, Actions& actions);
 
+  void take_expert_load(const wire::PeerId& peer, const wire::ExpertLoad& load);
   void take_result(const wire::PeerId& peer, const wire::StepResult& result, TimePoint now,
                    Actions& actions);
   void take_token(Request& request, const wire::RowResult& row, TimePoint now, Actions& actions);

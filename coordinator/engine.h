@@ -1,6 +1,6 @@
-// Engine: what the HTTP gateway asks of the rest of the coordinator. The gateway turns HTTP and text
-// into token requests and tokens back into text; everything from admission to the last token is
-// behind this interface (request table, scheduler, membership).
+// Engine: what the HTTP gateway asks of the rest of the coordinator. The gateway turns HTTP and
+// text into token requests and tokens back into text; everything from admission to the last token
+// is behind this interface (request table, scheduler, membership).
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,12 @@ namespace shoal {
 
 using RequestId = uint64_t;
 
-struct GenerationRequest {  // one choice; n choices are n requests with choice = 0 … n−1
+struct GenerationRequest {      // one choice; n choices are n requests with choice = 0 … n−1
   std::vector<int32_t> prompt;  // ≥ 1 token, ids < vocab
   wire::SamplingParams sampling;
   uint64_t seed = 0;
   uint32_t choice = 0;
-  uint32_t max_tokens = 0;  // ≥ 1; prompt + max_tokens ≤ context, checked by submit()
+  uint32_t max_tokens = 0;           // ≥ 1; prompt + max_tokens ≤ context, checked by submit()
   std::vector<int32_t> stop_tokens;  // besides the model's end-of-generation set
   // Computed prefixes are shared between requests of equal scope only: the API key's number and the
   // request's own salt, in whatever form.
@@ -40,8 +40,8 @@ struct TokenEvent {
 
 struct FinishEvent {
   FinishReason reason = FinishReason::kStop;
-  int32_t stop_token = -1;  // the token that ended it, if one did
-  Status error;             // for kError: kUnavailable → the client may try again
+  int32_t stop_token = -1;            // the token that ended it, if one did
+  Status error;                       // for kError: kUnavailable → the client may try again
   uint32_t cached_prompt_tokens = 0;  // not computed again: found in the prefix cache
 };
 
@@ -63,7 +63,7 @@ struct WorkerState {
 };
 
 struct EngineState {
-  bool ready = false;         // a full shard set answered within the last seconds
+  bool ready = false;  // a full shard set answered within the last seconds
   bool draining = false;
   std::string not_ready_reason;
   double seconds_since_loop = 0;  // since the engine's loop last turned: /health

@@ -141,9 +141,11 @@ std::vector<Event> EngineLoop::collect() {
 void EngineLoop::receive(std::vector<Event>& events, Duration timeout) {
   for (int i = 0; i < kMaxMessagesPerTurn; ++i) {
     auto incoming = link_.receive(i == 0 ? timeout : Duration::zero());
-    if (!incoming) return;
+    if (!incoming) break;
     events.push_back(std::move(*incoming));
   }
+  // After the messages: the last words of a peer say more than that it has gone.
+  while (auto peer = link_.next_disconnected()) events.push_back(DisconnectedEvent{*peer});
 }
 
 void EngineLoop::handle(std::vector<Event> events) {
@@ -152,7 +154,8 @@ void EngineLoop::handle(std::vector<Event> events) {
     std::vector<Event> follow_up;
     const TimePoint now = clock_.now();
     Actions actions = core_.handle(events, now);
-    // First the state, then what clients hear: whoever is told of a lost group must not read "ready".
+    // First the state, then what clients hear: whoever is told of a lost group must not read
+    // "ready".
     publish(now);
     for (Action& action : actions) perform(action, follow_up);
     events = std::move(follow_up);

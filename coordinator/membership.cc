@@ -263,6 +263,11 @@ void Membership::on_peer_gone(const wire::PeerId& peer, const std::string& reaso
   form_if_possible(now, actions);
 }
 
+void Membership::on_disconnected(const wire::PeerId& peer, Actions& actions) {
+  if (phase_ == Phase::kStopped || find_peer(peer) == nullptr) return;
+  actions.emplace_back(SendAction{peer, wire::CoordinatorHeartbeat{epoch_}});
+}
+
 void Membership::on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
   for (auto& [name, worker] : workers_) {
     const bool is_it = name == event.name && (event.pid == 0 || worker.hello.pid == event.pid);

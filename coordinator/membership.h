@@ -82,6 +82,9 @@ class Membership {
   void on_message(const wire::Incoming& incoming, TimePoint now, Actions& actions);
   void on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
                     Actions& actions);
+  // Asks for a message to the peer: if it is back there is nothing to do, else the failed send says
+  // that it is gone.
+  void on_disconnected(const wire::PeerId& peer, Actions& actions);
   void on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
   void tick(TimePoint now, Actions& actions);
   void stop(const std::string& reason, Actions& actions);

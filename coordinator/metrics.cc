@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <optional>
@@ -70,13 +71,18 @@ struct VllmNames {
             b.counters("vllm:prompt_tokens_total", "As shoal_prompt_tokens_total").Add(l)),
         generation_tokens(
             b.counters("vllm:generation_tokens_total", "As shoal_generation_tokens_total").Add(l)),
+        prefix_queries(
+            b.counters("vllm:prefix_cache_queries_total", "As shoal_prefix_cache_queries_total")
+                .Add(l)),
+        prefix_hits(
+            b.counters("vllm:prefix_cache_hits_total", "As shoal_prefix_cache_hits_total").Add(l)),
         success(b.counters("vllm:request_success_total", "Requests that ended without an error")),
         running(b.gauges("vllm:num_requests_running", "As shoal_requests_running").Add(l)),
         waiting(b.gauges("vllm:num_requests_waiting", "As shoal_requests_waiting").Add(l)),
         kv_usage(b.gauges("vllm:kv_cache_usage_perc", "As shoal_kv_cache_usage_ratio").Add(l)),
         labels(l) {}
   Histogram &ttft, &inter_token, &request;
-  Counter &prompt_tokens, &generation_tokens;
+  Counter &prompt_tokens, &generation_tokens, &prefix_queries, &prefix_hits;
   Family<Counter>& success;
   Gauge &running, &waiting, &kv_usage;
   Labels labels;
@@ -84,6 +90,60 @@ struct VllmNames {
 
 struct RankFigures {
   Histogram *forward, *sample, *round_trip, *collective, *wait;
+  Histogram* experts;  // null: a dense model
+};
+
+// Tokens by expert. Workers count from the beginning of an epoch; counters must not fall.
+class ExpertFigures {
+ public:
+  ExpertFigures(Builder b, std::vector<uint32_t> layers)
+      : layers_(std::move(layers)),
+        tokens_(b.counters("shoal_expert_tokens_total", "Tokens an expert was selected for")),
+        imbalance_(b.gauges("shoal_expert_imbalance",
+                            "Tokens of a layer's busiest expert / mean, since the plan began")) {}
+
+  void set(const wire::ExpertLoad& load) {
+    const size_t experts = load.experts;
+    if (layers_.empty() || load.tokens.size() != layers_.size() * experts) return;
+    if (epoch_ != load.epoch || reported_.size() != load.tokens.size()) {
+      epoch_ = load.epoch;
+      reported_.assign(load.tokens.size(), 0);
+    }
+    if (counters_.size() != load.tokens.size()) add_series(experts);
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+      uint64_t most = 0, sum = 0;
+      for (size_t i = layer * experts; i < (layer + 1) * experts; ++i) {
+        if (load.tokens[i] > reported_[i]) {
+          counters_[i]->Increment(static_cast<double>(load.tokens[i] - reported_[i]));
+          reported_[i] = load.tokens[i];
+        }
+        most = std::max(most, load.tokens[i]);
+        sum += load.tokens[i];
+      }
+      if (sum == 0) continue;
+      gauges_[layer]->Set(static_cast<double>(most) * static_cast<double>(experts) /
+                          static_cast<double>(sum));
+    }
+  }
+
+ private:
+  void add_series(size_t experts) {  // a model has one number of experts: once
+    for (const uint32_t layer : layers_) {
+      const std::string label = std::to_string(layer);
+      gauges_.push_back(&imbalance_.Add({{"layer", label}}));
+      for (size_t expert = 0; expert < experts; ++expert) {
+        counters_.push_back(&tokens_.Add({{"layer", label}, {"expert", std::to_string(expert)}}));
+      }
+    }
+  }
+
+  const std::vector<uint32_t> layers_;
+  Family<Counter>& tokens_;
+  Family<Gauge>& imbalance_;
+  uint64_t epoch_ = 0;
+  std::vector<uint64_t> reported_;  // [layers][experts] of epoch_, already counted
+  std::vector<Counter*> counters_;  // [layers][experts]
+  std::vector<Gauge*> gauges_;      // [layers]
 };
 
 }  // namespace
@@ -120,6 +180,15 @@ struct Metrics::Impl {
         surplus(b.counters("shoal_surplus_samples_total",
                            "Samples computed for requests that had just ended")
                     .Add({})),
+        prefix_queries(b.counters("shoal_prefix_cache_queries_total",
+                                  "Prompt tokens looked up in the prefix cache")
+                           .Add({})),
+        prefix_hits(b.counters("shoal_prefix_cache_hits_total",
+                               "Prompt tokens found there: they were not computed again")
+                        .Add({})),
+        prefix_evicted(b.counters("shoal_prefix_cache_evicted_blocks_total",
+                                  "Cached KV blocks given away for new content")
+                           .Add({})),
         decode_rows(rows(b).Add({{"kind", "decode"}})),
         prefill_rows(rows(b).Add({{"kind", "prefill"}})),
         requests(b.counters("shoal_requests_total", "Requests that ended, by reason")),
@@ -134,12 +203,19 @@ struct Metrics::Impl {
                                   "Of the collective time of a step, waiting for other ranks")),
         running(b.gauges("shoal_requests_running", "Requests that have started").Add({})),
         waiting(b.gauges("shoal_requests_waiting", "Requests that wait to start").Add({})),
-        kv_usage(b.gauges("shoal_kv_cache_usage_ratio", "Share of KV blocks in use").Add({})),
+        kv_usage(b.gauges("shoal_kv_cache_usage_ratio",
+                          "Share of KV blocks in use by sequences, in the fullest KV group")
+                     .Add({})),
         kv_blocks(b.gauges("shoal_kv_blocks", "KV blocks of the current plan").Add({})),
+        prefix_blocks(b.gauges("shoal_prefix_cache_blocks",
+                               "KV blocks no sequence uses whose content may be used again")
+                          .Add({})),
         ready(b.gauges("shoal_ready", "1 if a full group of workers serves").Add({})),
         epoch(b.gauges("shoal_plan_epoch", "Plans made; rises with every re-forming").Add({})),
         workers(b.gauges("shoal_workers", "Workers known, by state")),
-        memory(b.gauges("shoal_device_memory_bytes", "Memory a worker holds, by kind")) {
+        memory(b.gauges("shoal_device_memory_bytes", "Memory a worker holds, by kind")),
+        has_experts(!options.mixture_layers.empty()),
+        experts(b, options.mixture_layers) {
     for (const char* reason : kFinishReasons) requests.Add({{"reason", reason}});
     b.gauges("shoal_build_info", "Always 1").Add({{"version", options.version}}).Set(1);
     b.gauges("shoal_plan_info", "Always 1").Add({{"world", std::to_string(options.world)}}).Set(1);
@@ -158,18 +234,22 @@ struct Metrics::Impl {
       };
       ranks.push_back({step("forward"), step("sample"), step("round_trip"),
                        &collective_seconds.Add({{"rank", label}}, kCollectiveSeconds),
-                       &wait_seconds.Add({{"rank", label}}, kCollectiveSeconds)});
+                       &wait_seconds.Add({{"rank", label}}, kCollectiveSeconds),
+                       has_experts ? step("experts") : nullptr});
     }
     return ranks[rank];
   }
 
   Histogram &ttft, &inter_token, &request, &queue, &prefill, &decode;
   Histogram &request_prompt, &request_generation;
-  Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus, &decode_rows, &prefill_rows;
+  Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
+  Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
   Family<Counter>&requests, &rejected, &failures, &http;
   Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
-  Gauge &running, &waiting, &kv_usage, &kv_blocks, &ready, &epoch;
+  Gauge &running, &waiting, &kv_usage, &kv_blocks, &prefix_blocks, &ready, &epoch;
   Family<Gauge>&workers, &memory;
+  const bool has_experts;
+  ExpertFigures experts;  // engine's thread only
   std::optional<VllmNames> vllm;
   std::unique_ptr<prometheus::Registry> registry;
   std::mutex mutex;  // guards ranks
@@ -181,19 +261,17 @@ Metrics::~Metrics() = default;
 
 std::string Metrics::serialize(const EngineState& state) const {
   Impl& m = *impl_;
-  const double usage = state.kv_blocks_total == 0 ? 0.0
-                                                  : static_cast<double>(state.kv_blocks_used) /
-                                                        static_cast<double>(state.kv_blocks_total);
   m.running.Set(static_cast<double>(state.running));
   m.waiting.Set(static_cast<double>(state.waiting));
-  m.kv_usage.Set(usage);
+  m.kv_usage.Set(state.kv_usage);
+  m.prefix_blocks.Set(static_cast<double>(state.kv_blocks_cached));
   m.kv_blocks.Set(static_cast<double>(state.kv_blocks_total));
   m.ready.Set(state.ready ? 1 : 0);
   m.epoch.Set(static_cast<double>(state.epoch));
   if (m.vllm) {
     m.vllm->running.Set(static_cast<double>(state.running));
     m.vllm->waiting.Set(static_cast<double>(state.waiting));
-    m.vllm->kv_usage.Set(usage);
+    m.vllm->kv_usage.Set(state.kv_usage);
   }
   for (const char* name : kWorkerStates) {
     double count = 0;
@@ -262,6 +340,20 @@ void Metrics::request_rejected(std::string_view reason) {
 void Metrics::preempted() { impl_->preemptions.Increment(); }
 void Metrics::surplus_result() { impl_->surplus.Increment(); }
 
+void Metrics::prefix_lookup(uint32_t tokens, uint32_t hits) {
+  impl_->prefix_queries.Increment(tokens);
+  impl_->prefix_hits.Increment(hits);
+  if (!impl_->vllm) return;
+  impl_->vllm->prefix_queries.Increment(tokens);
+  impl_->vllm->prefix_hits.Increment(hits);
+}
+
+void Metrics::blocks_evicted(uint64_t blocks) {
+  impl_->prefix_evicted.Increment(static_cast<double>(blocks));
+}
+
+void Metrics::expert_load(const wire::ExpertLoad& load) { impl_->experts.set(load); }
+
 void Metrics::step_sent(uint32_t decode_rows, uint32_t prefill_rows) {
   impl_->decode_rows.Increment(decode_rows);
   impl_->prefill_rows.Increment(prefill_rows);
@@ -277,6 +369,7 @@ void Metrics::step_returned(uint32_t rank, const wire::StepStats& stats, double 
   figures.round_trip->Observe(round_trip);
   figures.collective->Observe(stats.collective_seconds);
   figures.wait->Observe(stats.wait_seconds);
+  if (figures.experts != nullptr) figures.experts->Observe(stats.expert_seconds);
 }
 
 void Metrics::worker_failed(std::string_view reason) {

@@ -7,16 +7,22 @@
 //   shoal_rejected_total{reason},
 //     shoal_preemptions_total, shoal_surplus_samples_total, shoal_worker_failures_total{reason},
 //     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code}: counters
+//   shoal_prefix_cache_{queries,hits}_total (tokens), shoal_prefix_cache_evicted_blocks_total:
+//     counters
+//   shoal_expert_tokens_total{layer,expert}: counter; shoal_expert_imbalance{layer}: gauge, the
+//     busiest expert's tokens ÷ the mean since the plan epoch began
 //   shoal_step_seconds{rank,phase}, shoal_collective_seconds{rank}, shoal_rank_wait_seconds{rank}:
 //     histograms per step
-//   shoal_requests_{running,waiting}, shoal_kv_cache_usage_ratio, shoal_kv_blocks, shoal_ready,
-//     shoal_workers{state}, shoal_device_memory_bytes{worker,rank,kind}, shoal_plan_epoch,
-//     shoal_plan_info{world}, shoal_build_info{version}: gauges
+//   shoal_requests_{running,waiting}, shoal_kv_cache_usage_ratio, shoal_kv_blocks,
+//     shoal_prefix_cache_blocks, shoal_ready, shoal_workers{state},
+//     shoal_device_memory_bytes{worker,rank,kind}, shoal_plan_epoch, shoal_plan_info{world},
+//     shoal_build_info{version}: gauges
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "coordinator/engine.h"
 #include "coordinator/observer.h"
@@ -30,6 +36,8 @@ class Metrics final : public CoreObserver {
     uint32_t world = 1;
     bool vllm_names = false;  // also the vllm:* names that existing dashboards query …
     std::string model;        // … with this model_name
+    // Indices of the layers that are mixtures of experts, in order; empty: a dense model.
+    std::vector<uint32_t> mixture_layers;
   };
   explicit Metrics(const Options& options);
   ~Metrics() override;
@@ -46,6 +54,9 @@ class Metrics final : public CoreObserver {
   void request_rejected(std::string_view reason) override;
   void preempted() override;
   void surplus_result() override;
+  void prefix_lookup(uint32_t tokens, uint32_t hits) override;
+  void blocks_evicted(uint64_t blocks) override;
+  void expert_load(const wire::ExpertLoad& load) override;
   void step_sent(uint32_t decode_rows, uint32_t prefill_rows) override;
   void step_returned(uint32_t rank, const wire::StepStats& stats, double round_trip) override;
   void worker_failed(std::string_view reason) override;

@@ -31,6 +31,8 @@ class CoreObserver {
   virtual void step_returned(uint32_t /*rank*/, const wire::StepStats& /*stats*/,
                              double /*round_trip*/) {}
   virtual void step_sent(uint32_t /*decode_rows*/, uint32_t /*prefill_rows*/) {}
+  // Tokens by mixture layer and expert since the epoch began.
+  virtual void expert_load(const wire::ExpertLoad& /*load*/) {}
   virtual void worker_failed(std::string_view /*reason*/) {}
 };
 

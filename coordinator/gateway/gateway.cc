@@ -100,13 +100,16 @@ void Gateway::handle(std::shared_ptr<const HttpRequest> request,
   const Route* found = nullptr;
   std::string allow;
   bool open = false;
+  std::string_view path = "other";
   for (const Route& route : kRoutes) {
     if (!matches(route.path, request->path)) continue;
     if (route.handler == &Gateway::metrics && !options_.metrics) continue;
     open = is_open(route);
     allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    path = route.path;
     if (route.method == request->method && !(request->head && allow[0] == 'P')) found = &route;
   }
+  if (deps_.observer) exchange = metered(std::move(exchange), path, *deps_.clock, deps_.observer);
   if (!open && !deps_.keys.accepts(*request)) {
     send_unauthorized(*exchange);
   } else if (found != nullptr) {

@@ -13,6 +13,7 @@
 #include "coordinator/gateway/auth.h"
 #include "coordinator/gateway/chat_prompt.h"
 #include "coordinator/gateway/http.h"
+#include "coordinator/gateway/metered_exchange.h"
 #include "coordinator/gateway/responses.h"
 #include "coordinator/gateway/text_codec.h"
 
@@ -37,6 +38,8 @@ struct GatewayDependencies {
   std::function<std::string()> metrics;   // Prometheus text; may be empty
   std::function<int64_t()> wall_seconds;  // Unix time
   std::function<uint64_t()> random;       // seeds and ids; thread-safe
+  ExchangeObserver observer;              // of every exchange, by route; may be empty
+  const Clock* clock = nullptr;           // for the observer; set if it is
 };
 
 class Gateway {

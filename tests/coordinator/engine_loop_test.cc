@@ -57,14 +57,49 @@ class Client final : public TokenSink {
   FinishEvent finish_;
 };
 
+// The network's coordinator end, with broken connections that a test makes up.
+class Link final : public wire::CoordinatorLink {
+ public:
+  explicit Link(wire::CoordinatorLink& inner) : inner_(inner) {}
+  Status send(const wire::PeerId& peer, const wire::Message& message) override {
+    return inner_.send(peer, message);
+  }
+  std::optional<wire::Incoming> receive(Duration timeout) override {
+    return inner_.receive(timeout);
+  }
+  void wake() override { inner_.wake(); }
+  uint64_t rejected_messages() const override { return inner_.rejected_messages(); }
+  std::optional<wire::PeerId> next_disconnected() override {
+    std::lock_guard lock(mutex_);
+    return std::exchange(disconnected_, std::nullopt);
+  }
+  void report(const wire::PeerId& peer) {
+    {
+      std::lock_guard lock(mutex_);
+      disconnected_ = peer;
+    }
+    wake();
+  }
+  bool reported() const {  // the loop has been told
+    std::lock_guard lock(mutex_);
+    return !disconnected_;
+  }
+
+ private:
+  wire::CoordinatorLink& inner_;
+  mutable std::mutex mutex_;
+  std::optional<wire::PeerId> disconnected_;
+};
+
 class Cluster {
  public:
   explicit Cluster(CoreOptions options = small_core_options(2))
       : network_(clock_, {.seed = 1, .blocking = true, .max_queued = 10000}),
+        link_(network_.coordinator()),
         metrics_({.version = "test", .world = 2, .vllm_names = true, .model = "fake"}),
         engine_(
             {.core = options, .on_worker_lost = [this](const auto& lost) { lost_ = lost.name; }},
-            network_.coordinator(), metrics_, clock_) {}
+            link_, metrics_, clock_) {}
   ~Cluster() {
     engine_.stop("the test ends");
     for (auto& [name, process] : processes_) stop_worker(process);
@@ -121,6 +156,8 @@ class Cluster {
     return true;
   }
   EngineLoop& engine() { return engine_; }
+  wire::MemoryNetwork& network() { return network_; }
+  Link& link() { return link_; }
   Metrics& metrics() { return metrics_; }
   std::string lost() const { return lost_; }  // after the engine has stopped
 
@@ -139,6 +176,7 @@ class Cluster {
   SteadyClock clock_;
   FakeModel model_;
   wire::MemoryNetwork network_;
+  Link link_;
   Metrics metrics_;
   std::string lost_;
   EngineLoop engine_;
@@ -253,6 +291,34 @@ TEST(EngineLoop, ADeadWorkerEndsStreamsAtOnceAndAnotherServes) {
   EXPECT_EQ(cluster.lost(), "w1");
 }
 
+TEST(EngineLoop, ABrokenConnectionIsNoticedAtOnce) {
+  CoreOptions options = small_core_options(2);
+  options.membership.heartbeat = 1h;  // nobody else would notice
+  options.membership.lost_after = 1h;
+  Cluster cluster(options);
+  cluster.start();
+  const wire::PeerId peer = cluster.network().peer_of("w1");
+  // One that is back by now is left alone.
+  const uint64_t epoch = cluster.engine().state().epoch;
+  cluster.link().report(peer);
+  ASSERT_TRUE(cluster.wait([&] { return cluster.link().reported(); }));
+  auto client = std::make_shared<Client>();
+  const GenerationRequest request = Cluster::request(1);
+  ASSERT_TRUE(cluster.engine().submit(request, client).is_ok());
+  ASSERT_TRUE(client->wait_finished());
+  EXPECT_EQ(client->tokens(), cluster.expected(request));
+  EXPECT_EQ(cluster.engine().state().epoch, epoch);
+  // One that cannot be reached is lost.
+  cluster.network().disconnect(peer);
+  cluster.link().report(peer);
+  ASSERT_TRUE(cluster.wait([&] { return !cluster.engine().state().ready; }, 5s));
+  EXPECT_NE(cluster.engine().state().not_ready_reason.find("worker 'w1' (rank 1) was lost"),
+            std::string::npos)
+      << cluster.engine().state().not_ready_reason;
+  cluster.link().report("somebody else");
+  ASSERT_TRUE(cluster.wait([&] { return cluster.link().reported(); }));
+}
+
 TEST(EngineLoop, StopEndsEveryRequestExactlyOnce) {
   Cluster cluster;
   cluster.start();
@@ -297,6 +363,8 @@ TEST(Metrics, TellTheWholeCluster) {
            "shoal_workers{state=\"lost\"} 0",
            "shoal_kv_cache_usage_ratio 0",
            "shoal_kv_blocks 32",
+           "shoal_prefix_cache_queries_total " + std::to_string(request.prompt.size()),
+           "shoal_prefix_cache_hits_total 0",
            "shoal_ready 1",
            "shoal_device_memory_bytes{kind=\"weights\",worker=\"w0\"} 100",
            "shoal_plan_info{world=\"2\"} 1",
@@ -305,6 +373,29 @@ TEST(Metrics, TellTheWholeCluster) {
            "vllm:generation_tokens_total{model_name=\"fake\"} " + tokens,
            "vllm:request_success_total{finished_reason=\"length\",model_name=\"fake\"} 1",
            "vllm:num_requests_running{model_name=\"fake\"} 0"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
+}
+
+TEST(Metrics, ThePrefixCacheCountsTokens) {
+  Cluster cluster;
+  cluster.start();
+  GenerationRequest request = Cluster::request(12, 4);
+  ASSERT_EQ(request.prompt.size(), 13u);
+  for (int turn = 0; turn < 2; ++turn) {
+    auto client = std::make_shared<Client>();
+    ASSERT_TRUE(cluster.engine().submit(request, client).is_ok());
+    ASSERT_TRUE(client->wait_finished());
+    EXPECT_EQ(client->finish().cached_prompt_tokens, turn == 0 ? 0u : 12u);
+    EXPECT_EQ(client->tokens(), cluster.expected(request));
+  }
+  ASSERT_TRUE(cluster.wait([&] { return cluster.engine().state().kv_blocks_used == 0; }));
+  const std::string text = cluster.metrics().serialize(cluster.engine().state());
+  for (const char* line :
+       {"shoal_prefix_cache_queries_total 26", "shoal_prefix_cache_hits_total 12",
+        "shoal_prefix_cache_evicted_blocks_total 0", "shoal_prefix_cache_blocks 4",
+        "vllm:prefix_cache_queries_total{model_name=\"fake\"} 26",
+        "vllm:prefix_cache_hits_total{model_name=\"fake\"} 12"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }

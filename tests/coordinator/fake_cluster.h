@@ -38,6 +38,8 @@ class CountingObserver : public CoreObserver {
     hit_tokens += hits;
   }
   void blocks_evicted(uint64_t blocks) override { evicted += blocks; }
+  void expert_load(const wire::ExpertLoad& load) override { expert_loads.push_back(load); }
+  std::vector<wire::ExpertLoad> expert_loads;
   uint64_t preemptions = 0, surplus = 0, failures = 0;
   uint64_t lookup_tokens = 0, hit_tokens = 0, evicted = 0;
 };

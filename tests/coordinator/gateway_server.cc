@@ -1,5 +1,7 @@
 #include "tests/coordinator/gateway_server.h"
 
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <thread>
 
@@ -14,6 +16,12 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
   deps.metrics = [] { return std::string("shoal_up 1\n"); };
   deps.wall_seconds = [] { return int64_t{1700000000}; };
   deps.random = [counter = std::make_shared<std::atomic<uint64_t>>(1)] { return (*counter)++; };
+  deps.observer = [this](std::string_view route, int status, double seconds) {
+    EXPECT_GE(seconds, 0.0);
+    std::lock_guard lock(mutex_);
+    observed_.push_back({std::string(route), status});
+  };
+  deps.clock = &clock_;
   gateway_options.served_model = "test/model";
   gateway_options.system_fingerprint = "fp";
   gateway = std::make_unique<Gateway>(std::move(deps), gateway_options);
@@ -25,6 +33,11 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
 }
 
 TestServer::~TestServer() { server.reset(); }
+
+std::vector<TestServer::Observed> TestServer::observed() const {
+  std::lock_guard lock(mutex_);
+  return observed_;
+}
 
 bool TestServer::eventually(const std::function<bool()>& condition) {
   const auto end = std::chrono::steady_clock::now() + kPatience;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/http_server.h"
@@ -29,6 +31,19 @@ class TestServer {
   // Waits for a condition, at most kPatience.
   static bool eventually(const std::function<bool()>& condition);
 
+  struct Observed {
+    std::string route;
+    int status = 0;
+    friend bool operator==(const Observed&, const Observed&) = default;
+  };
+  std::vector<Observed> observed() const;  // exchanges that ended, in that order
+
+ private:  // outlive everything that holds an exchange
+  SteadyClock clock_;
+  mutable std::mutex mutex_;
+  std::vector<Observed> observed_;
+
+ public:
   FakeCodec codec;
   FakeEngine engine;
   std::unique_ptr<Gateway> gateway;

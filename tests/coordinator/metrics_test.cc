@@ -1,0 +1,80 @@
+// The registry by itself: what must not depend on a running cluster.
+#include "coordinator/metrics.h"
+
+#include <gtest/gtest.h>
+
+namespace shoal {
+namespace {
+
+void expect_lines(const Metrics& metrics, const std::vector<std::string>& lines) {
+  const std::string text = metrics.serialize({});
+  for (const std::string& line : lines) {
+    EXPECT_NE(text.find(line + "\n"), std::string::npos) << line << "\n" << text;
+  }
+}
+
+TEST(Metrics, ExpertsByLayerAcrossEpochs) {
+  Metrics metrics({.version = "test", .mixture_layers = {1, 3}});
+  metrics.expert_load({1, 2, {6, 2, 0, 0}});
+  expect_lines(metrics, {
+                            "shoal_expert_tokens_total{expert=\"0\",layer=\"1\"} 6",
+                            "shoal_expert_tokens_total{expert=\"1\",layer=\"1\"} 2",
+                            "shoal_expert_tokens_total{expert=\"0\",layer=\"3\"} 0",
+                            "shoal_expert_imbalance{layer=\"1\"} 1.5",  // 6 ÷ 4
+                            "shoal_expert_imbalance{layer=\"3\"} 0",    // nothing yet
+                        });
+  // Cumulative within an epoch …
+  metrics.expert_load({1, 2, {6, 6, 1, 3}});
+  expect_lines(metrics, {
+                            "shoal_expert_tokens_total{expert=\"0\",layer=\"1\"} 6",
+                            "shoal_expert_tokens_total{expert=\"1\",layer=\"1\"} 6",
+                            "shoal_expert_tokens_total{expert=\"1\",layer=\"3\"} 3",
+                            "shoal_expert_imbalance{layer=\"1\"} 1",
+                            "shoal_expert_imbalance{layer=\"3\"} 1.5",
+                        });
+  // … and added up over epochs; the imbalance is the new epoch's.
+  metrics.expert_load({2, 2, {0, 8, 0, 0}});
+  expect_lines(metrics, {
+                            "shoal_expert_tokens_total{expert=\"0\",layer=\"1\"} 6",
+                            "shoal_expert_tokens_total{expert=\"1\",layer=\"1\"} 14",
+                            "shoal_expert_imbalance{layer=\"1\"} 2",
+                        });
+  // A figure that falls, or of another shape, is not believed.
+  metrics.expert_load({2, 2, {0, 4, 0, 0}});
+  metrics.expert_load({2, 3, {9, 9, 9}});
+  metrics.expert_load({2, 2, {9, 9}});
+  expect_lines(metrics, {
+                            "shoal_expert_tokens_total{expert=\"0\",layer=\"1\"} 6",
+                            "shoal_expert_tokens_total{expert=\"1\",layer=\"1\"} 14",
+                        });
+}
+
+TEST(Metrics, ExpertTimeOfMixturesOnly) {
+  Metrics mixture({.version = "test", .mixture_layers = {0}}), dense({.version = "test"});
+  wire::StepStats stats;
+  stats.expert_seconds = 0.5;
+  mixture.step_returned(1, stats, 1.0);
+  dense.step_returned(1, stats, 1.0);
+  dense.expert_load({1, 2, {6, 2}});
+  expect_lines(mixture, {"shoal_step_seconds_sum{phase=\"experts\",rank=\"1\"} 0.5"});
+  EXPECT_EQ(dense.serialize({}).find("expert=\""), std::string::npos);
+  EXPECT_EQ(dense.serialize({}).find("phase=\"experts\""), std::string::npos);
+}
+
+TEST(Metrics, TheFullestGroupIsWhatMatters) {
+  Metrics metrics({.version = "test", .vllm_names = true, .model = "m"});
+  EngineState state;
+  state.kv_blocks_total = 100;
+  state.kv_blocks_used = 10;
+  state.kv_blocks_cached = 40;
+  state.kv_usage = 0.75;
+  const std::string text = metrics.serialize(state);
+  for (const char* line :
+       {"shoal_kv_cache_usage_ratio 0.75", "shoal_kv_blocks 100", "shoal_prefix_cache_blocks 40",
+        "vllm:kv_cache_usage_perc{model_name=\"m\"} 0.75"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
+}
+
+}  // namespace
+}  // namespace shoal
