@@ -1,5 +1,5 @@
-// shoal inspect MODEL: what is in a GGUF file — metadata, tensors, types, size per type — and, with
-// --workers N, what each rank would hold. Reads the header only.
+// shoal inspect MODEL: what is in a GGUF file — metadata, tensors, types, size per type — what the
+// model is, and, with --workers N, what each rank would hold. Reads the header only.
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -9,10 +9,9 @@
 #include <map>
 
 #include "cli/commands.h"
-#include "cli/plan.h"
+#include "cli/inspect_model.h"
 #include "model/gguf.h"
 #include "model/model_spec.h"
-#include "parallel/shard.h"
 
 namespace shoal {
 namespace {
@@ -21,8 +20,7 @@ using Json = nlohmann::ordered_json;
 
 struct InspectOptions {
   std::string model;
-  int workers = 0;
-  std::vector<double> shares;
+  RankOptions ranks;
   bool tensors = false;
   bool json = false;
 };
@@ -81,38 +79,6 @@ Json types_json(const GgufFile& file) {
   return out;
 }
 
-Result<Json> ranks_json(const GgufFile& file, const ModelSpec& spec,
-                        const InspectOptions& options) {
-  TensorParallelPlan plan;
-  plan.world = options.workers;
-  plan.shares = options.shares.empty()
-                    ? std::vector<double>(static_cast<size_t>(options.workers), 1.0)
-                    : options.shares;
-  Json ranks = Json::array();
-  for (int rank = 0; rank < plan.world; ++rank) {
-    SHOAL_ASSIGN(const RankShard shard, make_rank_shard(spec, plan, rank));
-    uint64_t weights = 0, kv_token = 0;
-    for (const TensorDecl& decl : spec.tensors) {
-      if (decl.role == Role::kOutput && spec.tied_output) continue;
-      weights += slice_bytes(slice_tensor(decl, spec, shard), file.find_tensor(decl.name)->type);
-    }
-    for (size_t i = 0; i < shard.layers.size(); ++i) {
-      kv_token +=
-          2 * 2 *
-          static_cast<uint64_t>(shard.layers[i].kv_heads.size() * spec.layer[i].attention.head_dim);
-    }
-    const LayerShard& first = shard.layers[0];
-    ranks.push_back({{"rank", rank},
-                     {"weight_bytes", weights},
-                     {"kv_bytes_per_token_f16", kv_token},
-                     {"heads", {first.heads.begin, first.heads.end}},
-                     {"kv_heads", {first.kv_heads.begin, first.kv_heads.end}},
-                     {"ffn", {first.ffn.begin, first.ffn.end}},
-                     {"vocab", {shard.vocab.begin, shard.vocab.end}}});
-  }
-  return ranks;
-}
-
 Result<Json> inspect(const InspectOptions& options) {
   SHOAL_ASSIGN(const GgufFile file, GgufFile::open(options.model));
   Json out;
@@ -147,14 +113,9 @@ Result<Json> inspect(const InspectOptions& options) {
     return out;
   }
   out["servable"] = true;
-  out["parameters"] = spec->parameters();
-  out["bytes_per_token"] = bytes_read_per_token(file, *spec);
-  out["layers"] = spec->layers;
-  out["width"] = spec->width;
-  out["vocab"] = spec->vocab;
-  out["context_length"] = spec->context_length;
-  if (options.workers > 0) {
-    SHOAL_ASSIGN(out["ranks"], ranks_json(file, *spec, options));
+  out.update(describe_model(file, *spec));
+  if (options.ranks.workers > 0) {
+    SHOAL_ASSIGN(out["ranks"], describe_ranks(file, *spec, options.ranks));
   }
   return out;
 }
@@ -185,21 +146,8 @@ void print_human(const Json& out) {
     fmt::print("\nShoal cannot serve it: {}\n", out["why_not"].get<std::string>());
     return;
   }
-  fmt::print("\n{:.3f} billion parameters, {:.3f} GiB read per token, context {}\n",
-             out["parameters"].get<double>() / 1e9, gib(out["bytes_per_token"]),
-             out["context_length"].get<int64_t>());
-  if (!out.contains("ranks")) return;
-  fmt::print("\n{:>4} {:>12} {:>14} {:>12} {:>12} {:>16} {:>18}\n", "rank", "weights GiB",
-             "KV KiB/token", "heads", "KV heads", "FFN", "vocabulary");
-  const auto range = [](const Json& r) {
-    return fmt::format("{}..{}", r[0].get<int64_t>(), r[1].get<int64_t>());
-  };
-  for (const Json& rank : out["ranks"]) {
-    fmt::print("{:>4} {:>12.3f} {:>14.1f} {:>12} {:>12} {:>16} {:>18}\n", rank["rank"].get<int>(),
-               gib(rank["weight_bytes"]), rank["kv_bytes_per_token_f16"].get<double>() / 1024,
-               range(rank["heads"]), range(rank["kv_heads"]), range(rank["ffn"]),
-               range(rank["vocab"]));
-  }
+  print_model(out);
+  if (out.contains("ranks")) print_ranks(out["ranks"]);
 }
 
 int run(const InspectOptions& options) {
@@ -223,10 +171,25 @@ void add_inspect_command(CLI::App& app, CommandAction& action) {
   CLI::App* command = app.add_subcommand("inspect", "Show what is in a GGUF file");
   command->add_option("model", options->model, "Path of the model (first part of a split one)")
       ->required();
-  command->add_option("--workers", options->workers, "Also show what each of N ranks would hold")
-      ->check(CLI::Range(1, 64));
-  command->add_option("--shares", options->shares, "Relative share of each rank, e.g. 2,1")
-      ->delimiter(',');
+  RankOptions& ranks = options->ranks;
+  CLI::Option* workers =
+      command->add_option("--workers", ranks.workers, "Also show what each of N ranks would hold")
+          ->check(CLI::Range(1, 64));
+  command->add_option("--shares", ranks.shares, "Relative share of each rank, e.g. 2,1")
+      ->delimiter(',')
+      ->needs(workers);
+  command
+      ->add_option("--expert-workers", ranks.expert_workers,
+                   "Ranks besides that hold experts of a mixture only")
+      ->check(CLI::Range(0, 63))
+      ->needs(workers);
+  command
+      ->add_option("--experts", ranks.experts,
+                   "Layout of mixtures of experts: auto, sliced or placed")
+      ->check(CLI::IsMember({"auto", "sliced", "placed"}))
+      ->needs(workers);
+  command->add_option("--placement", ranks.placement, "File that pins experts to ranks")
+      ->needs(workers);
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &action] { action = [options] { return run(*options); }; });

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/log.h"
@@ -18,7 +19,7 @@ struct ServeOptions {
   std::vector<config::Override> settings;  // from flags
   std::string host;
   int port = -1;
-  int workers = 0, threads = 0;
+  int workers = 0, expert_workers = 0, threads = 0;
   bool check = false;
   std::string log_level = "info";
 };
@@ -39,6 +40,8 @@ constexpr Setting kSettings[] = {
     {"--max-batch-rows", "scheduler.max_batch_rows", "Tokens in one step"},
     {"--prefill-chunk", "scheduler.prefill_chunk", "Prompt tokens of one sequence in one step"},
     {"--engine", "parallel.engine", "Collective engine: auto, shm or gloo"},
+    {"--experts", "parallel.experts", "Layout of mixtures of experts: auto, sliced or placed"},
+    {"--placement", "parallel.placement", "File that pins experts to ranks"},
     {"--api-keys", "coordinator.api_keys", "File with one API key a line"},
     {"--drain", "timeouts.drain", "How long running requests may go on after SIGTERM, e.g. 30s"},
 };
@@ -90,6 +93,28 @@ int fail(const char* program, const Status& status) {
   return kExitUsage;
 }
 
+// The file's workers, or as many as the flags ask for.
+std::vector<config::Worker> local_workers(const ServeOptions& options,
+                                          const std::vector<config::Worker>& configured) {
+  std::vector<config::Worker> workers = configured;
+  if (options.workers > 0 || workers.empty()) {
+    workers.clear();
+    for (int i = 0; i < std::max(1, options.workers); ++i) {
+      workers.push_back({.name = "w" + std::to_string(i)});
+    }
+  }
+  const auto is_taken = [&](const std::string& name) {
+    return std::ranges::find(workers, name, &config::Worker::name) != workers.end();
+  };
+  for (int added = 0, number = 0; added < options.expert_workers; ++number) {
+    const std::string name = "e" + std::to_string(number);
+    if (is_taken(name)) continue;
+    workers.push_back({.name = name, .role = config::WorkerRole::kExperts});
+    ++added;
+  }
+  return workers;
+}
+
 int start(const ServeOptions& options, const char* program, bool local) {
   const auto level = parse_log_level(options.log_level);
   if (!level) return fail(program, level.status());
@@ -106,9 +131,6 @@ int start(const ServeOptions& options, const char* program, bool local) {
   server.config = *config;
   if (local) {
     // Workers that the file names for other hosts connect by themselves (`shoal coordinator`).
-    server.local_workers = options.workers > 0       ? options.workers
-                           : config->workers.empty() ? 1
-                                                     : static_cast<int>(config->workers.size());
     for (const config::Worker& worker : config->workers) {
       if (!worker.host.empty()) {
         return fail(program, invalid_argument(
@@ -116,7 +138,8 @@ int start(const ServeOptions& options, const char* program, bool local) {
                                  "': run `shoal coordinator` here and `shoal worker` there"));
       }
     }
-    if (options.workers > 0) server.config.workers.clear();
+    server.config.workers = local_workers(options, config->workers);
+    server.local_workers = static_cast<int>(server.config.workers.size());
     server.threads_per_worker = options.threads;
   }
   if (options.check) {
@@ -140,6 +163,10 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
       "Path of the GGUF file (first part of a split one)");
   command->add_option("--workers", options->workers, "CPU workers, one rank each")
       ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--expert-workers", options->expert_workers,
+                   "Workers besides that hold experts of a mixture only")
+      ->check(CLI::Range(0, 63));
   command
       ->add_option("--threads", options->threads,
                    "Compute threads of each worker (default: cores ÷ workers)")

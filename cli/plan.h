@@ -21,12 +21,12 @@ struct ServedModel {
   ModelSpec spec;
 };
 
-// Bytes of weights one decoded token reads: every matrix once, of the embedding one row at most.
+// Bytes of weights one decoded token reads: bytes_per_token() of a file that has all tensors.
 uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
 
 Result<ServedModel> read_served_model(const std::string& path);
 
-// `names`: of the expected workers, in rank order; those beyond parallel.tensor are spares.
+// `names`: of the expected workers, in rank order; those beyond the group's ranks are spares.
 Result<CoreOptions> make_core_options(const config::Config& config, const ServedModel& model,
                                       const std::vector<std::string>& names);
 

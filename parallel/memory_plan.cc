@@ -212,6 +212,22 @@ Result<std::vector<uint64_t>> expert_bytes(const ModelSpec& spec, const TensorTy
   return out;
 }
 
+Result<uint64_t> bytes_per_token(const ModelSpec& spec, const TensorTypeOf& type_of) {
+  uint64_t bytes = 0;
+  for (const TensorDecl& decl : spec.tensors) {
+    if (decl.role == Role::kTokenEmbedding && !spec.tied_output) continue;
+    if (decl.role == Role::kOutput && spec.tied_output) continue;  // counted as the embedding
+    SHOAL_ASSIGN(const TensorType type, type_of(decl.name));
+    TensorSlice read = whole(decl);
+    if (decl.experts > 0) {
+      const MoeLayer& moe = spec.layer.at(static_cast<size_t>(decl.layer)).ffn.moe;
+      read.experts.resize(static_cast<size_t>(std::min(moe.top_k, decl.experts)));
+    }
+    bytes += held_bytes(read, type);
+  }
+  return bytes;
+}
+
 BlockRoom block_room(const MemoryPlan& plan, const RankMemory& rank, uint64_t memory) {
   if (rank.bytes_with(plan.group_blocks(0)) > memory) return {};
   if (rank.kv_bytes(plan.group_blocks(1)) == 0) return {true, std::numeric_limits<int64_t>::max()};

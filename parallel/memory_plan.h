@@ -91,6 +91,10 @@ Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& 
 // [mixture layers in order] bytes of one whole expert of the layer.
 Result<std::vector<uint64_t>> expert_bytes(const ModelSpec& spec, const TensorTypeOf& type_of);
 
+// Bytes of weights that one decoded token reads on all ranks together, if none is held twice: every
+// matrix once, top_k of the experts, nothing of an embedding that is not the output too (one row).
+Result<uint64_t> bytes_per_token(const ModelSpec& spec, const TensorTypeOf& type_of);
+
 // A table for people: a line per rank, then totals. `blocks` of a group that sees everything.
 std::string format_memory_plan(const MemoryPlan& plan, int64_t blocks);
 // "4.35 GiB", "640.0 KiB"
