@@ -312,10 +312,11 @@ def command_r(qk_norm):
 
 
 def gemma3(layers):
-    """62 layers have a scale of their own (27B)."""
+    """62 layers have a scale of their own (27B). They are made to add little: llama.cpp rounds GELU to half precision, and
+    where a last bit decides which way, the difference grows from layer to layer."""
     b = Builder("gemma3", 142 if layers == 7 else 152)
     width, heads, kv, ff = 96, 4, 2, 160
-    start(b, layers, width, heads, kv, ff, base=1e6, tied=layers != 7)
+    start(b, layers, width, heads, kv, ff, base=1e6)
     b.keys(attention__sliding_window=24, rope__scaling__type="linear", rope__scaling__factor=8.0)
     if layers == 7:
         b.keys(final_logit_softcapping=5.0)
@@ -323,10 +324,10 @@ def gemma3(layers):
         p = f"blk.{i}."
         b.norm(p + "attn_norm", width)
         attention(b, p, width, heads, kv, qk_norm=True)
-        b.norm(p + "post_attention_norm", width)
+        b.norm(p + "post_attention_norm", width, mean=1.0 if layers == 7 else 0.5)
         b.norm(p + "ffn_norm", width)
         swiglu(b, p, width, ff)
-        b.norm(p + "post_ffw_norm", width)
+        b.norm(p + "post_ffw_norm", width, mean=1.0 if layers == 7 else 0.1)
     return b.file()
 
 

@@ -68,11 +68,11 @@ class Builder:
     def vector(self, name, count, deviation, mean=0.0):
         self.tensors.append(gguf_file.Tensor.f32(name, [count], self.normal(count, deviation, mean)))
 
-    def norm(self, name, *dims):
+    def norm(self, name, *dims, mean=1.0):
         count = 1
         for dim in dims:
             count *= dim
-        self.tensors.append(gguf_file.Tensor.f32(name + ".weight", dims, self.normal(count, 0.2, 1.0)))
+        self.tensors.append(gguf_file.Tensor.f32(name + ".weight", dims, self.normal(count, 0.2 * mean, mean)))
 
     def matrix(self, name, cols, rows, experts=0, gain=1.0):
         count = cols * rows * (experts or 1)

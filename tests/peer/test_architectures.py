@@ -38,12 +38,10 @@ ROWS = [
     Row("deepseek2-lite-legacy"), Row("deepseek2-lite"), Row("deepseek2-legacy"), Row("deepseek3"),
     Row("deepseek3-legacy"), Row("deepseek3-softmax-selected"), Row("deepseek3-sqrt-softplus"), Row("deepseek3-fused"),
     Row("glm-flash"), Row("glm-flash-mtp"),
+    Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("gemma3"), Row("gemma3-27b"),
 ]
 # Made and shown to llama.cpp, but not yet run by Shoal.
-PENDING = [
-    Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("gemma3"), Row("gemma3-27b"),
-    Row("deepseek3-temperature"),
-]
+PENDING = [Row("deepseek3-temperature")]
 
 
 @functools.lru_cache(maxsize=None)
