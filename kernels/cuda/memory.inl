@@ -1,0 +1,109 @@
+// Memory, weights and activations of GpuDevice.
+namespace shoal::gpu {
+
+template <class Backend>
+std::string GpuDevice<Backend>::describe() const {
+  return "cuda: " + backend_->name();
+}
+
+template <class Backend>
+std::string GpuDevice<Backend>::arithmetic() const {
+  return "cuda sm" + std::to_string(Arch::version);
+}
+
+template <class Backend>
+Result<std::unique_ptr<Buffer>> GpuDevice<Backend>::allocate(uint64_t bytes,
+                                                             const std::string& what) {
+  SHOAL_ASSIGN(void* data, backend_->allocate(std::max<uint64_t>(bytes, 256), what));
+  return std::unique_ptr<Buffer>(std::make_unique<GpuBuffer<Backend>>(*backend_, data, bytes));
+}
+
+template <class Backend>
+void GpuDevice<Backend>::copy_to_device(void* to, const void* from, uint64_t bytes) {
+  if (bytes > 0) backend_->upload(to, from, bytes);
+}
+
+template <class Backend>
+void GpuDevice<Backend>::copy_to_host(void* to, const void* from, uint64_t bytes) {
+  if (bytes > 0) backend_->download(to, from, bytes);
+}
+
+template <class Backend>
+Status GpuDevice<Backend>::synchronize(TimePoint deadline) {
+  Status status = backend_->synchronize(deadline);
+  if (!error_.is_ok()) return std::exchange(error_, Status::ok());
+  return status;
+}
+
+template <class Backend>
+Result<std::unique_ptr<Weight>> GpuDevice<Backend>::create_weight(const WeightSlice& slice,
+                                                                  const std::string& name) {
+  constexpr uint64_t kRowAlignment = 16;
+  auto weight = std::make_unique<GpuWeight>();
+  weight->shape = slice;
+  weight->row_stride =
+      (slice.slice_row_bytes() + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  weight->lead =
+      slice.cols == 0 ? 0 : slice.first_col - slice.first_block() * traits(slice.type).block_elems;
+  SHOAL_ASSIGN(weight->memory,
+               allocate(static_cast<uint64_t>(slice.rows) * weight->row_stride, name));
+  return std::unique_ptr<Weight>(std::move(weight));
+}
+
+template <class Backend>
+Status GpuDevice<Backend>::fill_weight(Weight& target, int64_t first_row,
+                                       std::span<const uint8_t> rows) {
+  auto& weight = static_cast<GpuWeight&>(target);
+  const uint64_t row = weight.shape.slice_row_bytes();
+  if (rows.empty() || row == 0) return Status::ok();
+  const uint64_t count = rows.size() / row;
+  SHOAL_CHECK(first_row >= 0 && count * row == rows.size() &&
+                  static_cast<uint64_t>(first_row) + count <= static_cast<uint64_t>(weight.shape.rows),
+              "rows outside the weight");
+  auto* to = static_cast<uint8_t*>(weight.memory->data()) +
+             static_cast<uint64_t>(first_row) * weight.row_stride;
+  if (row == weight.row_stride) {
+    backend_->upload(to, rows.data(), rows.size());
+    return Status::ok();
+  }
+  std::vector<uint8_t> padded(count * weight.row_stride);
+  for (uint64_t r = 0; r < count; ++r) {
+    std::copy_n(rows.data() + r * row, row, padded.data() + r * weight.row_stride);
+  }
+  backend_->upload(to, padded.data(), padded.size());
+  return Status::ok();
+}
+
+template <class Backend>
+Result<std::unique_ptr<Activations>> GpuDevice<Backend>::create_activations(int64_t max_rows,
+                                                                            int64_t cols) {
+  constexpr int64_t kBlock = 32;
+  auto x = std::make_unique<GpuActivations>();
+  x->rows = max_rows;
+  x->columns = cols;
+  x->stride = (cols + kBlock - 1) / kBlock * kBlock + kBlock;
+  const auto features = static_cast<uint64_t>(max_rows * x->stride);
+  const uint64_t blocks = features / kBlock;
+  const uint64_t bytes = features * sizeof(float) + (int8_ ? features + 2 * blocks * 4 : 0);
+  SHOAL_ASSIGN(x->memory, allocate(bytes, "activations"));
+  x->values = static_cast<float*>(x->memory->data());
+  if (int8_) {
+    x->scales = x->values + features;
+    x->sums = x->scales + blocks;
+    x->codes = reinterpret_cast<int8_t*>(x->sums + blocks);
+  }
+  return std::unique_ptr<Activations>(std::move(x));
+}
+
+template <class Backend>
+void* GpuDevice<Backend>::scratch(uint64_t bytes) {
+  if (!scratch_ || scratch_->bytes() < bytes) {
+    scratch_.reset();
+    auto grown = allocate(bytes, "scratch of an operation");
+    SHOAL_CHECK(grown.is_ok(), grown.status().message());
+    scratch_ = std::move(grown).value();
+  }
+  return scratch_->data();
+}
+
+}  // namespace shoal::gpu

@@ -1,0 +1,39 @@
+// The emulator as a card of GpuDevice (kernels/cuda/gpu_device.h): a whole Device without one.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "tests/simt/emulator.h"
+
+namespace shoal::emulator {
+
+template <bool kChecked = true>
+class EmulatedBackend {
+ public:
+  using Stream = emulator::Stream<kChecked>;
+  using Arch = simt::Sm80;
+
+  explicit EmulatedBackend(const Options& options = {}) : stream_(memory_, options) {}
+
+  Stream& stream() { return stream_; }
+  Result<void*> allocate(uint64_t bytes, const std::string& what) {
+    void* data = memory_.allocate_bytes(bytes, what, MemoryKind::kGlobal);
+    std::memset(data, 0, bytes);
+    return data;
+  }
+  void release(void* memory) { memory_.free(memory); }
+  void upload(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
+  Status synchronize(TimePoint) { return Status::ok(); }  // launches run at once
+  uint64_t free_memory() const { return uint64_t{1} << 34; }
+  std::string name() const { return "emulated"; }
+  uint32_t multiprocessors() const { return 4; }
+
+ private:
+  Memory memory_;
+  Stream stream_;
+};
+
+}  // namespace shoal::emulator
