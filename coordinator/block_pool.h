@@ -4,8 +4,10 @@
 // prefixes. One thread.
 //
 // A block is free, referenced, or cached: not referenced, but its content has a key and may be
-// found by it. Cached blocks are given away only when no free one is left, the least recently used
-// first.
+// found by it. Cached blocks are given away only when no free one is left: first those that nobody
+// has found yet and whose sequence went on without them (a long prompt leaves a window group full
+// of those, and must not push out where conversations ended), then the others, the least recently
+// used first.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +30,8 @@ class BlockPool {
 
   uint32_t total() const { return static_cast<uint32_t>(blocks_.size()); }
   // What allocate() can hand out: free and cached.
-  uint32_t available() const { return static_cast<uint32_t>(free_.size()) + cached_; }
-  uint32_t cached() const { return cached_; }
+  uint32_t available() const { return static_cast<uint32_t>(free_.size()) + cached(); }
+  uint32_t cached() const { return passed_.size + kept_.size; }
   uint32_t used() const { return total() - available(); }  // referenced
   uint64_t evicted() const { return evicted_; }            // cached blocks given away so far
 
@@ -40,8 +42,8 @@ class BlockPool {
   void add_reference(uint32_t block);
   // Drops one reference. The last one frees the block, or leaves it cached as the most recently
   // used if it carries a key. Whoever drops a chain of blocks drops its last one first: prefixes
-  // then outlive what hangs on them.
-  void release(uint32_t block);
+  // then outlive what hangs on them. `passed`: the sequence goes on without it.
+  void release(uint32_t block, bool passed = false);
   uint32_t references(uint32_t block) const { return blocks_[block].references; }
 
   // The content of a referenced block is complete (its rows are on their way to ranks that run
@@ -58,6 +60,8 @@ class BlockPool {
   struct Block {
     uint32_t references = 0;
     bool published = false;  // `key` is valid
+    bool found = false;      // shared at least once since it was published
+    bool passed = false;     // while cached: on which list
     BlockKey key;
     uint32_t older = kNone, newer = kNone;  // neighbours among the cached
   };
@@ -67,13 +71,18 @@ class BlockPool {
 
   bool is_found(uint32_t block) const;  // by its key
   void forget(uint32_t block);          // its key
-  void link(uint32_t block);            // as the most recently used
+  struct List {                         // cached blocks by their last use
+    uint32_t oldest = kNone, newest = kNone, size = 0;
+  };
+  List& list_of(const Block& block) { return block.passed ? passed_ : kept_; }
+  void link(uint32_t block);  // as the most recently used of the list it says
   void unlink(uint32_t block);
+  uint32_t check_list(const List& list) const;
 
   std::vector<Block> blocks_;
   std::vector<uint32_t> free_;                              // a stack
   std::unordered_map<BlockKey, uint32_t, KeyHash> by_key_;  // referenced and cached blocks
-  uint32_t oldest_ = kNone, newest_ = kNone, cached_ = 0;   // list of cached blocks
+  List passed_, kept_;
   uint64_t evicted_ = 0;
 };
 

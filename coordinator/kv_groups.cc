@@ -160,7 +160,7 @@ void KvGroups::settle(KvSequence& sequence, const KvProgress& progress) {
   const uint64_t known = std::min<uint64_t>(progress.scheduled, progress.tokens.size());
   const uint64_t boundary = known / options_.block_tokens * options_.block_tokens;
   for (size_t group = 0; group < groups(); ++group) {
-    retire(group, sequence.tables[group], first_block(group, boundary), progress.last_step);
+    retire(group, sequence.tables[group], first_block(group, boundary), progress.last_step, true);
   }
 }
 
@@ -168,31 +168,34 @@ void KvGroups::give_back(KvSequence& sequence, const KvProgress& progress) {
   publish(sequence, progress);
   for (size_t group = 0; group < groups(); ++group) {
     BlockTable& table = sequence.tables[group];
-    retire(group, table, table.blocks.size(), progress.last_step);
+    retire(group, table, table.blocks.size(), progress.last_step, false);
   }
   sequence.tables.clear();
 }
 
-void KvGroups::retire(size_t group, BlockTable& table, size_t end, uint64_t last_step) {
+void KvGroups::retire(size_t group, BlockTable& table, size_t end, uint64_t last_step,
+                      bool passed) {
   if (end <= table.live) return;
-  Retired retired{group, {}, last_step};
+  Retired retired{group, {}, last_step, passed};
   for (; table.live < end; ++table.live) {
     retired.blocks.push_back(std::exchange(table.blocks[table.live], wire::kNoBlock));
   }
-  if (last_step <= completed_) return release(group, retired.blocks);
+  if (last_step <= completed_) return release(retired);
   retired_.push_back(std::move(retired));
 }
 
-void KvGroups::release(size_t group, const std::vector<uint32_t>& blocks) {
+void KvGroups::release(const Retired& retired) {
   // The end of a chain first: see BlockPool::release().
-  for (size_t i = blocks.size(); i > 0; --i) pools_[group].release(blocks[i - 1]);
+  for (size_t i = retired.blocks.size(); i > 0; --i) {
+    pools_[retired.group].release(retired.blocks[i - 1], retired.passed);
+  }
 }
 
 void KvGroups::returned(uint64_t completed) {
   completed_ = completed;
   std::erase_if(retired_, [&](const Retired& retired) {
     if (retired.last_step > completed) return false;
-    release(retired.group, retired.blocks);
+    release(retired);
     return true;
   });
 }

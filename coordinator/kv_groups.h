@@ -105,6 +105,7 @@ class KvGroups {
     size_t group = 0;
     std::vector<uint32_t> blocks;
     uint64_t last_step = 0;
+    bool passed = false;  // the sequence goes on
   };
 
   uint64_t blocks_for(uint64_t positions) const {
@@ -115,8 +116,8 @@ class KvGroups {
     return options_.rules[group].first_visible(position) / options_.block_tokens;
   }
   void publish(KvSequence& sequence, const KvProgress& progress);
-  void retire(size_t group, BlockTable& table, size_t end, uint64_t last_step);
-  void release(size_t group, const std::vector<uint32_t>& blocks);
+  void retire(size_t group, BlockTable& table, size_t end, uint64_t last_step, bool passed);
+  void release(const Retired& retired);
 
   const KvGroupsOptions options_;
   const BlockHasher hasher_;

@@ -127,6 +127,35 @@ TEST(BlockPool, AHitMakesABlockTheMostRecentlyUsed) {
   EXPECT_EQ(order, Blocks({0, 2, 1}));
 }
 
+TEST(BlockPool, WhatASequencePassedGoesBeforeWhereOthersEnded) {
+  const auto keys = keys_of(tokens_of(20));
+  BlockPool pool(5);
+  for (uint32_t b = 0; b < 5; ++b) {
+    EXPECT_EQ(pool.allocate(), b);
+    pool.publish(b, keys[b]);
+  }
+  pool.release(0);        // an end
+  pool.release(1, true);  // passed
+  pool.add_reference(1);  // found after all: worth as much as an end
+  pool.release(1, true);
+  pool.release(2, true);  // passed, in this order
+  pool.release(3, true);
+  pool.add_reference(4);  // shared while it is in use
+  pool.release(4, true);
+  pool.release(4, true);
+  pool.check_invariants(0);
+  Blocks order;
+  while (const auto block = pool.allocate()) order.push_back(*block);
+  EXPECT_EQ(order, Blocks({2, 3, 0, 1, 4}));
+  // What was found once is new when it has new content.
+  pool.publish(1, keys[1]);
+  pool.publish(0, keys[0]);
+  pool.release(0);
+  pool.release(1, true);
+  EXPECT_EQ(pool.allocate(), 1u);
+  pool.check_invariants(4);
+}
+
 TEST(BlockPool, TwoThatComputedTheSame) {
   const auto keys = keys_of(tokens_of(16));
   BlockPool pool(4);
@@ -383,6 +412,16 @@ TEST(KvGroups, TheOldestConversationIsForgottenFirstAndItsEndBeforeItsBeginning)
   EXPECT_EQ(driver.kv.find_start(sequence, a), 12u);
   sequence = {};
   EXPECT_EQ(driver.kv.find_start(sequence, b), 20u);
+}
+
+TEST(KvGroups, ALongPromptInAWindowGroupLeavesOtherConversationsAlone) {
+  Driver driver(groups_of({{9, 0}}), {12});
+  const auto chat = tokens_of(41, 1000);
+  driver.run(chat);
+  driver.run(tokens_of(400, 5000));
+  EXPECT_GT(driver.kv.pool(0).evicted(), 80u);
+  KvSequence sequence;
+  EXPECT_EQ(driver.kv.find_start(sequence, chat), 40u);
 }
 
 TEST(KvGroups, WhatIsSharedCostsNothingMore) {

@@ -2,7 +2,8 @@
 // KV group, so that a token can only be right for the right reason.
 #include <gtest/gtest.h>
 
-#include <numeric>
+#include <algorithm>
+#include <deque>
 
 #include "tests/coordinator/fake_cluster.h"
 
@@ -114,26 +115,35 @@ TEST(PrefixReuse, SixtyFourConversationsOverASmallCache) {
   for (const Model& model : kModels) {
     SCOPED_TRACE(model.name);
     Chat chat(model.rules, 150);
+    Rng rng(7);
+    // Two users say the same things; they must not meet.
     std::vector<std::vector<int32_t>> histories;
     for (uint64_t c = 0; c < 64; ++c) histories.push_back(prompt_of(60 + c % 7, 100 + c % 32));
-    uint64_t seed = 0;
-    for (int turn = 0; turn < 4; ++turn) {
-      std::vector<RequestId> ids;
-      for (uint64_t c = 0; c < 64; ++c) {
-        // Two users ask the same things; they must not meet.
-        ids.push_back(chat.ask(histories[c], 12, ++seed, c < 32 ? "a" : "b"));
-        if (chat.core.admission().waiting > 20) chat.answer(ids.back());
+    std::map<uint64_t, uint64_t> conversation;  // by seed
+    std::deque<std::pair<uint64_t, RequestId>> running;
+    const auto take_answer = [&] {
+      const auto [c, id] = running.front();
+      running.pop_front();
+      const std::vector<int32_t> answer = chat.answer(id).tokens;
+      EXPECT_EQ(answer.size(), 12u);
+      histories[c].insert(histories[c].end(), answer.begin(), answer.end());
+      for (const int32_t token : prompt_of(9, 1000 + id)) histories[c].push_back(token);
+    };
+    for (uint64_t turn = 1; turn <= 400; ++turn) {
+      const uint64_t c = rng.below(1 + rng.below(64));  // some talk more than others
+      const auto talks = [&](const auto& entry) { return entry.first == c; };
+      while (running.size() >= 8 || std::any_of(running.begin(), running.end(), talks)) {
+        take_answer();
       }
-      for (uint64_t c = 0; c < 64; ++c) {
-        const std::vector<int32_t> answer = chat.answer(ids[c]).tokens;
-        EXPECT_EQ(answer.size(), 12u);
-        histories[c].insert(histories[c].end(), answer.begin(), answer.end());
-        for (const int32_t token : prompt_of(9, 1000 + seed + c)) histories[c].push_back(token);
-      }
+      if (histories[c].size() > 500) histories[c].resize(60);
+      conversation[turn] = c;
+      running.emplace_back(c, chat.ask(histories[c], 12, turn, c < 32 ? "a" : "b"));
     }
-    EXPECT_GT(chat.observer.evicted, 100u);
+    while (!running.empty()) take_answer();
+    EXPECT_GT(chat.observer.evicted, 300u);
+    EXPECT_GT(chat.observer.hit_tokens, chat.observer.lookup_tokens / 10);
     for (const auto& [writer, reader] : chat.worker("w0").shared()) {
-      EXPECT_EQ((writer - 1) % 64 < 32, (reader - 1) % 64 < 32) << "two users share a block";
+      EXPECT_EQ(conversation[writer] < 32, conversation[reader] < 32) << "two users share a block";
     }
     chat.expect_clean();
   }
@@ -226,8 +236,10 @@ TEST(PrefixReuse, APreemptedRequestComesBackThroughTheCache) {
           << "only what was found at the first start counts";
     }
     chat.expect_clean();
-    if (chat.observer.preemptions == 0) continue;  // a window needs no memory to speak of
-    // Not all was overwritten while it waited.
+    if (&model != &kModels[0]) continue;
+    EXPECT_GT(chat.observer.preemptions, 0u);
+    // Not all was overwritten while it waited. (Of a window group its end is left, which is of no
+    // use where a group that sees everything has lost its own.)
     uint64_t resumed = 0, reused = 0;
     for (const auto& record : chat.steps) {
       for (const auto& start : record.step.started) {
