@@ -341,7 +341,11 @@ size_t Launch::join(Thread& self, const char* name, uint32_t mask, const Site& s
   for (size_t i = 0; i < warp.ops.size(); ++i) {
     WarpOp& op = warp.ops[i];
     if ((op.mask & mask) == 0) continue;
-    if (op.mask != mask) refuse("another mask than that of lanes waiting at " + where(op.site));
+    if (op.mask != mask) {
+      // Elsewhere in the text a lane may be awaited by one group and first meet another.
+      if (!same_place(op.site, site)) continue;
+      refuse("other lanes wait here with another mask");
+    }
     if (!same_place(op.site, site) || std::strcmp(op.name, name) != 0) {
       refuse(std::string("other lanes of the mask wait at ") + op.name + ", " + where(op.site));
     }

@@ -39,14 +39,14 @@ std::vector<T> download(const simt::Global<T>& memory, size_t count) {
 
 inline constexpr uint64_t kSeeds = 8;
 
-// Every seed must fail with this in the message.
+// Every seed must fail with this regular expression in the message.
 template <class F>
 void expect_fault(const simt::LaunchShape& shape, const std::string& message, const F& make) {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     Memory memory;
     const Status status = run_once(memory, seed, shape, make(memory));
     EXPECT_FALSE(status.is_ok()) << "seed " << seed << ": not noticed: " << message;
-    EXPECT_THAT(status.message(), ::testing::HasSubstr(message)) << "seed " << seed;
+    EXPECT_THAT(status.message(), ::testing::ContainsRegex(message)) << "seed " << seed;
   }
 }
 
