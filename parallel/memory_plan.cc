@@ -12,8 +12,13 @@ namespace {
 
 // Shared-memory slots of a rank (1 MiB twice, mails) or what sockets keep instead.
 constexpr uint64_t kCollectiveBytes = 3 << 20;
-// A prepared activation: float32, int8 codes, and a scale and a sum per 32.
-constexpr uint64_t kActivationBytes = 6;
+// Activations as the CPU keeps them, the largest of the devices: float32, two int8 terms and four
+// floats per 32 of every feature; zeros in front of and behind every row.
+constexpr int64_t kActivationPad = 256;
+int64_t activation_bytes(int64_t features) {
+  const int64_t stride = (features + 31) / 32 * 32 + 2 * kActivationPad;
+  return stride * 6 + stride / 2;
+}
 
 uint64_t held_bytes(const TensorSlice& slice, TensorType type) {
   if (slice.decl->form == TensorForm::kKeysOfKvB) type = TensorType::kF32;  // transposed at load
@@ -75,14 +80,14 @@ std::vector<int64_t> most_blocks(const ModelSpec& spec, const MemoryOptions& o) 
   return most;
 }
 
-// The widest buffers of any layer, in elements per row.
+// Features of the buffers of worker/scratch.h, per row: the widest of every kind over the layers.
 struct RowScratch {
-  int64_t floats = 0;    // q, k, v, latent projections, router
-  int64_t prepared = 0;  // Activations
+  int64_t floats = 0;       // Buffers
+  int64_t activations = 0;  // bytes of Activations
 };
 
 RowScratch attention_scratch(const ModelSpec& spec, const RankShard& shard) {
-  int64_t q = 0, kv = 0, attended = 0, latent_floats = 0, latent_prepared = 0;
+  int64_t q = 0, kv = 0, attended = 0, q_rank = 0, q_full = 0, latent = 0, values = 0;
   for (size_t i = 0; i < spec.layer.size(); ++i) {
     const AttentionLayer& layer = spec.layer[i].attention;
     const int64_t heads = shard.layers[i].heads.size();
@@ -90,38 +95,50 @@ RowScratch attention_scratch(const ModelSpec& spec, const RankShard& shard) {
     kv = std::max(kv, shard.layers[i].kv_heads.size() * layer.head_dim);
     attended = std::max(attended, heads * layer.output_dim());
     if (!layer.is_latent() || heads == 0) continue;
-    // The query's bottleneck, queries as projected, and per head what attention returns.
-    latent_floats =
-        std::max(latent_floats, layer.latent.q_rank + heads * layer.query_dim() +
-                                    heads * (layer.latent.kv_rank + layer.latent.value));
-    latent_prepared = std::max(latent_prepared, layer.latent.q_rank + heads * layer.query_dim() +
-                                                    heads * layer.latent.kv_rank);
+    q_rank = std::max(q_rank, layer.latent.q_rank);
+    q_full = std::max(q_full, heads * layer.query_dim());
+    latent = std::max(latent, heads * layer.latent.kv_rank);
+    values = std::max(values, heads * layer.latent.value);
   }
-  return {q + 2 * kv + latent_floats, attended + latent_prepared};
+  RowScratch out{q + 2 * kv, activation_bytes(attended)};
+  if (latent == 0) return out;
+  out.floats += q_rank + q_full + values;
+  out.activations += activation_bytes(q_rank) + activation_bytes(q_full) + activation_bytes(latent);
+  return out;
 }
 
 RowScratch ffn_scratch(const ModelSpec& spec, const RankShard& shard) {
-  int64_t gated = 0, hidden = 0, router = 0;
+  int64_t gated = 0, hidden = 0, experts = 0, top_k = 0;
   for (size_t i = 0; i < spec.layer.size(); ++i) {
     const MoeLayer& moe = spec.layer[i].ffn.moe;
     const LayerShard& part = shard.layers[i];
     gated = std::max({gated, part.ffn.size(), part.shared.size()});
-    if (moe.experts == 0) continue;
-    router = std::max(router, moe.experts + 2 * moe.top_k);  // logits, ids, weights
-    if (!part.experts.empty()) hidden = std::max(hidden, moe.top_k * part.expert_features.size());
+    experts = std::max(experts, moe.experts);
+    top_k = std::max(top_k, moe.top_k);
+    if (!part.experts.empty()) hidden = std::max(hidden, part.expert_features.size());
   }
-  return {router, gated + hidden};
+  if (experts == 0) return {0, activation_bytes(gated)};
+  // Router logits, ids and weights, and the shared expert's gate.
+  return {experts + 2 * top_k + 1, activation_bytes(gated) + top_k * activation_bytes(hidden)};
 }
 
-// The buffers of worker/transformer.cc: residual, block output, and those above.
+// Ids, positions, block tables of a step.
+uint64_t step_bytes(const ModelSpec& spec, const MemoryOptions& o) {
+  const auto groups = static_cast<int64_t>(group_count(spec));
+  const int64_t table = (o.context_tokens + o.block_tokens - 1) / o.block_tokens;
+  const int64_t tables = std::min(o.max_rows, 2 * o.max_sequences);
+  return static_cast<uint64_t>(o.max_rows * (16 + 8 * groups) + groups * tables * table * 4);
+}
+
 uint64_t scratch_bytes(const ModelSpec& spec, const RankShard& shard, const MemoryOptions& o) {
   const RowScratch attention = attention_scratch(spec, shard), ffn = ffn_scratch(spec, shard);
-  const auto rows = static_cast<uint64_t>(o.max_rows);
-  const auto floats = static_cast<uint64_t>(2 * spec.width + attention.floats + ffn.floats);
-  const auto prepared = static_cast<uint64_t>(spec.width + attention.prepared + ffn.prepared);
-  const auto logits = static_cast<uint64_t>(o.logit_rows * shard.vocab.size());
-  return rows * (floats * sizeof(float) + prepared * kActivationBytes) + logits * sizeof(float) +
-         (shard.world > 1 ? kCollectiveBytes : 0);
+  const int64_t floats = o.max_rows * (2 * spec.width + attention.floats + ffn.floats) +
+                         o.logit_rows * shard.vocab.size();
+  const int64_t width = activation_bytes(spec.width);
+  const int64_t activations =
+      o.max_rows * (width + attention.activations + ffn.activations) + o.logit_rows * width;
+  return static_cast<uint64_t>(floats) * sizeof(float) + static_cast<uint64_t>(activations) +
+         step_bytes(spec, o) + (shard.world > 1 ? kCollectiveBytes : 0);
 }
 
 uint64_t saturating_add(uint64_t a, uint64_t b) {

@@ -50,6 +50,14 @@ TensorTypeOf all(TensorType type) {
   return [type](const std::string&) -> Result<TensorType> { return type; };
 }
 
+// Bytes of a row of Activations on a CPU: 256 zeros on both sides, 6.5 bytes a feature.
+constexpr uint64_t prepared(uint64_t features) { return (features + 512) * 13 / 2; }
+// 8 rows: residual and delta, q, k, v; activations of the norm, attention and FFN; 24 bytes of ids.
+// 4 rows of logits and of their norm.
+constexpr uint64_t kDenseScratch =
+    8 * (4 * (2 * 512 + 512 + 2 * 256) + 2 * prepared(512) + prepared(1408) + 24) +
+    4 * (4 * 996 + prepared(512));
+
 constexpr MemoryOptions kOptions{
     .kv_element_bytes = 2, .block_tokens = 16, .max_rows = 8, .logit_rows = 4};
 
@@ -61,8 +69,7 @@ TEST(MemoryPlan, OneRankHoldsTheFile) {
   EXPECT_EQ(plan->replicated_bytes, 0u);
   EXPECT_EQ(plan->ranks[0].kv_block_bytes, (std::vector<uint64_t>{2u * 2 * 4 * 64 * 16 * 2}));
   EXPECT_EQ(plan->ranks[0].expert_bytes, 0u);
-  EXPECT_EQ(plan->ranks[0].scratch_bytes,
-            8u * (4 * (2 * 512 + 512 + 2 * 256) + 6 * (512 + 512 + 1408)) + 4u * 996 * 4);
+  EXPECT_EQ(plan->ranks[0].scratch_bytes, kDenseScratch);
   const auto tied = make_memory_plan(small_spec(true), all(TensorType::kF32), {1, {}}, kOptions);
   EXPECT_EQ(tied->ranks[0].weight_bytes, (elements - 996 * 512) * 4);
 }
@@ -228,10 +235,8 @@ TEST(MemoryPlan, ExpertsAreCountedWhereTheyAre) {
   const MemoryPlan one = plan_of({1, {}}, TensorType::kF32);
   EXPECT_EQ(one.ranks[0].expert_bytes, 8 * kExpertF32);
   EXPECT_EQ(one.replicated_bytes, 0u);
-  // Two of the rows' hidden features exist at a time per row, and 8 + 2 · 2 words of routing.
-  const uint64_t dense_scratch =
-      8u * (4 * (2 * 512 + 512 + 2 * 256) + 6 * (512 + 512 + 1408)) + 4u * 996 * 4;
-  EXPECT_EQ(one.ranks[0].scratch_bytes, dense_scratch + 8u * (4 * 12 + 6 * 2 * 1408));
+  // Hidden features of both experts of a row, 8 + 2 · 2 words of routing, the shared expert's gate.
+  EXPECT_EQ(one.ranks[0].scratch_bytes, kDenseScratch + 8 * (4 * 13 + 2 * prepared(1408)));
 
   // Sliced: halves; the down bias is on the first rank only.
   const MemoryPlan sliced = plan_of({2, {}}, TensorType::kF32);
