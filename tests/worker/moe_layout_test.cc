@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "tests/support/support.h"
+#include "tests/worker/invariance.h"
 #include "tests/worker/moe_models.h"
 
 namespace shoal::testing {

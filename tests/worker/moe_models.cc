@@ -1,6 +1,7 @@
 #include "tests/worker/moe_models.h"
 
 #include "base/check.h"
+#include "base/rng.h"
 
 namespace shoal::testing {
 
@@ -77,14 +78,6 @@ GroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const Gro
     }
   }
   return options;
-}
-
-std::vector<int32_t> random_tokens(Rng& rng, int64_t n, int64_t vocab) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < n; ++i) {
-    tokens.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
-  }
-  return tokens;
 }
 
 ModelSpec spec_of(const std::string& path) {

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "base/rng.h"
 #include "bench/synth.h"
 #include "tests/worker/mini_group.h"
 
@@ -35,7 +34,6 @@ const std::vector<MoeLayout>& moe_layouts();
 // `base` with the layout's shares and experts.
 GroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const GroupOptions& base);
 
-std::vector<int32_t> random_tokens(Rng& rng, int64_t n, int64_t vocab);
 ModelSpec spec_of(const std::string& path);
 
 }  // namespace shoal::testing
