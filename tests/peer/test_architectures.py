@@ -27,21 +27,25 @@ class Row:
     """One model at one running context (0: no longer than needed). LongRoPE's original context is 1024."""
     model: str
     context: int = 0
+    mixture: bool = False  # several workers: once with parts of each expert, once with whole ones
+
+
+def mixtures(*models):
+    return [Row(model, mixture=True) for model in models]
 
 
 ROWS = [
     Row("llama-fused-qkv"), Row("llama-biases"), Row("qwen2-yarn"),
     Row("phi3"), Row("phi3-longrope", 512), Row("phi3-longrope", 2048), Row("phi3-mini4", 512), Row("phi3-mini4", 2048),
-    Row("mistral3"), Row("mistral3-moe"), Row("command-r"), Row("command-r-plus"), Row("falcon-7b"),
-    Row("mixtral"), Row("qwen2moe"), Row("qwen3moe"),
-    Row("glm4moe"), Row("glm4moe-qk-norm"), Row("glm4moe-sections"),
-    Row("deepseek2-lite-legacy"), Row("deepseek2-lite"), Row("deepseek2-legacy"), Row("deepseek3"),
-    Row("deepseek3-legacy"), Row("deepseek3-softmax-selected"), Row("deepseek3-sqrt-softplus"), Row("deepseek3-fused"),
-    Row("glm-flash"), Row("glm-flash-mtp"),
-    Row("gpt-oss"), Row("gpt-oss-mxfp4"), Row("llama4-maverick"), Row("gemma3"), Row("gemma3-27b"),
+    Row("mistral3"), Row("command-r"), Row("command-r-plus"), Row("falcon-7b"),
+    Row("gemma3"), Row("gemma3-27b"),
+    *mixtures("mistral3-moe", "mixtral", "qwen2moe", "qwen3moe", "glm4moe", "glm4moe-qk-norm", "glm4moe-sections",
+              "deepseek2-lite-legacy", "deepseek2-lite", "deepseek2-legacy", "deepseek3", "deepseek3-legacy",
+              "deepseek3-softmax-selected", "deepseek3-sqrt-softplus", "deepseek3-fused", "glm-flash", "glm-flash-mtp",
+              "gpt-oss", "gpt-oss-mxfp4", "llama4-maverick"),
 ]
 # Made and shown to llama.cpp, but not yet run by Shoal.
-PENDING = [Row("deepseek3-temperature")]
+PENDING = mixtures("deepseek3-temperature")
 
 
 @functools.lru_cache(maxsize=None)
@@ -81,15 +85,15 @@ class Architectures(unittest.TestCase):
                          f"after {len(tokens)} tokens")
         return clear
 
-    def run_row(self, row, workers):
+    def run_row(self, row, workers, layout):
         path, expected = prepared(row.model, row.context)
         arguments = ["--kv-type", "f32", "--activations", "float"]
         if row.context:
             arguments += ["--context", str(row.context)]
-        with harness.Server(path, workers, arguments) as server:
+        with harness.Server(path, workers, arguments, env={"SHOAL_PARALLEL_EXPERTS": layout}) as server:
             differences = [self.compare_case(server.client, tokens, answer)
                            for tokens, answer in zip(cases(), expected)]
-            print(f"{row.model} {row.context or ''}, {workers} workers: worst {max(differences):.1e} "
+            print(f"{row.model} {row.context or ''}, {workers} workers, {layout}: worst {max(differences):.1e} "
                   f"(by length: {' '.join(f'{d:.1e}' for d in differences)})")
             self.assertLessEqual(max(differences), TOLERANCE)
             compared = sum(self.compare_greedy(server.client, tokens, answer)
@@ -106,10 +110,10 @@ def name_of(row):
     return row.model.replace("-", "_") + (f"_context_{row.context}" if row.context else "")
 
 
-def add(row, workers):
+def add(row, workers, layout):
     def test(self):
-        self.run_row(row, workers)
-    setattr(Architectures, f"test_{name_of(row)}_{workers}_workers", test)
+        self.run_row(row, workers, layout)
+    setattr(Architectures, f"test_{name_of(row)}_{workers}_workers_{layout}", test)
 
 
 def add_pending(row):
@@ -123,7 +127,8 @@ for entry in ROWS + PENDING:
         continue
     if entry in ROWS or SELECTED:
         for count in WORKERS:
-            add(entry, count)
+            for experts in ("sliced", "placed") if entry.mixture and count > 1 else ("auto",):
+                add(entry, count, experts)
     else:
         add_pending(entry)
 
