@@ -64,7 +64,9 @@ enum class WeightLayout : uint8_t {
 struct GpuWeight final : Weight {
   const WeightSlice& slice() const override { return shape; }
   uint64_t device_bytes() const override { return memory ? memory->bytes() : 0; }
-  const uint8_t* data() const { return memory ? static_cast<const uint8_t*>(memory->data()) : nullptr; }
+  const uint8_t* data() const {
+    return memory ? static_cast<const uint8_t*>(memory->data()) : nullptr;
+  }
 
   WeightSlice shape;
   WeightLayout layout = WeightLayout::kRows;
@@ -80,12 +82,12 @@ struct GpuActivations final : Activations {
   int64_t cols() const override { return columns; }
 
   int64_t rows = 0, columns = 0;
-  int64_t width = 0;   // features the last op wrote
-  int64_t stride = 0;  // features per row: columns rounded up to a multiple of 32, plus 32
-  float* values = nullptr;   // [rows × stride]
-  int8_t* codes = nullptr;   // [rows × stride] or null
-  float* scales = nullptr;   // [rows × stride / 32]
-  float* sums = nullptr;     // [rows × stride / 32], of the values' codes times their scale
+  int64_t width = 0;        // features the last op wrote
+  int64_t stride = 0;       // features per row: columns rounded up to a multiple of 32, plus 32
+  float* values = nullptr;  // [rows × stride]
+  int8_t* codes = nullptr;  // [rows × stride] or null
+  float* scales = nullptr;  // [rows × stride / 32]
+  float* sums = nullptr;    // [rows × stride / 32], of the values' codes times their scale
   std::unique_ptr<Buffer> memory;
 };
 

@@ -300,8 +300,11 @@ class Context {
     Warp::Slot& own = slot();
     std::memcpy(own.words, &at, sizeof(at));
     if (self_.lane < 8 * kCount) check_row(row);
-    launch_.warp_op(self_, "ldmatrix", simt::kAllLanes, site,
-                    [&](Warp& warp) { collect_matrices(warp, kCount, kTransposed); });
+    launch_.warp_op(self_, "ldmatrix", simt::kAllLanes, site, [&](Warp& warp) {
+      // Other lanes get what the row holds, too: it must be theirs to read.
+      if constexpr (kChecked) check_rows_for_others(warp, 8 * kCount);
+      collect_matrices(warp, kCount, kTransposed);
+    });
     std::memcpy(r, own.words + 4, sizeof(r));
   }
   template <class P>

@@ -92,6 +92,14 @@ void check_copy(Thread& thread, Region* to_region, const uint8_t* to_low, const 
   }
 }
 
+void check_rows_for_others(Warp& warp, uint32_t rows) {
+  for (uint32_t lane = 0; lane < rows; ++lane) {
+    const uint8_t* address;
+    std::memcpy(&address, warp.slots[lane].words, sizeof(address));
+    shadow_access(*warp.threads[(lane + 1) % 32], warp.block->arena, address, 16, false, kPlain);
+  }
+}
+
 void check_system_access(Thread& thread, Region* region, const uint8_t* low, const uint8_t* high,
                          const uint8_t* address, uint64_t bytes, bool write) {
   check_bounds(thread, region, low, high, address, bytes, write ? "store_system" : "load_system");

@@ -20,6 +20,8 @@ void check_access(Thread& thread, Region* region, const uint8_t* low, const uint
 void check_copy(Thread& thread, Region* to_region, const uint8_t* to_low, const uint8_t* to_high,
                 Region* from_region, const uint8_t* from_low, const uint8_t* from_high,
                 AsyncCopy& copy);
+// ldmatrix: the rows whose addresses the first `rows` lanes gave, read by a lane that did not.
+void check_rows_for_others(Warp& warp, uint32_t rows);
 void check_system_access(Thread& thread, Region* region, const uint8_t* low, const uint8_t* high,
                          const uint8_t* address, uint64_t bytes, bool write);
 
