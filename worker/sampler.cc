@@ -78,6 +78,7 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
          std::min<size_t>(Transformer::kLogitRows, targets.size() - first), &mine);
   }
   if (targets.empty()) return std::vector<wire::RowResult>{};
+  SHOAL_TRY(device_.synchronize(op.deadline));  // a failed launch must not become a token
   SHOAL_ASSIGN(auto all, gather(mine, rows, op));
 
   std::vector<wire::RowResult> results;
@@ -91,6 +92,7 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
       float* logits = transformer.logits(static_cast<int64_t>(i), 1);
       device_.sample_local(logits, transformer.logits_stride(), slice_.size(), slice_.begin,
                            {&again, 1}, one);
+      SHOAL_TRY(device_.synchronize(op.deadline));
       SHOAL_ASSIGN(auto whole, gather(one, {&again, 1}, op));
       choice = choose_token(whole[0], again, truncation_of(targets[i]));
     }
