@@ -162,6 +162,8 @@ void Gateway::cluster(const HttpRequest&, const std::shared_ptr<Exchange>& excha
   out["waiting"] = state.waiting;
   out["kv_blocks_total"] = state.kv_blocks_total;
   out["kv_blocks_used"] = state.kv_blocks_used;
+  out["kv_blocks_cached"] = state.kv_blocks_cached;
+  out["kv_usage"] = state.kv_usage;
   out["context_tokens"] = deps_.engine->context_tokens();
   out["workers"] = std::move(workers);
   send_json(*exchange, 200, out);
