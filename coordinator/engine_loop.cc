@@ -116,6 +116,9 @@ void EngineLoop::turn() {
   const TimePoint now = clock_.now();
   if (now - last_tick_ >= options_.tick) {
     last_tick_ = now;
+    for (; !broken_.empty() && now - broken_.front().first >= options_.tick; broken_.pop_front()) {
+      events.push_back(DisconnectedEvent{broken_.front().second});
+    }
     events.push_back(TickEvent{});
   }
   handle(std::move(events));
@@ -144,8 +147,7 @@ void EngineLoop::receive(std::vector<Event>& events, Duration timeout) {
     if (!incoming) break;
     events.push_back(std::move(*incoming));
   }
-  // After the messages: the last words of a peer say more than that it has gone.
-  while (auto peer = link_.next_disconnected()) events.push_back(DisconnectedEvent{*peer});
+  while (auto peer = link_.next_disconnected()) broken_.emplace_back(clock_.now(), *peer);
 }
 
 void EngineLoop::handle(std::vector<Event> events) {
