@@ -38,11 +38,12 @@ SynthShape llama3(SynthShape shape, bool tied) {
   return shape;
 }
 
-SynthShape gpt_oss(int64_t layers, int64_t experts) {
-  SynthShape shape = dense("gpt-oss", layers, 2880, 64, 8, 64, 2880, 201088, 131072, 150000.0f);
+SynthShape gpt_oss(int64_t layers, int64_t experts, int64_t width, int64_t heads, int64_t vocab) {
+  SynthShape shape =
+      dense("gpt-oss", layers, width, heads, heads / 8, 64, width, vocab, 131072, 150000.0f);
   shape.window = 128;
   shape.yarn_factor = 32;
-  shape.moe = {.experts = experts, .top_k = 4, .features = 2880};
+  shape.moe = {.experts = experts, .top_k = 4, .features = width};
   return shape;
 }
 
@@ -68,6 +69,8 @@ SynthShape glm_flash() {
 const std::vector<NamedShape>& shapes() {
   static const std::vector<NamedShape> all = {
       {"tiny", dense("llama", 2, 256, 4, 2, 64, 512, 512, 2048, 1e4f)},
+      // 288 = 1⅛ super-blocks, as 2880 is 11¼
+      {"tiny-gpt-oss", gpt_oss(4, 8, 288, 16, 1024)},
       {"llama-3.2-1b",
        llama3(dense("llama", 16, 2048, 32, 8, 64, 8192, 128256, 131072, 5e5f), true)},
       {"llama-3.1-8b",
@@ -83,8 +86,8 @@ const std::vector<NamedShape>& shapes() {
                 {.experts = 128, .top_k = 8, .features = 1536})},
       {"mixtral-8x7b", with_moe(dense("llama", 32, 4096, 32, 8, 128, 14336, 32000, 32768, 1e6f),
                                 {.experts = 8, .top_k = 2, .features = 14336})},
-      {"gpt-oss-20b", gpt_oss(24, 32)},
-      {"gpt-oss-120b", gpt_oss(36, 128)},
+      {"gpt-oss-20b", gpt_oss(24, 32, 2880, 64, 201088)},
+      {"gpt-oss-120b", gpt_oss(36, 128, 2880, 64, 201088)},
       {"glm-4.5-air", glm_air()},
       {"glm-4.7-flash", glm_flash()},
       {"llama-4-scout",

@@ -33,10 +33,10 @@ int print_summary(const std::string& path) {
   }
   const auto billions = [](uint64_t n) { return static_cast<double>(n) / 1e9; };
   const ModelSpec& spec = model->spec;
-  fmt::print("{}: {:.2f} GB, {:.2f} billion parameters", path, billions(bytes),
+  fmt::print("{}: {:.3g} GB, {:.3g} billion parameters", path, billions(bytes),
              billions(spec.parameters()));
   if (spec.active_parameters() != spec.parameters()) {
-    fmt::print(", {:.2f} billion active", billions(spec.active_parameters()));
+    fmt::print(", {:.3g} billion active", billions(spec.active_parameters()));
   }
   fmt::print("\n");
   return kExitOk;

@@ -52,6 +52,20 @@ class QuantisedAccuracy(unittest.TestCase):
     def test_q4_k(self):
         self.compare(str(harness.shared("models/shoal-tiny-dense-q4_k.gguf")))
 
+    def test_moe_q8_0(self):
+        self.compare(harness.TINY_MOE)
+
+    def test_moe_q4_k(self):
+        self.compare(str(harness.shared("models/shoal-tiny-moe-q4_k.gguf")))
+
+    def test_gpt_oss_mxfp4(self):
+        model = str(harness.BUILD / "tiny-gpt-oss-mxfp4.gguf")
+        subprocess.run([harness.SHOAL, "synth", "tiny-gpt-oss", model, "--type", "MXFP4_MOE"], check=True)
+        try:
+            self.compare(model)
+        finally:
+            os.unlink(model)
+
 
 if __name__ == "__main__":
     harness.main()
