@@ -57,9 +57,10 @@ Status GpuDevice<Backend>::fill_weight(Weight& target, int64_t first_row,
   const uint64_t row = weight.shape.slice_row_bytes();
   if (rows.empty() || row == 0) return Status::ok();
   const uint64_t count = rows.size() / row;
-  SHOAL_CHECK(first_row >= 0 && count * row == rows.size() &&
-                  static_cast<uint64_t>(first_row) + count <= static_cast<uint64_t>(weight.shape.rows),
-              "rows outside the weight");
+  SHOAL_CHECK(
+      first_row >= 0 && count * row == rows.size() &&
+          static_cast<uint64_t>(first_row) + count <= static_cast<uint64_t>(weight.shape.rows),
+      "rows outside the weight");
   auto* to = static_cast<uint8_t*>(weight.memory->data()) +
              static_cast<uint64_t>(first_row) * weight.row_stride;
   if (row == weight.row_stride) {

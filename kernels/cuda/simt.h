@@ -54,6 +54,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace shoal::simt {
 
@@ -128,6 +129,23 @@ struct Sm120 {
   static constexpr int version = 120;
   static constexpr uint32_t max_shared_bytes = 99 * 1024;
 };
+
+// The arena's bytes [first_byte, first_byte + count · sizeof(T)).
+template <class T, class Ctx>
+SHOAL_SIMT auto shared_array(Ctx& ctx, uint64_t first_byte, uint64_t count) {
+  return ctx.template shared<T>(first_byte, count);
+}
+
+// The same memory in elements of another type; constness stays.
+template <class V, class T>
+SHOAL_SIMT auto vector_view(T* p) {
+  using Target = std::conditional_t<std::is_const_v<T>, const V, V>;
+  return reinterpret_cast<Target*>(p);
+}
+template <class V, class Pointer>  // of the emulator
+SHOAL_SIMT auto vector_view(const Pointer& p) -> decltype(p.template view<V>()) {
+  return p.template view<V>();
+}
 
 // The last of `arrivals` calls on a counter that started at 0 returns true, and its thread then
 // sees everything that the other callers' blocks had written before a barrier before their call.

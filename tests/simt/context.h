@@ -311,7 +311,7 @@ class Context {
   void check_row(const P& row) const {
     if constexpr (kChecked) {
       if (row.region() != &self_.block->arena) launch_.fail(self_, "ldmatrix reads shared memory");
-      row.template view<const simt::U32x4>().check(false, kPlain);
+      row.template view<simt::U32x4>().check(false, kPlain);
     }
   }
 
@@ -365,12 +365,3 @@ class Context {
 };
 
 }  // namespace shoal::emulator
-
-namespace shoal::simt {
-
-template <class T, class Ctx>
-auto shared_array(Ctx& ctx, uint64_t first_byte, uint64_t count) {
-  return ctx.template shared<T>(first_byte, count);
-}
-
-}  // namespace shoal::simt

@@ -20,7 +20,9 @@ auto first_after(const std::vector<std::unique_ptr<Region>>& regions, const void
 }  // namespace
 
 Memory::~Memory() {
-  for (const auto& region : regions_) std::free(region->base);
+  for (const auto& region : regions_) {
+    if (region->owned) std::free(region->base);
+  }
 }
 
 uint8_t* Memory::allocate_bytes(uint64_t bytes, std::string name, MemoryKind kind) {
@@ -33,18 +35,36 @@ uint8_t* Memory::allocate_bytes(uint64_t bytes, std::string name, MemoryKind kin
   region->base = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded));
   SHOAL_CHECK(region->base != nullptr, "no memory for " + region->name);
   std::memset(region->base, kind == MemoryKind::kSystem ? 0 : 0xff, rounded);
-  if (kind == MemoryKind::kGlobal) region->shadow = std::make_unique<Shadow>(bytes, false);
-  const std::lock_guard lock(mutex_);
   uint8_t* base = region->base;
-  regions_.insert(first_after(regions_, base), std::move(region));
+  add(std::move(region));
   return base;
+}
+
+void Memory::adopt(void* address, uint64_t bytes, std::string name, MemoryKind kind) {
+  auto region = std::make_unique<Region>();
+  region->name = std::move(name);
+  region->kind = kind;
+  region->base = static_cast<uint8_t*>(address);
+  region->bytes = bytes;
+  region->owned = false;
+  SHOAL_CHECK(reinterpret_cast<uintptr_t>(address) % 16 == 0, "adopted memory is misaligned");
+  add(std::move(region));
+}
+
+void Memory::add(std::unique_ptr<Region> region) {
+  if (region->kind == MemoryKind::kGlobal) {
+    region->shadow = std::make_unique<Shadow>(region->bytes, false);
+  }
+  const std::lock_guard lock(mutex_);
+  const auto at = first_after(regions_, region->base);
+  regions_.insert(at, std::move(region));
 }
 
 void Memory::free(const void* address) {
   const std::lock_guard lock(mutex_);
   const auto it = first_after(regions_, address);
   SHOAL_CHECK(it != regions_.begin() && (*(it - 1))->base == address, "free of no allocation");
-  std::free((*(it - 1))->base);
+  if ((*(it - 1))->owned) std::free((*(it - 1))->base);
   regions_.erase(it - 1);
 }
 

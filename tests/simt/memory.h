@@ -25,6 +25,7 @@ struct Region {
   MemoryKind kind = MemoryKind::kGlobal;
   uint8_t* base = nullptr;
   uint64_t bytes = 0;
+  bool owned = true;
   std::unique_ptr<Shadow> shadow;  // of kGlobal and kShared
 };
 
@@ -55,6 +56,8 @@ class Memory {
     return {upload(values, std::move(name), MemoryKind::kConstant).address};
   }
   uint8_t* allocate_bytes(uint64_t bytes, std::string name, MemoryKind kind);
+  // Memory that somebody else owns, checked like the rest.
+  void adopt(void* address, uint64_t bytes, std::string name, MemoryKind kind);
   void free(const void* address);
 
   // The allocation that holds this address, or null.
@@ -65,6 +68,8 @@ class Memory {
   uint64_t take_serials(uint64_t count);
 
  private:
+  void add(std::unique_ptr<Region> region);
+
   std::mutex mutex_;
   std::vector<std::unique_ptr<Region>> regions_;  // by address
   uint64_t next_serial_ = 1;

@@ -83,9 +83,12 @@ class Pointer {
     check_access(*thread_, region_, low_, high_, bytes(), sizeof(T), write, how);
   }
 
+  // V gets this pointer's constness.
   template <class V>
-  Pointer<V> view() const {
-    return {thread_, region_, reinterpret_cast<V*>(reinterpret_cast<uintptr_t>(at_)), low_, high_};
+  auto view() const {
+    using Target = std::conditional_t<std::is_const_v<T>, const V, V>;
+    return Pointer<Target>(
+        thread_, region_, reinterpret_cast<Target*>(reinterpret_cast<uintptr_t>(at_)), low_, high_);
   }
   T* address() const { return at_; }
   const uint8_t* bytes() const { return reinterpret_cast<const uint8_t*>(at_); }
@@ -102,18 +105,3 @@ class Pointer {
 };
 
 }  // namespace shoal::emulator
-
-namespace shoal::simt {
-
-// Found by kernels next to the device's overload for plain pointers.
-template <class V, class T>
-auto vector_view(const emulator::Pointer<T>& p) {
-  return p.template view<std::conditional_t<std::is_const_v<T>, const V, V>>();
-}
-template <class V, class T>
-auto vector_view(T* p) {
-  using Target = std::conditional_t<std::is_const_v<T>, const V, V>;
-  return reinterpret_cast<Target*>(p);
-}
-
-}  // namespace shoal::simt
