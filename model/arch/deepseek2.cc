@@ -32,9 +32,15 @@ Status read_latent(const ArchMetadata& meta, ModelSpec* spec) {
                                         meta.key(key_name), key, rope_dims));
   }
   SHOAL_ASSIGN(const float multiplier, read_yarn_log_multiplier(meta));
+  QueryTemperature temperature;  // files of Mistral Large 3's shape
+  SHOAL_ASSIGN(temperature.scale, meta.number("attention.temperature_scale", 0.0, 1e3, 0.0f));
+  if (temperature.scale != 0) {
+    SHOAL_ASSIGN(temperature.length, meta.integer("attention.temperature_length", 1, 1 << 28));
+  }
   for (LayerSpec& layer : spec->layer) {
     AttentionLayer& a = layer.attention;
     a.latent = latent;
+    a.temperature = temperature;
     a.kv_heads = 1;
     a.head_dim = latent.kv_rank + rope_dims;
     SHOAL_ASSIGN(a.rope, read_rope(meta, RopeStyle::kInterleaved, rope_dims, spec->context_length));

@@ -41,12 +41,9 @@ ROWS = [
     Row("gemma3"), Row("gemma3-27b"),
     *mixtures("mistral3-moe", "mixtral", "qwen2moe", "qwen3moe", "glm4moe", "glm4moe-qk-norm", "glm4moe-sections",
               "deepseek2-lite-legacy", "deepseek2-lite", "deepseek2-legacy", "deepseek3", "deepseek3-legacy",
-              "deepseek3-softmax-selected", "deepseek3-sqrt-softplus", "deepseek3-fused", "glm-flash", "glm-flash-mtp",
+              "deepseek3-softmax-selected", "deepseek3-sqrt-softplus", "deepseek3-fused", "deepseek3-temperature", "glm-flash", "glm-flash-mtp",
               "gpt-oss", "gpt-oss-mxfp4", "llama4-maverick"),
 ]
-# Made and shown to llama.cpp, but not yet run by Shoal.
-PENDING = mixtures("deepseek3-temperature")
-
 
 @functools.lru_cache(maxsize=None)
 def cases():
@@ -100,11 +97,6 @@ class Architectures(unittest.TestCase):
                            for tokens, answer in zip(cases(), expected))
             self.assertGreater(compared, GREEDY, "hardly any greedy token is clear: choose another seed")
 
-    def show_to_peer(self, row):
-        _, expected = prepared(row.model, row.context)
-        entropies = " ".join(f"{answer['entropy']:.2f}" for answer in expected)
-        print(f"{row.model} {row.context or ''}, llama.cpp alone: entropy {entropies}")
-
 
 def name_of(row):
     return row.model.replace("-", "_") + (f"_context_{row.context}" if row.context else "")
@@ -116,21 +108,12 @@ def add(row, workers, layout):
     setattr(Architectures, f"test_{name_of(row)}_{workers}_workers_{layout}", test)
 
 
-def add_pending(row):
-    def test(self):
-        self.show_to_peer(row)
-    setattr(Architectures, f"test_{name_of(row)}_in_llama_cpp", test)
-
-
-for entry in ROWS + PENDING:
+for entry in ROWS:
     if SELECTED and entry.model not in SELECTED:
         continue
-    if entry in ROWS or SELECTED:
-        for count in WORKERS:
-            for experts in ("sliced", "placed") if entry.mixture and count > 1 else ("auto",):
-                add(entry, count, experts)
-    else:
-        add_pending(entry)
+    for count in WORKERS:
+        for experts in ("sliced", "placed") if entry.mixture and count > 1 else ("auto",):
+            add(entry, count, experts)
 
 if __name__ == "__main__":
     unknown = set(SELECTED) - set(synth_arch.MODELS)
