@@ -75,8 +75,13 @@ struct GpuWeight final : Weight {
   std::unique_ptr<Buffer> memory;
 };
 
-// Float rows of `stride` features, zeros behind the columns; int8 codes of blocks of 32 where
-// `codes` is not null, with a scale and a sum per block.
+// Float rows of `stride` features, zeros behind the first `width`; where `codes` is not null, every
+// block of 32 features also as int8 codes (activations.h makes them):
+//   scale = max|x| / 127; 0 where that is below 127 · 2⁻¹²⁶, and the codes with it
+//   code  = x / scale rounded to the nearest, ties to even: −127 … 127
+//   sum   = scale · Σ codes
+// A block with a NaN or an infinity has codes 0, a NaN scale and a NaN sum: every product with it
+// shows it.
 struct GpuActivations final : Activations {
   int64_t max_rows() const override { return rows; }
   int64_t cols() const override { return columns; }
