@@ -346,7 +346,7 @@ size_t Launch::join(Thread& self, const char* name, uint32_t mask, const Site& s
       if (!same_place(op.site, site)) continue;
       refuse("other lanes wait here with another mask");
     }
-    if (!same_place(op.site, site) || std::strcmp(op.name, name) != 0) {
+    if (!same_place(op.site, site) || op.name != name) {
       refuse(std::string("other lanes of the mask wait at ") + op.name + ", " + where(op.site));
     }
     op.arrived |= own;

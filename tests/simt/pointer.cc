@@ -12,19 +12,26 @@ std::string name(const Region& region, const uint8_t* address) {
   thread.launch->fail(thread, what);
 }
 
-// What every access must satisfy: somewhere, aligned, in bounds.
-void check_bounds(Thread& thread, Region* region, const uint8_t* low, const uint8_t* high,
-                  const uint8_t* address, uint64_t bytes, const char* verb) {
+[[noreturn]] void fail_bounds(Thread& thread, Region* region, const uint8_t* low,
+                              const uint8_t* high, const uint8_t* address, uint64_t bytes,
+                              const char* verb) {
   if (region == nullptr) fail(thread, std::string(verb) + " through a null pointer");
-  if (reinterpret_cast<uintptr_t>(address) % bytes != 0) {
+  if ((reinterpret_cast<uintptr_t>(address) & (bytes - 1)) != 0) {
     fail(thread, std::string("misaligned ") + verb + " of " + std::to_string(bytes) +
                      " bytes: " + name(*region, address));
   }
-  if (address < low || address + bytes > high) {
-    fail(thread, std::string(verb) + " out of bounds: " + std::to_string(bytes) + " bytes of " +
-                     name(*region, address) + ", the array is bytes " +
-                     std::to_string(low - region->base) + " … " +
-                     std::to_string(high - region->base));
+  fail(thread, std::string(verb) + " out of bounds: " + std::to_string(bytes) + " bytes of " +
+                   name(*region, address) + ", the array is bytes " +
+                   std::to_string(low - region->base) + " … " +
+                   std::to_string(high - region->base));
+}
+
+// What every access must satisfy: somewhere, aligned, in bounds. `bytes` is a power of two.
+inline void check_bounds(Thread& thread, Region* region, const uint8_t* low, const uint8_t* high,
+                         const uint8_t* address, uint64_t bytes, const char* verb) {
+  if (region == nullptr || (reinterpret_cast<uintptr_t>(address) & (bytes - 1)) != 0 ||
+      address < low || address + bytes > high) [[unlikely]] {
+    fail_bounds(thread, region, low, high, address, bytes, verb);
   }
 }
 

@@ -30,6 +30,8 @@ class Pointer {
  public:
   using Value = std::remove_const_t<T>;
   static_assert(std::is_trivially_copyable_v<T>);
+  static_assert(std::has_single_bit(sizeof(T)) && sizeof(T) <= 16,
+                "one access moves 1, 2, 4, 8 or 16 bytes");
 
   class Reference {
    public:
