@@ -54,6 +54,21 @@ class KeyFolder {
   std::string path_;
 };
 
+// Metrics, and whoever else wants the times of steps.
+class TappedMetrics final : public Metrics {
+ public:
+  using Tap = std::function<void(uint32_t rank, const wire::StepStats& stats)>;
+  TappedMetrics(const Metrics::Options& options, Tap tap)
+      : Metrics(options), tap_(std::move(tap)) {}
+  void step_returned(uint32_t rank, const wire::StepStats& stats, double round_trip) override {
+    Metrics::step_returned(rank, stats, round_trip);
+    if (tap_) tap_(rank, stats);
+  }
+
+ private:
+  const Tap tap_;
+};
+
 class ServerImpl final : public Server {
  public:
   explicit ServerImpl(const ServerOptions& options) : options_(options) {}
@@ -226,11 +241,13 @@ Status ServerImpl::start() {
       mixture_layers.push_back(static_cast<uint32_t>(i));
     }
   }
-  metrics_ = std::make_unique<Metrics>(Metrics::Options{.version = kBuild,
-                                                        .world = loop.core.membership.world,
-                                                        .vllm_names = config.metrics.vllm_names,
-                                                        .model = model_.name,
-                                                        .mixture_layers = mixture_layers});
+  metrics_ =
+      std::make_unique<TappedMetrics>(Metrics::Options{.version = kBuild,
+                                                       .world = loop.core.membership.world,
+                                                       .vllm_names = config.metrics.vllm_names,
+                                                       .model = model_.name,
+                                                       .mixture_layers = mixture_layers},
+                                      options_.on_step);
   engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, *metrics_, clock_);
   engine_->start();
   if (options_.http) SHOAL_TRY(start_http());

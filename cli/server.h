@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "config/config.h"
 #include "coordinator/engine.h"
+#include "wire/messages.h"
 
 namespace shoal {
 
@@ -19,6 +20,8 @@ struct ServerOptions {
   int local_workers = 0;
   int threads_per_worker = 0;  // 0: the cores this process may use ÷ workers, at least 1
   bool http = true;
+  // Called on the engine's thread with each rank's times of each step; may be empty.
+  std::function<void(uint32_t rank, const wire::StepStats& stats)> on_step;
 };
 
 class Server {

@@ -29,7 +29,7 @@
 
 namespace shoal {
 
-class Metrics final : public CoreObserver {
+class Metrics : public CoreObserver {
  public:
   struct Options {
     std::string version;

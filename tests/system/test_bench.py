@@ -1,0 +1,48 @@
+"""shoal synth and shoal bench latency: what they print is there, is plausible, and adds up."""
+import json
+import os
+import subprocess
+import unittest
+
+import harness
+
+
+def shoal(*arguments):
+    return subprocess.run([harness.SHOAL, *arguments], capture_output=True, text=True, timeout=240, check=False)
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        self.model = str(harness.BUILD / "bench-tiny-gpt-oss.gguf")
+        done = shoal("synth", "tiny-gpt-oss", self.model, "--type", "MXFP4_MOE")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.addCleanup(os.unlink, self.model)
+        self.summary = done.stdout
+
+    def test_synth_prints_the_size(self):
+        self.assertIn(f"{os.path.getsize(self.model) / 1e9:.3g} GB", self.summary)
+        self.assertRegex(self.summary, r"billion parameters, .* billion active")
+
+    def test_experts_of_every_rank(self):
+        for experts in ("sliced", "placed"):
+            done = shoal("bench", "latency", self.model, "--layout", "2x1", "--streams", "5", "--prompt", "20",
+                         "--generate", "24", "--repeats", "1", "--experts", experts, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            report = json.loads(done.stdout)
+            self.assertEqual(report["streams"], 5)
+            row, = report["layouts"]
+            self.assertGreater(row["decode_tokens_per_second"], 1)
+            seconds = row["expert_seconds_per_step"]
+            self.assertEqual(len(seconds), 2)
+            self.assertTrue(all(0 < s < 60 for s in seconds), seconds)
+            self.assertAlmostEqual(row["expert_max_over_mean"], 2 * max(seconds) / sum(seconds), places=6)
+            self.assertNotIn("share_of_ceiling", row)  # of one stream only
+
+    def test_refuses_what_it_cannot_measure(self):
+        done = shoal("bench", "latency", self.model, "--layout", "2by1")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("WORKERSxTHREADS", done.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
