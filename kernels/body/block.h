@@ -28,7 +28,7 @@ struct BlockOf32 {
   static constexpr int bytes = kBytes;
   static_assert(kElems % 32 == 0);
 
-  SHOAL_BODY static void decode(const uint8_t* block, float* out) {
+  SHOAL_BODY static void decode(auto block, float* out) {
     for (int part = 0; part < kElems / 32; ++part) {
       Block<type>::decode32(block, part, out + 32 * part);
     }

@@ -25,7 +25,7 @@ SHOAL_BODY void iq2_group(float scale, uint16_t entry, uint32_t signs, float* ou
 template <>
 struct Block<TensorType::kIQ4_NL> : BlockOf32<TensorType::kIQ4_NL, 32, 18> {
   // 0: d; 2: nibbles[16] as Q4_0. d · level
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     for (int j = 0; j < 16; ++j) {
       out[j] = d * static_cast<float>(iq4_level(block[2 + j] & 15));
@@ -37,14 +37,14 @@ struct Block<TensorType::kIQ4_NL> : BlockOf32<TensorType::kIQ4_NL, 32, 18> {
 template <>
 struct Block<TensorType::kIQ4_XS> : BlockOf32<TensorType::kIQ4_XS, 256, 136> {
   // 0: d; 2: high scale bits u16; 4: low scale nibbles[4]; 8: nibbles[128]. d · (s − 32) · level
-  SHOAL_BODY static int scale(const uint8_t* block, int part) {
+  SHOAL_BODY static int scale(auto block, int part) {
     const int low = (block[4 + part / 2] >> (4 * (part % 2))) & 15;
     const int high = (load_u16(block + 2) >> (2 * part)) & 3;
     return (low | (high << 4)) - 32;
   }
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const float d = load_half(block) * static_cast<float>(scale(block, part));
-    const uint8_t* codes = block + 8 + 16 * part;
+    const auto codes = block + 8 + 16 * part;
     for (int j = 0; j < 16; ++j) {
       out[j] = d * static_cast<float>(iq4_level(codes[j] & 15));
       out[j + 16] = d * static_cast<float>(iq4_level(codes[j] >> 4));
@@ -55,8 +55,8 @@ struct Block<TensorType::kIQ4_XS> : BlockOf32<TensorType::kIQ4_XS, 256, 136> {
 template <>
 struct Block<TensorType::kIQ2_XXS> : BlockOf32<TensorType::kIQ2_XXS, 256, 66> {
   // 0: d; 2 + 8 · part: 4 entry indices, then u32: 4 × 7 bits of signs, 4 bits of scale.
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
-    const uint8_t* at = block + 2 + 8 * part;
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
+    const auto at = block + 2 + 8 * part;
     const uint32_t tail = load_u32(at + 4);
     const float scale = load_half(block) * (0.5f + static_cast<float>(tail >> 28)) * 0.25f;
     for (int l = 0; l < 4; ++l) {
@@ -68,7 +68,7 @@ struct Block<TensorType::kIQ2_XXS> : BlockOf32<TensorType::kIQ2_XXS, 256, 66> {
 template <>
 struct Block<TensorType::kIQ2_XS> : BlockOf32<TensorType::kIQ2_XS, 256, 74> {
   // 0: d; 2: u16[32], 9 bits of index and 7 of signs; 66: scale nibbles[8] of 16 elements.
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const float d = load_half(block);
     for (int l = 0; l < 4; ++l) {
       const int s = (block[66 + part] >> (4 * (l / 2))) & 15;
@@ -82,7 +82,7 @@ struct Block<TensorType::kIQ2_XS> : BlockOf32<TensorType::kIQ2_XS, 256, 74> {
 template <>
 struct Block<TensorType::kIQ2_S> : BlockOf32<TensorType::kIQ2_S, 256, 82> {
   // 0: d; 2: low index bytes[32]; 34: signs[32]; 66: high index bits[8]; 74: scale nibbles[8].
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const float d = load_half(block);
     for (int l = 0; l < 4; ++l) {
       const int k = 4 * part + l;
@@ -97,7 +97,7 @@ struct Block<TensorType::kIQ2_S> : BlockOf32<TensorType::kIQ2_S, 256, 82> {
 template <>
 struct Block<TensorType::kIQ3_XXS> : BlockOf32<TensorType::kIQ3_XXS, 256, 98> {
   // 0: d; 2: entry indices[64] of 4 elements; 66: u32[8], 4 × 7 bits of signs and 4 of scale.
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const uint32_t tail = load_u32(block + 66 + 4 * part);
     const float scale = load_half(block) * (0.5f + static_cast<float>(tail >> 28)) * 0.5f;
     for (int j = 0; j < 32; ++j) {
@@ -112,7 +112,7 @@ template <>
 struct Block<TensorType::kIQ3_S> : BlockOf32<TensorType::kIQ3_S, 256, 110> {
   // 0: d; 2: low index bytes[64] of 4 elements; 66: high index bits[8]; 74: signs[32]; 106: scale
   // nibbles[4] of 32 elements. d · (1 + 2s) · level · sign
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const int s = (block[106 + part / 2] >> (4 * (part % 2))) & 15;
     const float scale = load_half(block) * static_cast<float>(1 + 2 * s);
     for (int j = 0; j < 32; ++j) {
@@ -135,7 +135,7 @@ SHOAL_BODY void iq1_group(float scale, uint16_t entry, bool minus, float* out) {
 template <>
 struct Block<TensorType::kIQ1_S> : BlockOf32<TensorType::kIQ1_S, 256, 50> {
   // 0: d; 2: low index bytes[32]; 34: u16[8], 4 × 3 high index bits, 3 bits of scale, shift sign.
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const uint32_t high = load_u16(block + 34 + 2 * part);
     const float scale = load_half(block) * static_cast<float>(2 * ((high >> 12) & 7) + 1);
     for (int l = 0; l < 4; ++l) {
@@ -149,13 +149,13 @@ template <>
 struct Block<TensorType::kIQ1_M> : BlockOf32<TensorType::kIQ1_M, 256, 56> {
   // 0: low index bytes[32]; 32: nibbles[16], 3 high index bits and the shift sign of a group;
   // 48: u16[4], 3-bit scales of 16 elements below, a quarter of d in the top four bits.
-  SHOAL_BODY static float block_scale(const uint8_t* block) {
-    const uint8_t* s = block + 48;
+  SHOAL_BODY static float block_scale(auto block) {
+    const auto s = block + 48;
     return half_to_float(
         static_cast<uint16_t>((load_u16(s) >> 12) | ((load_u16(s + 2) >> 8) & 0x00f0) |
                               ((load_u16(s + 4) >> 4) & 0x0f00) | (load_u16(s + 6) & 0xf000)));
   }
-  SHOAL_BODY static void decode32(const uint8_t* block, int part, float* out) {
+  SHOAL_BODY static void decode32(auto block, int part, float* out) {
     const float d = block_scale(block);
     for (int l = 0; l < 4; ++l) {
       const int k = 4 * part + l;

@@ -7,15 +7,15 @@
 namespace shoal::body {
 
 // One element per block.
-#define SHOAL_PLAIN_BLOCK(TYPE, BYTES, VALUE)                                         \
-  template <>                                                                         \
-  struct Block<TensorType::TYPE> {                                                    \
-    static constexpr int elems = 1;                                                   \
-    static constexpr int bytes = BYTES;                                               \
-    SHOAL_BODY static void decode(const uint8_t* block, float* out) { *out = VALUE; } \
+#define SHOAL_PLAIN_BLOCK(TYPE, BYTES, VALUE)                               \
+  template <>                                                               \
+  struct Block<TensorType::TYPE> {                                          \
+    static constexpr int elems = 1;                                         \
+    static constexpr int bytes = BYTES;                                     \
+    SHOAL_BODY static void decode(auto block, float* out) { *out = VALUE; } \
   };
 
-SHOAL_BODY uint64_t load_u64(const uint8_t* p) {
+SHOAL_BODY uint64_t load_u64(auto p) {
   return load_u32(p) | (static_cast<uint64_t>(load_u32(p + 4)) << 32);
 }
 
@@ -32,7 +32,7 @@ SHOAL_PLAIN_BLOCK(kI64, 8, static_cast<float>(static_cast<int64_t>(load_u64(bloc
 template <>
 struct Block<TensorType::kQ4_0> : BlockOf32<TensorType::kQ4_0, 32, 18> {
   // 0: d; 2: nibbles[16]. d · (q − 8)
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     for (int j = 0; j < 16; ++j) {
       const int byte = block[2 + j];
@@ -45,7 +45,7 @@ struct Block<TensorType::kQ4_0> : BlockOf32<TensorType::kQ4_0, 32, 18> {
 template <>
 struct Block<TensorType::kQ4_1> : BlockOf32<TensorType::kQ4_1, 32, 20> {
   // 0: d; 2: m; 4: nibbles[16]. d · q + m
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     const float m = load_half(block + 2);
     for (int j = 0; j < 16; ++j) {
@@ -59,7 +59,7 @@ struct Block<TensorType::kQ4_1> : BlockOf32<TensorType::kQ4_1, 32, 20> {
 template <>
 struct Block<TensorType::kQ5_0> : BlockOf32<TensorType::kQ5_0, 32, 22> {
   // 0: d; 2: fifth bits, bit e of element e; 6: nibbles[16]. d · (q − 16)
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     const uint32_t high = load_u32(block + 2);
     for (int j = 0; j < 16; ++j) {
@@ -75,7 +75,7 @@ struct Block<TensorType::kQ5_0> : BlockOf32<TensorType::kQ5_0, 32, 22> {
 template <>
 struct Block<TensorType::kQ5_1> : BlockOf32<TensorType::kQ5_1, 32, 24> {
   // 0: d; 2: m; 4: fifth bits; 8: nibbles[16]. d · q + m
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     const float m = load_half(block + 2);
     const uint32_t high = load_u32(block + 4);
@@ -92,7 +92,7 @@ struct Block<TensorType::kQ5_1> : BlockOf32<TensorType::kQ5_1, 32, 24> {
 template <>
 struct Block<TensorType::kQ8_0> : BlockOf32<TensorType::kQ8_0, 32, 34> {
   // 0: d; 2: i8 codes[32]. d · q
-  SHOAL_BODY static void decode32(const uint8_t* block, int, float* out) {
+  SHOAL_BODY static void decode32(auto block, int, float* out) {
     const float d = load_half(block);
     for (int j = 0; j < 32; ++j) out[j] = d * static_cast<float>(static_cast<int8_t>(block[2 + j]));
   }

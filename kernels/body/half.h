@@ -29,8 +29,8 @@ SHOAL_BODY float float_from_bits(uint32_t bits) { return __builtin_bit_cast(floa
 SHOAL_BODY uint32_t bits_from_float(float value) { return __builtin_bit_cast(uint32_t, value); }
 
 // Little-endian loads without an alignment requirement.
-SHOAL_BODY uint16_t load_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
-SHOAL_BODY uint32_t load_u32(const uint8_t* p) {
+SHOAL_BODY uint16_t load_u16(auto p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
+SHOAL_BODY uint32_t load_u32(auto p) {
   return static_cast<uint32_t>(p[0]) | (static_cast<uint32_t>(p[1]) << 8) |
          (static_cast<uint32_t>(p[2]) << 16) | (static_cast<uint32_t>(p[3]) << 24);
 }
@@ -98,6 +98,6 @@ SHOAL_BODY uint16_t float_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
-SHOAL_BODY float load_half(const uint8_t* p) { return half_to_float(load_u16(p)); }
+SHOAL_BODY float load_half(auto p) { return half_to_float(load_u16(p)); }
 
 }  // namespace shoal::body

@@ -30,6 +30,8 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/cuda/gate_kernel.h"
+#include "kernels/cuda/product.h"
 #include "kernels/cuda/simt.h"
 #include "kernels/device.h"
 
@@ -160,13 +162,22 @@ class GpuDevice final : public Device {
   template <class Kernel>
   void start(const simt::LaunchShape& shape, const typename Kernel::Params& params) {
     if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-    Status status = simt::launch<Kernel, Arch>(backend_->stream(), shape, params);
+    keep_error(simt::launch<Kernel, Arch>(backend_->stream(), shape, params));
+  }
+  void keep_error(Status status) {
     if (!status && error_.is_ok()) error_ = std::move(status);
   }
   // Zeros behind the last feature, int8 codes: what every op that writes Activations ends with.
   void finish_activations(GpuActivations& out, int64_t rows);
   // Device memory for ops that need some, grown as needed and kept.
   void* scratch(uint64_t bytes);
+
+  // matmul.inl
+  ProductParams product_input(const GpuWeight& w, const GpuActivations& x, int64_t rows) const;
+  void add_product(const MatmulTask& task, int64_t outputs, uint32_t* blocks,
+                   ProductParams* p) const;
+  void start_product(TensorType type, uint32_t blocks, int64_t tiles, const ProductParams& params);
+  void start_gate(Gate::Params p, int64_t features, int64_t rows, GpuActivations& out);
 
   std::unique_ptr<Backend> backend_;
   bool int8_ = true;
