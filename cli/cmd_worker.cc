@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "cli/commands.h"
+#include "cli/device_choice.h"
 #include "cli/version.h"
+#include "kernels/cuda_library.h"
 #include "wire/zmq_link.h"
 #include "worker/agent.h"
 #include "worker/host_info.h"
@@ -53,11 +55,25 @@ Result<std::string> data_address(const WorkerOptions& options) {
   return outgoing_address(endpoint.first, endpoint.second);
 }
 
-Status serve(const WorkerOptions& options) {
-  if (options.device != "cpu") {
-    return unsupported("--device " + options.device +
-                       ": this build has CPU workers only; use --device cpu");
+Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
+  SHOAL_ASSIGN(const DeviceChoice choice, parse_device(options.device));
+  if (choice.kind == DeviceChoice::kCuda) return make_cuda_device(choice.index);
+  if (choice.kind == DeviceChoice::kAuto) {
+    const auto count = cuda_device_count();
+    if (count && choice.index < *count) return make_cuda_device(choice.index);
+    log_info("computing on the CPU: " +
+             (count ? fmt::format("there are {} CUDA cards, this is worker {}", *count,
+                                  choice.index)
+                    : count.status().message()));
   }
+  CpuOptions cpu;
+  cpu.threads = options.threads;
+  cpu.cores = options.cores;
+  cpu.isa = options.isa;
+  return make_cpu_device(cpu);
+}
+
+Status serve(const WorkerOptions& options) {
   SHOAL_TRY(split_endpoint(options.coordinator).status());
   wire::ZmqWorkerOptions link_options;
   link_options.endpoint = options.coordinator;
@@ -73,16 +89,13 @@ Status serve(const WorkerOptions& options) {
                wire::read_key_pair(options.key_file, options.allow_open_key_files));
   link_options.incarnation = random_seed() | 1;
 
-  CpuOptions cpu;
-  cpu.threads = options.threads;
-  cpu.cores = options.cores;
-  cpu.isa = options.isa;
-  SHOAL_ASSIGN(const auto device, make_cpu_device(cpu));
+  SHOAL_ASSIGN(const auto device, make_device(options));
   log_info(device->describe());
   AgentOptions agent_options;
   agent_options.name = options.name;
   agent_options.build = kBuild;
   agent_options.incarnation = link_options.incarnation;
+  agent_options.device_kind = device->host_visible() ? "cpu" : "cuda";
   agent_options.threads = static_cast<uint32_t>(options.threads);
   SHOAL_ASSIGN(agent_options.data_address, data_address(options));
   SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
@@ -124,7 +137,7 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
   command->add_option("--key-file", options->key_file, "This worker's own key (NAME.key)")
       ->required();
   command->add_option("--name", options->name, "Name in the cluster (default: the host's)");
-  command->add_option("--device", options->device, "cpu, or cuda:N")->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda:N, or auto:N (cuda:N if there is such a card, else cpu)")->capture_default_str();
   command->add_option("--threads", options->threads, "Compute threads (0: one per core it may use)")
       ->check(CLI::Range(0, 1024));
   command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');

@@ -13,6 +13,7 @@
 //     Status synchronize(TimePoint deadline);  // an error of any launch since the last call
 //     uint64_t free_memory() const;
 //     std::string name() const;                // "NVIDIA H200", "emulated"
+//     std::string generation() const;          // "sm90": what results may depend on
 //     uint32_t multiprocessors() const;
 //   };
 //

@@ -8,7 +8,7 @@ std::string GpuDevice<Backend>::describe() const {
 
 template <class Backend>
 std::string GpuDevice<Backend>::arithmetic() const {
-  return "cuda sm" + std::to_string(Arch::version);
+  return "cuda " + backend_->generation();
 }
 
 template <class Backend>

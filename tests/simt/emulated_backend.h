@@ -29,6 +29,7 @@ class EmulatedBackend {
   Status synchronize(TimePoint) { return Status::ok(); }  // launches run at once
   uint64_t free_memory() const { return uint64_t{1} << 34; }
   std::string name() const { return "emulated"; }
+  std::string generation() const { return "emulated"; }
   uint32_t multiprocessors() const { return 4; }
 
  private:

@@ -1,0 +1,25 @@
+#include "cli/device_choice.h"
+
+#include <charconv>
+
+namespace shoal {
+
+Result<DeviceChoice> parse_device(const std::string& text) {
+  constexpr int kMaxIndex = 63;
+  const size_t colon = text.find(':');
+  const std::string kind = text.substr(0, colon);
+  DeviceChoice choice;
+  if (text == "cpu") return choice;
+  choice.kind = kind == "auto" ? DeviceChoice::kAuto : DeviceChoice::kCuda;
+  bool good = kind == "auto" || kind == "cuda";
+  if (good && colon != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + colon + 1, end, choice.index);
+    good = error == std::errc() && rest == end && choice.index >= 0 && choice.index <= kMaxIndex;
+  }
+  if (good) return choice;
+  return invalid_argument("device '" + text +
+                          "': expected cpu, cuda:N or auto:N with N from 0 to 63");
+}
+
+}  // namespace shoal

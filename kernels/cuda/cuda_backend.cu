@@ -1,0 +1,88 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "kernels/cuda/launch_cuda.cuh"
+
+namespace shoal::gpu {
+
+using simt::cuda_status;
+
+Result<std::unique_ptr<CudaBackend>> CudaBackend::open(int index) {
+  SHOAL_TRY(cuda_status(cudaSetDevice(index), "selecting CUDA device " + std::to_string(index)));
+  cudaDeviceProp properties;
+  SHOAL_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "asking the device"));
+  std::unique_ptr<CudaBackend> backend(new CudaBackend());
+  backend->index_ = index;
+  backend->name_ = properties.name;
+  backend->generation_ =
+      "sm" + std::to_string(properties.major) + std::to_string(properties.minor);
+  backend->multiprocessors_ = static_cast<uint32_t>(properties.multiProcessorCount);
+  SHOAL_TRY(cuda_status(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
+                        "making a stream"));
+  return backend;
+}
+
+CudaBackend::~CudaBackend() {
+  if (stream_ == nullptr) return;
+  (void)cudaStreamSynchronize(stream_);
+  (void)cudaStreamDestroy(stream_);
+}
+
+Result<void*> CudaBackend::allocate(uint64_t bytes, const std::string& what) {
+  (void)cudaSetDevice(index_);  // of the calling thread
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, bytes) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return resource_exhausted("cannot allocate " + std::to_string(bytes) + " bytes for " + what +
+                              " on " + name_ + ": " + std::to_string(free_memory()) +
+                              " bytes are free");
+  }
+  note(cudaMemsetAsync(memory, 0, bytes, stream_), "clearing memory");
+  note(cudaStreamSynchronize(stream_), "clearing memory");
+  return memory;
+}
+
+void CudaBackend::release(void* memory) {
+  (void)cudaStreamSynchronize(stream_);
+  (void)cudaFree(memory);
+}
+
+void CudaBackend::upload(void* to, const void* from, uint64_t bytes) {
+  (void)cudaSetDevice(index_);
+  note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the device");
+}
+
+void CudaBackend::download(void* to, const void* from, uint64_t bytes) {
+  note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_),
+       "a copy from the device");
+  note(cudaStreamSynchronize(stream_), "a copy from the device");
+}
+
+Status CudaBackend::synchronize(TimePoint deadline) {
+  constexpr auto kSpin = std::chrono::milliseconds(2);
+  constexpr auto kNap = std::chrono::microseconds(50);
+  const TimePoint start = std::chrono::steady_clock::now();
+  for (;;) {
+    const cudaError_t state = cudaStreamQuery(stream_);
+    if (state == cudaSuccess) return std::exchange(error_, Status::ok());
+    if (state != cudaErrorNotReady) return cuda_status(state, "work on " + name_);
+    const TimePoint now = std::chrono::steady_clock::now();
+    if (now >= deadline) return deadline_exceeded("work on " + name_ + " did not end in time");
+    if (now - start > kSpin) std::this_thread::sleep_for(kNap);
+  }
+}
+
+uint64_t CudaBackend::free_memory() const {
+  size_t free = 0, total = 0;
+  (void)cudaSetDevice(index_);
+  return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+}
+
+void CudaBackend::note(cudaError_t error, const char* what) {
+  if (error != cudaSuccess && error_.is_ok()) error_ = cuda_status(error, what);
+}
+
+}  // namespace shoal::gpu

@@ -1,0 +1,49 @@
+// A card as the Backend of GpuDevice (gpu_device.h). One stream; every call from one thread but
+// upload(), which may be called from several at once.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "kernels/cuda/simt.h"
+
+namespace shoal::gpu {
+
+class CudaBackend {
+ public:
+  using Stream = cudaStream_t;
+  // Bodies are compiled once for every generation in the library; limits are those of the smallest.
+  using Arch = simt::Sm86;
+
+  static Result<std::unique_ptr<CudaBackend>> open(int index);
+  ~CudaBackend();
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  Stream& stream() { return stream_; }
+  Result<void*> allocate(uint64_t bytes, const std::string& what);
+  void release(void* memory);
+  void upload(void* to, const void* from, uint64_t bytes);
+  void download(void* to, const void* from, uint64_t bytes);
+  Status synchronize(TimePoint deadline);
+  uint64_t free_memory() const;
+  std::string name() const { return name_; }
+  std::string generation() const { return generation_; }
+  uint32_t multiprocessors() const { return multiprocessors_; }
+
+ private:
+  CudaBackend() = default;
+  void note(cudaError_t error, const char* what);
+
+  int index_ = 0;
+  Stream stream_ = nullptr;
+  std::string name_, generation_;
+  uint32_t multiprocessors_ = 0;
+  Status error_;  // of a copy; comes out of synchronize()
+};
+
+}  // namespace shoal::gpu
