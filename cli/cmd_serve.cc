@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/device_choice.h"
 #include "cli/server.h"
 #include "config/parser.h"
 
@@ -22,6 +24,7 @@ struct ServeOptions {
   int workers = 0, expert_workers = 0, threads = 0;
   bool check = false;
   std::string log_level = "info";
+  std::vector<std::string> devices;  // --device
 };
 
 // Flags that set one configuration key each.
@@ -93,6 +96,17 @@ int fail(const char* program, const Status& status) {
   return kExitUsage;
 }
 
+// --device for worker `index`: one entry per worker, or one for all; cuda and auto count up.
+std::string device_of(const ServeOptions& options, int index) {
+  std::string device = "auto";
+  if (!options.devices.empty()) {
+    const size_t last = options.devices.size() - 1;
+    device = options.devices[std::min(static_cast<size_t>(index), last)];
+  }
+  const bool counts_up = device == "auto" || device == "cuda";
+  return counts_up ? device + ":" + std::to_string(index) : device;
+}
+
 // The file's workers, or as many as the flags ask for.
 std::vector<config::Worker> local_workers(const ServeOptions& options,
                                           const std::vector<config::Worker>& configured) {
@@ -100,7 +114,11 @@ std::vector<config::Worker> local_workers(const ServeOptions& options,
   if (options.workers > 0 || workers.empty()) {
     workers.clear();
     for (int i = 0; i < std::max(1, options.workers); ++i) {
-      workers.push_back({.name = "w" + std::to_string(i)});
+      workers.push_back({.name = "w" + std::to_string(i), .device = device_of(options, i)});
+    }
+  } else if (!options.devices.empty()) {
+    for (size_t i = 0; i < workers.size(); ++i) {
+      workers[i].device = device_of(options, static_cast<int>(i));
     }
   }
   const auto is_taken = [&](const std::string& name) {
@@ -113,6 +131,27 @@ std::vector<config::Worker> local_workers(const ServeOptions& options,
     ++added;
   }
   return workers;
+}
+
+// A card that cannot be had is said before anything starts, by a process of its own: this one never
+// opens CUDA.
+Status check_devices(const std::vector<config::Worker>& workers) {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  for (const config::Worker& worker : workers) {
+    SHOAL_TRY(parse_device(worker.device).status().annotate("worker " + worker.name));
+    if (!worker.device.starts_with("cuda")) continue;
+    const std::string command = "'" + self + "' worker --probe-device " + worker.device + " 2>&1";
+    FILE* pipe = ::popen(command.c_str(), "r");
+    if (pipe == nullptr) return unavailable("cannot start a process to look at " + worker.device);
+    std::string text;
+    char buffer[512];
+    while (text.size() < 8192 && std::fgets(buffer, sizeof(buffer), pipe) != nullptr)
+      text += buffer;
+    if (::pclose(pipe) == 0) continue;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return failed_precondition("worker " + worker.name + " on " + worker.device + ": " + text);
+  }
+  return Status::ok();
 }
 
 int start(const ServeOptions& options, const char* program, bool local) {
@@ -141,6 +180,7 @@ int start(const ServeOptions& options, const char* program, bool local) {
     server.config.workers = local_workers(options, config->workers);
     server.local_workers = static_cast<int>(server.config.workers.size());
     server.threads_per_worker = options.threads;
+    if (Status status = check_devices(server.config.workers); !status) return fail(program, status);
   }
   if (options.check) {
     fmt::print("the configuration is valid\n");

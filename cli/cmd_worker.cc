@@ -25,6 +25,7 @@ struct WorkerOptions {
   std::string device = "cpu";
   std::string interface, data_address, isa;
   std::string log_level = "info";
+  std::string probe;  // only say whether this device can be had
   int threads = 0;
   std::vector<int> cores;
   bool allow_open_key_files = false;
@@ -62,9 +63,9 @@ Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
     const auto count = cuda_device_count();
     if (count && choice.index < *count) return make_cuda_device(choice.index);
     log_info("computing on the CPU: " +
-             (count ? fmt::format("there are {} CUDA cards, this is worker {}", *count,
-                                  choice.index)
-                    : count.status().message()));
+             (count
+                  ? fmt::format("there are {} CUDA cards, this is worker {}", *count, choice.index)
+                  : count.status().message()));
   }
   CpuOptions cpu;
   cpu.threads = options.threads;
@@ -109,7 +110,23 @@ Status serve(const WorkerOptions& options) {
   return status;
 }
 
+int probe(const std::string& device) {
+  auto choice = parse_device(device);
+  Status status = choice.status();
+  if (choice && choice->kind == DeviceChoice::kCuda) {
+    status = make_cuda_device(choice->index).status();
+  }
+  if (status.is_ok()) return kExitOk;
+  fmt::print(stderr, "{}\n", status.message());
+  return kExitUsage;
+}
+
 int run(const WorkerOptions& options) {
+  if (!options.probe.empty()) return probe(options.probe);
+  if (options.coordinator.empty() || options.key_file.empty()) {
+    fmt::print(stderr, "shoal worker: --coordinator and --key-file are needed\n");
+    return kExitUsage;
+  }
   const auto level = parse_log_level(options.log_level);
   if (!level) {
     fmt::print(stderr, "shoal worker: {}\n", level.status().message());
@@ -129,21 +146,25 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
   options->name = host_name();
   CLI::App* command = app.add_subcommand("worker", "Run one worker that a coordinator drives");
   command->add_option("--coordinator", options->coordinator, "tcp://HOST:PORT of its control plane")
-      ->required()
       ->envname("SHOAL_WORKER_COORDINATOR");
   command->add_option("--server-key", options->server_key, "The coordinator's public key");
   command->add_option("--server-key-file", options->server_key_file,
                       "File with it (coordinator.pub)");
-  command->add_option("--key-file", options->key_file, "This worker's own key (NAME.key)")
-      ->required();
+  command->add_option("--key-file", options->key_file, "This worker's own key (NAME.key)");
   command->add_option("--name", options->name, "Name in the cluster (default: the host's)");
-  command->add_option("--device", options->device, "cpu, cuda:N, or auto:N (cuda:N if there is such a card, else cpu)")->capture_default_str();
+  command
+      ->add_option("--device", options->device,
+                   "cpu, cuda:N, or auto:N (cuda:N if there is such a card, else cpu)")
+      ->capture_default_str();
+  command->add_option("--probe-device", options->probe,
+                      "Only say whether this device can be had, and exit");
   command->add_option("--threads", options->threads, "Compute threads (0: one per core it may use)")
       ->check(CLI::Range(0, 1024));
   command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');
   command->add_option("--interface", options->interface, "Network interface of the data plane");
   command->add_option("--data-address", options->data_address, "Or its IP address");
-  command->add_option("--isa", options->isa, "Force a kernel set: generic, avx2, avxvnni, avx512vnni");
+  command->add_option("--isa", options->isa,
+                      "Force a kernel set: generic, avx2, avxvnni, avx512vnni");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
   command->add_flag("--allow-open-key-files", options->allow_open_key_files,

@@ -202,6 +202,7 @@ Status ServerImpl::start_workers() {
     const config::Worker* own = configured(name);
     if (own == nullptr) continue;
     std::vector<std::string>& argv = children.back().argv;
+    argv.insert(argv.end() - 2, {"--device", own->device});
     if (own->threads > 0) argv.back() = std::to_string(own->threads);
     if (!own->cores.empty()) {
       argv.insert(argv.end(), {"--cores", fmt::format("{}", fmt::join(own->cores, ","))});

@@ -418,10 +418,10 @@ void add_rest(std::vector<Field<Config>>& fields) {
 }
 
 Status set_device(Worker& worker, std::string_view value) {
-  const bool cuda = value.starts_with("cuda:");
-  const auto index = cuda ? parse_integer(value.substr(5)) : Result<uint64_t>(0);
-  if (value != "cpu" && !(cuda && index && *index < 64)) {
-    return invalid_argument(fmt::format("'{}' is not cpu or cuda:N", value));
+  const bool counted = value.starts_with("cuda:") || value.starts_with("auto:");
+  const auto index = counted ? parse_integer(value.substr(5)) : Result<uint64_t>(0);
+  if (value != "cpu" && !(counted && index && *index < 64)) {
+    return invalid_argument(fmt::format("'{}' is not cpu, cuda:N or auto:N", value));
   }
   worker.device = std::string(value);
   return Status::ok();
@@ -485,7 +485,7 @@ const std::vector<Field<Worker>>& worker_fields() {
       text<Worker>(
           "host", [](auto& w) -> auto& { return w.host; },
           "Host it runs on. Empty: this one, started by `shoal serve`."),
-      {"device", "cpu, cuda:N", "What it computes on.", Shape::kScalar, set_device,
+      {"device", "cpu, cuda:N, auto:N", "What it computes on.", Shape::kScalar, set_device,
        [](const Worker& w) { return w.device; }},
       integer<Worker>(
           "threads", 1, 1024, [](auto& w) -> auto& { return w.threads; },

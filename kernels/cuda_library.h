@@ -1,5 +1,5 @@
-// CUDA devices without linking CUDA: libshoal-cuda.so, which has the kernels, is opened when a worker
-// asks for a card.
+// CUDA devices without linking CUDA: libshoal-cuda.so, which has the kernels, is opened when a
+// worker asks for a card.
 #pragma once
 
 #include <memory>

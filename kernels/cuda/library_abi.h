@@ -14,7 +14,8 @@ enum class CudaLibraryError : int { kOther = 0, kDriver, kNoDevice, kIndex };
 inline constexpr const char kCudaAbiSymbol[] = "shoal_cuda_abi";
 // int (char* error, int* code)            cards, or 0 with the reason
 inline constexpr const char kCudaCountSymbol[] = "shoal_cuda_count";
-// void* (int index, char* error, int* code)   a shoal::Device made with new, or null with the reason
+// void* (int index, char* error, int* code)   a shoal::Device made with new, or null with the
+// reason
 inline constexpr const char kCudaOpenSymbol[] = "shoal_cuda_open";
 
 }  // namespace shoal

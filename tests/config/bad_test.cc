@@ -87,7 +87,7 @@ const Case kBad[] = {
     {"workers:\n  - share: 1", "2:5: workers[0]: needs a name"},
     {"workers:\n  - name: a\n  - name: a b", "3:11: workers[1].name: 'a b' is no worker name"},
     {"workers: [{name: coordinator}]", "1:18: workers[0].name: 'coordinator' is no worker name"},
-    {"workers: [{name: a, device: gpu}]", "1:29: workers[0].device: 'gpu' is not cpu or cuda:N"},
+    {"workers: [{name: a, device: gpu}]", "1:29: workers[0].device: 'gpu' is not cpu, cuda:N or auto:N"},
     {"workers: [{name: a, device: 'cuda:x'}]", "1:29: workers[0].device: 'cuda:x' is not cpu"},
     {"workers: [{name: a, cores: 3-1}]", "1:28: workers[0].cores: '3-1' is not a list of cores"},
     {"workers: [{name: a, share: -1}]", "1:28: workers[0].share: -1 is not above 0"},
