@@ -208,6 +208,11 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
                    "Workers besides that hold experts of a mixture only")
       ->check(CLI::Range(0, 63));
   command
+      ->add_option("--device", options->devices,
+                   "What workers compute on: auto (the default: worker i on cuda:i if there is such a "
+                   "card, else on the CPU), cpu, cuda, or one per worker: cuda:0,cuda:1")
+      ->delimiter(',');
+  command
       ->add_option("--threads", options->threads,
                    "Compute threads of each worker (default: cores ÷ workers)")
       ->check(CLI::Range(1, 1024));

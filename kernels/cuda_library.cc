@@ -39,13 +39,15 @@ Result<Library> load() {
   void* handle = nullptr;
   std::string why;
   for (const std::string& place : places) {
+    if (::access(place.c_str(), F_OK) != 0) continue;
     handle = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle != nullptr) break;
     why += (why.empty() ? "" : "; ") + std::string(::dlerror());
   }
   if (handle == nullptr) {
-    return not_found("CUDA needs " + std::string(kLibraryName) +
-                     " beside the program, from a build with nvcc: " + why);
+    if (!why.empty()) return failed_precondition("opening the CUDA kernels: " + why);
+    return not_found("there are no CUDA kernels at " + places[0] +
+                     "; a build on a machine with nvcc makes them");
   }
   Library library;
   const auto symbol = [&](const char* name, auto& to) {
