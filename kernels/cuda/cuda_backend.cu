@@ -22,7 +22,7 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::open(int index) {
   backend->multiprocessors_ = static_cast<uint32_t>(properties.multiProcessorCount);
   SHOAL_TRY(cuda_status(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
                         "making a stream"));
-  return backend;
+  return Result<std::unique_ptr<CudaBackend>>(std::move(backend));
 }
 
 CudaBackend::~CudaBackend() {
