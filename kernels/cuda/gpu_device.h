@@ -39,6 +39,7 @@
 namespace shoal::gpu {
 
 using simt::Global;
+struct AttentionParams;  // attention_kernels.h
 
 template <class Backend>
 class GpuBuffer final : public Buffer {
@@ -172,6 +173,8 @@ class GpuDevice final : public Device {
   void finish_activations(GpuActivations& out, int64_t rows);
   // Device memory for ops that need some, grown as needed and kept.
   void* scratch(uint64_t bytes);
+  template <class Kernel>
+  void start_attention(AttentionParams& params);  // attention.inl
 
   // matmul.inl
   ProductParams product_input(const GpuWeight& w, const GpuActivations& x, int64_t rows) const;
@@ -184,6 +187,7 @@ class GpuDevice final : public Device {
   bool int8_ = true;
   Status error_;
   std::unique_ptr<Buffer> scratch_;
+  std::unique_ptr<Buffer> arrivals_;  // counters of attention, zero between launches
 };
 
 }  // namespace shoal::gpu

@@ -1,0 +1,495 @@
+// Paged causal attention for any head size and KV type. For each row and query head
+//
+//   s_j = log2(e) · cap(scale · q·k_j),  o = Σ 2^(s_j − max s) v_j / Σ 2^(s_j − max s)
+//
+// computed in splits of kSplit positions, each with its own (max, Σ, o), folded in position order
+// (Milakov & Gimelshein 2018, "Online normalizer calculation"). Splits start at multiples of kSplit
+// whatever the batch, and a row's splits are folded one after the other whether one block walks all
+// of them or several share them and the last to arrive folds: a row's bits do not depend on its
+// company. Include after what defines the kernel context.
+#pragma once
+
+#include "kernels/cuda/kv_kernels.h"
+
+namespace shoal::gpu {
+
+inline constexpr int32_t kAttentionSplit = 1024;  // positions
+inline constexpr int64_t kAttentionRows = 256;    // of one launch: their plan is in shared memory
+
+// What is the same for every kernel of attention.
+struct AttentionParams {
+  simt::Global<const float> q;             // [rows, q_stride]
+  simt::Global<float> out;                 // [rows, out_stride]
+  simt::Global<const int32_t> positions;   // [rows]
+  simt::Global<const int32_t> sequences;   // [rows]
+  simt::Global<const int32_t> tables;      // [sequences, table_stride]
+  simt::Global<const uint8_t> cache;
+  simt::Global<const float> sinks;         // [q_heads] or null
+  simt::Global<float> partials;            // [slots, kHeads, 2 + value_dim]
+  simt::Global<uint32_t> arrivals;         // [rows, sets], zero between launches
+  KvPlaces places;
+  int64_t q_stride, out_stride, table_stride, slots;
+  int64_t window, chunk;
+  int32_t rows, q_heads, head_dim, value_dim;
+  int32_t group, sets_per_kv_head, first_head;  // first_head: first_kv_head · group − first_q_head
+  float scale, softcap;
+  bool has_sinks;
+};
+
+struct HeadRange {
+  int32_t begin, end;
+};
+
+template <KvType kType>
+struct KvElements;
+template <>
+struct KvElements<KvType::kF32> {
+  static constexpr int kPerWord = 4;  // of 16 bytes
+  SHOAL_SIMT static void unpack(const simt::U32x4& w, float (&x)[4]) {
+    x[0] = body::float_from_bits(w.x);
+    x[1] = body::float_from_bits(w.y);
+    x[2] = body::float_from_bits(w.z);
+    x[3] = body::float_from_bits(w.w);
+  }
+};
+template <>
+struct KvElements<KvType::kF16> {
+  static constexpr int kPerWord = 8;
+  SHOAL_SIMT static void unpack(const simt::U32x4& w, float (&x)[8]) {
+    const uint32_t words[4] = {w.x, w.y, w.z, w.w};
+    for (int i = 0; i < 4; ++i) {
+      x[2 * i] = simt::to_float(simt::Half{static_cast<uint16_t>(words[i])});
+      x[2 * i + 1] = simt::to_float(simt::Half{static_cast<uint16_t>(words[i] >> 16)});
+    }
+  }
+};
+
+// The running (max, Σ) of up to kHeads heads, held by every thread alike.
+template <int kHeads>
+struct Totals {
+  float max[kHeads], sum[kHeads];
+
+  // Takes in a further split; old and added values are to be multiplied by the two factors.
+  SHOAL_SIMT void fold(int h, float split_max, float split_sum, float* old_by, float* added_by) {
+    const float peak = split_max > max[h] ? split_max : max[h];
+    *old_by = simt::exp2_approx(max[h] - peak);
+    *added_by = simt::exp2_approx(split_max - peak);
+    max[h] = peak;
+    sum[h] = sum[h] * *old_by + split_sum * *added_by;
+  }
+  // What the output is multiplied by; a sink is one more logit without a value.
+  SHOAL_SIMT float factor(int h, bool has_sink, float sink) const {
+    if (!has_sink) return 1.0f / sum[h];
+    sink *= 1.44269504f;
+    const float peak = sink > max[h] ? sink : max[h];
+    const float by = simt::exp2_approx(max[h] - peak);
+    return by / (sum[h] * by + simt::exp2_approx(sink - peak));
+  }
+};
+
+// A block per (row, set of up to kHeads query heads of one KV head, split), or per (row, set) where
+// there are more splits than slots for their results.
+template <KvType kType>
+struct PlainAttention {
+  static constexpr const char* kName =
+      kType == KvType::kF32 ? "attention_f32" : "attention_f16";
+  static constexpr int kHeads = 4;
+  static constexpr uint32_t kWarps = 4, kThreads = 32 * kWarps;
+  static constexpr int kE = KvElements<kType>::kPerWord;
+  static constexpr uint32_t kLanesPerToken = 8, kTokensPerPass = kThreads / kLanesPerToken;
+  using Params = AttentionParams;
+  static_assert(kHeads == kWarps, "a warp per head computes the softmax");
+
+  // Byte offsets in shared memory.
+  struct Arena {
+    uint32_t plan = 0, stats, q, scores, sums, part, total, end;
+    SHOAL_BODY static Arena of(int64_t head_dim, int64_t value_dim) {
+      const auto words = [](int64_t n) { return static_cast<uint32_t>((n + kE - 1) / kE); };
+      Arena a;
+      a.stats = (kAttentionRows + 4) * 4;
+      a.q = a.stats + 2 * kHeads * 4;
+      a.scores = a.q + kHeads * words(head_dim) * kE * 4;
+      a.sums = a.scores + kHeads * kAttentionSplit * 4;
+      a.part = a.sums + kHeads * kThreads * kE * 4;
+      a.total = a.part + kHeads * words(value_dim) * kE * 4;
+      a.end = a.total + kHeads * words(value_dim) * kE * 4;
+      return a;
+    }
+  };
+
+  // Everything a block knows about its item.
+  template <class Ctx>
+  struct Work {
+    Ctx& ctx;
+    const Params& p;
+    const Arena arena;
+    int32_t row = 0, position = 0, first = 0;  // first: first visible position
+    int32_t kv_head = 0;
+    HeadRange heads{};
+
+    SHOAL_SIMT int32_t first_split() const { return first / kAttentionSplit; }
+    SHOAL_SIMT int32_t split_end() const { return position / kAttentionSplit + 1; }
+    SHOAL_SIMT int32_t begin(int32_t split) const {
+      const int32_t at = split * kAttentionSplit;
+      return first > at ? first : at;
+    }
+    SHOAL_SIMT int32_t end(int32_t split) const {
+      const int32_t at = (split + 1) * kAttentionSplit;
+      return position + 1 < at ? position + 1 : at;
+    }
+    SHOAL_SIMT int32_t count() const { return heads.end - heads.begin; }
+
+    SHOAL_SIMT auto shared(uint32_t at, uint32_t end_byte) const {
+      return simt::shared_array<float>(ctx, at, (end_byte - at) / 4);
+    }
+    SHOAL_SIMT auto stats() const { return shared(arena.stats, arena.q); }  // max, Σ per head
+    SHOAL_SIMT auto q() const { return shared(arena.q, arena.scores); }
+    SHOAL_SIMT auto scores() const { return shared(arena.scores, arena.sums); }
+    SHOAL_SIMT auto sums() const { return shared(arena.sums, arena.part); }
+    SHOAL_SIMT auto part() const { return shared(arena.part, arena.total); }
+    SHOAL_SIMT auto total() const { return shared(arena.total, arena.end); }
+    SHOAL_SIMT int64_t q_words() const { return (p.head_dim + kE - 1) / kE; }
+    SHOAL_SIMT int64_t value_words() const { return (p.value_dim + kE - 1) / kE; }
+    // The 16-byte words of a token's key.
+    SHOAL_SIMT auto key(int32_t token) const {
+      const auto tokens = static_cast<uint32_t>(p.places.block_tokens);
+      const uint32_t block = static_cast<uint32_t>(token) / tokens;
+      const int32_t sequence = ctx.global(p.sequences)[row];
+      const int32_t physical = ctx.global(p.tables)[sequence * p.table_stride + block];
+      return simt::vector_view<simt::U32x4>(
+          ctx.global(p.cache) +
+          p.places.key(physical, kv_head, static_cast<uint32_t>(token) - block * tokens));
+    }
+  };
+
+  SHOAL_SIMT static int32_t first_visible(const Params& p, int32_t position) {
+    return static_cast<int32_t>(body::first_visible(position, p.window, p.chunk));
+  }
+
+  // plan[r]: splits of the rows before r.
+  template <class Ctx, class Plan>
+  SHOAL_SIMT static void make_plan(Ctx& ctx, const Params& p, const Plan& plan) {
+    if (ctx.warp() != 0) return;
+    const auto positions = ctx.global(p.positions);
+    int32_t before = 0;
+    for (int32_t base = 0; base < p.rows; base += 32) {
+      const int32_t row = base + static_cast<int32_t>(ctx.lane());
+      int32_t splits = 0;
+      if (row < p.rows) {
+        const int32_t position = positions[row];
+        splits = position / kAttentionSplit - first_visible(p, position) / kAttentionSplit + 1;
+      }
+      int32_t upto = splits;
+      for (uint32_t by = 1; by < 32; by *= 2) {
+        const int32_t left = ctx.shuffle_up(upto, by);
+        if (ctx.lane() >= by) upto += left;
+      }
+      if (row < p.rows) plan[row] = before + upto - splits;
+      before += ctx.shuffle(upto, 31);
+    }
+    if (ctx.lane() == 0) plan[p.rows] = before;
+  }
+
+  template <class Ctx>
+  SHOAL_SIMT static void set_heads(Work<Ctx>& work, int32_t set) {
+    const Params& p = work.p;
+    work.kv_head = set / p.sets_per_kv_head;
+    const int32_t from = p.first_head + work.kv_head * p.group;
+    const int32_t part = set % p.sets_per_kv_head * kHeads;
+    const int32_t to = part + kHeads < p.group ? part + kHeads : p.group;
+    const auto clamp = [&](int32_t h) { return h < 0 ? 0 : h > p.q_heads ? p.q_heads : h; };
+    work.heads = {clamp(from + part), clamp(from + to)};
+  }
+
+  // Queries with the scale multiplied in, zeros behind them.
+  template <class Ctx>
+  SHOAL_SIMT static void stage_queries(const Work<Ctx>& work) {
+    const Params& p = work.p;
+    const float by = p.softcap > 0 ? p.scale / p.softcap : p.scale * 1.44269504f;
+    const auto to = work.q();
+    const auto from = work.ctx.global(p.q);
+    const int64_t width = work.q_words() * kE;
+    for (int32_t h = 0; h < work.count(); ++h) {
+      const int64_t at = (work.row * p.q_stride) + int64_t{work.heads.begin + h} * p.head_dim;
+      for (int64_t i = work.ctx.thread().x; i < width; i += kThreads) {
+        float x = 0;
+        if (i < p.head_dim) x = from[at + i];
+        to[h * width + i] = x * by;
+      }
+    }
+  }
+
+  // scores[h][t − begin] = s_t of the split.
+  template <class Ctx>
+  SHOAL_SIMT static void score(const Work<Ctx>& work, int32_t begin, int32_t end) {
+    Ctx& ctx = work.ctx;
+    const Params& p = work.p;
+    const auto q = simt::vector_view<simt::F32x4>(work.q());
+    const auto scores = work.scores();
+    const uint32_t lane = ctx.lane() % kLanesPerToken;
+    const int64_t words = work.q_words();
+    const auto skip = static_cast<int32_t>(ctx.thread().x / kLanesPerToken);
+    const auto warp_skip = static_cast<int32_t>(ctx.warp() * 32 / kLanesPerToken);
+    for (int32_t base = begin; base + warp_skip < end; base += kTokensPerPass) {
+      const int32_t token = base + skip;
+      float dot[kHeads] = {};
+      if (token < end) {
+        const auto key = work.key(token);
+        for (int64_t w = lane; w < words; w += kLanesPerToken) {
+          float x[kE];
+          KvElements<kType>::unpack(key[w], x);
+          for (int h = 0; h < kHeads; ++h) {
+            if (h >= work.count()) continue;
+            for (int e = 0; e < kE; e += 4) {
+              const simt::F32x4 y = q[((h * words + w) * kE + e) / 4];
+              dot[h] = simt::fused_multiply_add(x[e], y.x, dot[h]);
+              dot[h] = simt::fused_multiply_add(x[e + 1], y.y, dot[h]);
+              dot[h] = simt::fused_multiply_add(x[e + 2], y.z, dot[h]);
+              dot[h] = simt::fused_multiply_add(x[e + 3], y.w, dot[h]);
+            }
+          }
+        }
+      }
+      for (int h = 0; h < kHeads; ++h) {
+        if (h >= work.count()) continue;
+        for (uint32_t bits = kLanesPerToken / 2; bits > 0; bits /= 2) {
+          dot[h] += ctx.shuffle_xor(dot[h], bits);
+        }
+        if (p.softcap > 0) dot[h] = p.softcap * 1.44269504f * std::tanh(dot[h]);
+        if (lane == 0 && token < end) scores[h * kAttentionSplit + token - begin] = dot[h];
+      }
+    }
+  }
+
+  // scores → 2^(s − max); stats: max and Σ. Warp h does head h.
+  template <class Ctx>
+  SHOAL_SIMT static void soften(const Work<Ctx>& work, int32_t tokens) {
+    Ctx& ctx = work.ctx;
+    const auto h = static_cast<int32_t>(ctx.warp());
+    if (h >= work.count()) return;
+    const auto scores = work.scores() + h * kAttentionSplit;
+    const auto lane = static_cast<int32_t>(ctx.lane());
+    float peak = -INFINITY;
+    for (int32_t t = lane; t < tokens; t += 32) {
+      const float s = scores[t];
+      peak = s > peak ? s : peak;
+    }
+    for (uint32_t bits = 16; bits > 0; bits /= 2) {
+      const float other = ctx.shuffle_xor(peak, bits);
+      peak = other > peak ? other : peak;
+    }
+    float sum = 0;
+    for (int32_t t = lane; t < tokens; t += 32) {
+      const float s = scores[t];
+      const float e = simt::exp2_approx(s - peak);
+      scores[t] = e;
+      sum += e;
+    }
+    for (uint32_t bits = 16; bits > 0; bits /= 2) sum += ctx.shuffle_xor(sum, bits);
+    if (lane == 0) {
+      work.stats()[2 * h] = peak;
+      work.stats()[2 * h + 1] = sum;
+    }
+  }
+
+  // part[h][i] = Σ_t scores[h][t] v_t[i]: a thread per word of a value and several tokens at a
+  // time; words beyond kThreads in further passes.
+  template <class Ctx>
+  SHOAL_SIMT static void weigh(const Work<Ctx>& work, int32_t begin, int32_t end) {
+    Ctx& ctx = work.ctx;
+    const auto scores = work.scores();
+    const auto sums = simt::vector_view<simt::F32x4>(work.sums());
+    const auto part = work.part();
+    const auto total_words = static_cast<uint32_t>(work.value_words());
+    const int64_t width = int64_t{total_words} * kE;
+    const int64_t value = work.p.places.value_bytes / 16;
+    for (uint32_t first = 0; first < total_words; first += kThreads) {
+      const uint32_t words = total_words - first < kThreads ? total_words - first : kThreads;
+      const uint32_t groups = kThreads / words;
+      const uint32_t group = ctx.thread().x / words, word = ctx.thread().x - group * words;
+      if (group < groups) {
+        float sum[kHeads][kE] = {};
+        for (int32_t t = begin + static_cast<int32_t>(group); t < end;
+             t += static_cast<int32_t>(groups)) {
+          float x[kE];
+          KvElements<kType>::unpack((work.key(t) + value)[first + word], x);
+          for (int h = 0; h < kHeads; ++h) {
+            if (h >= work.count()) continue;
+            const float by = scores[h * kAttentionSplit + t - begin];
+            for (int e = 0; e < kE; ++e) sum[h][e] = simt::fused_multiply_add(by, x[e], sum[h][e]);
+          }
+        }
+        for (int h = 0; h < kHeads; ++h) {
+          if (h >= work.count()) continue;
+          for (int e = 0; e < kE; e += 4) {
+            sums[((h * groups + group) * words + word) * (kE / 4) + static_cast<uint32_t>(e / 4)] =
+                simt::F32x4{sum[h][e], sum[h][e + 1], sum[h][e + 2], sum[h][e + 3]};
+          }
+        }
+      }
+      ctx.sync_threads();
+      const auto flat = work.sums();
+      const uint32_t features = words * kE;
+      for (int32_t h = 0; h < work.count(); ++h) {
+        for (uint32_t i = ctx.thread().x; i < features; i += kThreads) {
+          float sum = 0;
+          for (uint32_t g = 0; g < groups; ++g) {
+            sum += flat[(static_cast<uint32_t>(h) * groups + g) * features + i];
+          }
+          part[h * width + first * kE + i] = sum;
+        }
+      }
+      ctx.sync_threads();
+    }
+  }
+
+  // One split: stats and part.
+  template <class Ctx>
+  SHOAL_SIMT static void run_split(const Work<Ctx>& work, int32_t split) {
+    const int32_t begin = work.begin(split), end = work.end(split);
+    score(work, begin, end);
+    work.ctx.sync_threads();
+    soften(work, end - begin);
+    work.ctx.sync_threads();
+    weigh(work, begin, end);
+  }
+
+  // Takes stats [h · stride_stats] and values [h · stride] of a split into the total. A thread has
+  // the same features in every call.
+  template <class Ctx, class Stats, class Values>
+  SHOAL_SIMT static void fold(const Work<Ctx>& work, bool first, const Stats& stats,
+                              int64_t stats_stride, const Values& values, int64_t values_stride,
+                              Totals<kHeads>* totals) {
+    const auto total = work.total();
+    for (int h = 0; h < kHeads; ++h) {
+      if (h >= work.count()) continue;
+      const float max = stats[h * stats_stride], sum = stats[h * stats_stride + 1];
+      float old_by = 0, added_by = 1;
+      if (first) {
+        totals->max[h] = max;
+        totals->sum[h] = sum;
+      } else {
+        totals->fold(h, max, sum, &old_by, &added_by);
+      }
+      for (int64_t i = work.ctx.thread().x; i < work.p.value_dim; i += kThreads) {
+        const int64_t at = h * work.value_words() * kE + i;
+        const float added = values[h * values_stride + i];
+        float old = 0;
+        if (!first) old = total[at];
+        total[at] = first ? added : old * old_by + added * added_by;
+      }
+    }
+  }
+
+  template <class Ctx>
+  SHOAL_SIMT static void write(const Work<Ctx>& work, const Totals<kHeads>& totals) {
+    const Params& p = work.p;
+    const auto out = work.ctx.global(p.out);
+    const auto total = work.total();
+    for (int h = 0; h < kHeads; ++h) {
+      if (h >= work.count()) continue;
+      const int64_t head = work.heads.begin + h;
+      float sink = 0;
+      if (p.has_sinks) sink = work.ctx.global(p.sinks)[head];
+      const float by = totals.factor(h, p.has_sinks, sink);
+      for (int64_t i = work.ctx.thread().x; i < p.value_dim; i += kThreads) {
+        const float x = total[h * work.value_words() * kE + i];
+        out[work.row * p.out_stride + head * p.value_dim + i] = x * by;
+      }
+    }
+  }
+
+  template <class Ctx>
+  SHOAL_SIMT static void run_row(const Work<Ctx>& work) {
+    Totals<kHeads> totals{};
+    for (int32_t split = work.first_split(); split < work.split_end(); ++split) {
+      run_split(work, split);
+      fold(work, split == work.first_split(), work.stats(), 2, work.part(),
+           work.value_words() * kE, &totals);
+      work.ctx.sync_threads();  // the next split writes stats and part
+    }
+    write(work, totals);
+  }
+
+  // One split of a row that has several: leaves its result in `slot`; the last of them folds all.
+  template <class Ctx>
+  SHOAL_SIMT static void run_shared(const Work<Ctx>& work, int32_t split, int64_t slot,
+                                    int64_t slot_stride, int64_t counter) {
+    Ctx& ctx = work.ctx;
+    const Params& p = work.p;
+    run_split(work, split);
+    const int64_t stride = 2 + p.value_dim, set = kHeads * stride;
+    const auto partials = ctx.global(p.partials);
+    const auto own = partials + slot * set;
+    for (int32_t h = 0; h < work.count(); ++h) {
+      if (ctx.thread().x < 2) own[h * stride + ctx.thread().x] = work.stats()[2 * h + ctx.thread().x];
+      for (int64_t i = ctx.thread().x; i < p.value_dim; i += kThreads) {
+        own[h * stride + 2 + i] = work.part()[h * work.value_words() * kE + i];
+      }
+    }
+    ctx.sync_threads();
+    const auto last = simt::shared_array<uint32_t>(ctx, work.arena.stats, 1);
+    const int32_t splits = work.split_end() - work.first_split();
+    if (ctx.thread().x == 0) {
+      const auto arrivals = ctx.global(p.arrivals) + counter;
+      const bool is_last = simt::arrive_last(ctx, arrivals, static_cast<uint32_t>(splits));
+      if (is_last) arrivals[0] = 0u;
+      last[0] = is_last ? 1u : 0u;
+    }
+    ctx.sync_threads();
+    const bool folds = last[0] != 0u;
+    if (!folds) return;
+    Totals<kHeads> totals{};
+    const int64_t first_slot = slot - (split - work.first_split()) * slot_stride;
+    for (int32_t s = 0; s < splits; ++s) {
+      const auto from = partials + (first_slot + s * slot_stride) * set;
+      fold(work, s == 0, from, stride, from + 2, stride, &totals);
+    }
+    write(work, totals);
+  }
+
+  template <class Ctx, class Arch>
+  SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
+    const auto plan = simt::shared_array<int32_t>(ctx, 0, kAttentionRows + 1);
+    make_plan(ctx, p, plan);
+    ctx.sync_threads();
+    const int64_t splits = plan[p.rows];
+    const int64_t sets = p.places.kv_heads * p.sets_per_kv_head;
+    const bool shared = splits * sets <= p.slots;
+    const int64_t items = (shared ? splits : p.rows) * sets;
+    Work<Ctx> work{ctx, p, Arena::of(p.head_dim, p.value_dim)};
+    for (int64_t item = ctx.block().x; item < items; item += ctx.grid_dim().x) {
+      const auto unit = static_cast<int32_t>(item / sets);
+      set_heads(work, static_cast<int32_t>(item % sets));
+      work.row = unit;
+      int32_t nth = 0;  // of the row's splits
+      if (shared) {     // the last row whose splits begin at or before the unit
+        int32_t low = 0, high = p.rows - 1;
+        while (low < high) {
+          const int32_t middle = (low + high + 1) / 2, begins = plan[middle];
+          if (begins <= unit) {
+            low = middle;
+          } else {
+            high = middle - 1;
+          }
+        }
+        const int32_t begins = plan[low];
+        work.row = low;
+        nth = unit - begins;
+      }
+      if (work.count() == 0) continue;
+      work.position = ctx.global(p.positions)[work.row];
+      work.first = first_visible(p, work.position);
+      stage_queries(work);
+      ctx.sync_threads();
+      if (shared && work.split_end() - work.first_split() > 1) {
+        run_shared(work, work.first_split() + nth, item, sets, work.row * sets + item % sets);
+      } else {
+        run_row(work);
+      }
+      ctx.sync_threads();  // the next item stages its queries
+    }
+  }
+};
+
+}  // namespace shoal::gpu
