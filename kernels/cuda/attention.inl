@@ -110,7 +110,6 @@ template <class Backend>
 template <class Kernel>
 void GpuDevice<Backend>::start_attention(AttentionParams& p) {
   constexpr uint32_t kBlocksPerMultiprocessor = 4;
-  constexpr uint64_t kPartialBytes = uint64_t{32} << 20;
   p.sets_per_kv_head = (p.group + Kernel::kHeads - 1) / Kernel::kHeads;
   const int64_t sets = p.places.kv_heads * p.sets_per_kv_head;
   const auto counter_bytes = static_cast<uint64_t>(kAttentionRows * sets) * sizeof(uint32_t);
@@ -125,7 +124,8 @@ void GpuDevice<Backend>::start_attention(AttentionParams& p) {
       Kernel::kHeads * (2 + static_cast<uint64_t>(p.value_dim)) * sizeof(float);
   const int64_t most_splits =
       p.rows * (p.table_stride * p.places.block_tokens / kAttentionSplit + 1);
-  p.slots = std::min<int64_t>(most_splits * sets, static_cast<int64_t>(kPartialBytes / slot_bytes));
+  p.slots =
+      std::min<int64_t>(most_splits * sets, static_cast<int64_t>(attention_bytes_ / slot_bytes));
   p.partials = {static_cast<float*>(scratch(static_cast<uint64_t>(p.slots) * slot_bytes))};
   const int64_t blocks = std::min<int64_t>(
       most_splits * sets, int64_t{backend_->multiprocessors()} * kBlocksPerMultiprocessor);

@@ -6,7 +6,7 @@
 // (Milakov & Gimelshein 2018, "Online normalizer calculation"). Splits start at multiples of kSplit
 // whatever the batch, and a row's splits are folded one after the other whether one block walks all
 // of them or several share them and the last to arrive folds: a row's bits do not depend on its
-// company. Include after what defines the kernel context.
+// company.
 #pragma once
 
 #include "kernels/cuda/kv_kernels.h"
@@ -18,15 +18,15 @@ inline constexpr int64_t kAttentionRows = 256;    // of one launch: their plan i
 
 // What is the same for every kernel of attention.
 struct AttentionParams {
-  simt::Global<const float> q;             // [rows, q_stride]
-  simt::Global<float> out;                 // [rows, out_stride]
-  simt::Global<const int32_t> positions;   // [rows]
-  simt::Global<const int32_t> sequences;   // [rows]
-  simt::Global<const int32_t> tables;      // [sequences, table_stride]
+  simt::Global<const float> q;            // [rows, q_stride]
+  simt::Global<float> out;                // [rows, out_stride]
+  simt::Global<const int32_t> positions;  // [rows]
+  simt::Global<const int32_t> sequences;  // [rows]
+  simt::Global<const int32_t> tables;     // [sequences, table_stride]
   simt::Global<const uint8_t> cache;
-  simt::Global<const float> sinks;         // [q_heads] or null
-  simt::Global<float> partials;            // [slots, kHeads, 2 + value_dim]
-  simt::Global<uint32_t> arrivals;         // [rows, sets], zero between launches
+  simt::Global<const float> sinks;  // [q_heads] or null
+  simt::Global<float> partials;     // [slots, kHeads, 2 + value_dim]
+  simt::Global<uint32_t> arrivals;  // [rows, sets], zero between launches
   KvPlaces places;
   int64_t q_stride, out_stride, table_stride, slots;
   int64_t window, chunk;
@@ -91,10 +91,10 @@ struct Totals {
 // there are more splits than slots for their results.
 template <KvType kType>
 struct PlainAttention {
-  static constexpr const char* kName =
-      kType == KvType::kF32 ? "attention_f32" : "attention_f16";
+  static constexpr const char* kName = kType == KvType::kF32 ? "attention_f32" : "attention_f16";
   static constexpr int kHeads = 4;
   static constexpr uint32_t kWarps = 4, kThreads = 32 * kWarps;
+  static constexpr uint32_t kMaxThreads = kThreads, kMinBlocks = 4;
   static constexpr int kE = KvElements<kType>::kPerWord;
   static constexpr uint32_t kLanesPerToken = 8, kTokensPerPass = kThreads / kLanesPerToken;
   using Params = AttentionParams;
@@ -404,8 +404,8 @@ struct PlainAttention {
     Totals<kHeads> totals{};
     for (int32_t split = work.first_split(); split < work.split_end(); ++split) {
       run_split(work, split);
-      fold(work, split == work.first_split(), work.stats(), 2, work.part(),
-           work.value_words() * kE, &totals);
+      fold(work, split == work.first_split(), work.stats(), 2, work.part(), work.value_words() * kE,
+           &totals);
       work.ctx.sync_threads();  // the next split writes stats and part
     }
     write(work, totals);
@@ -422,9 +422,13 @@ struct PlainAttention {
     const auto partials = ctx.global(p.partials);
     const auto own = partials + slot * set;
     for (int32_t h = 0; h < work.count(); ++h) {
-      if (ctx.thread().x < 2) own[h * stride + ctx.thread().x] = work.stats()[2 * h + ctx.thread().x];
+      if (ctx.thread().x < 2) {
+        const float stat = work.stats()[2 * h + ctx.thread().x];
+        own[h * stride + ctx.thread().x] = stat;
+      }
       for (int64_t i = ctx.thread().x; i < p.value_dim; i += kThreads) {
-        own[h * stride + 2 + i] = work.part()[h * work.value_words() * kE + i];
+        const float x = work.part()[h * work.value_words() * kE + i];
+        own[h * stride + 2 + i] = x;
       }
     }
     ctx.sync_threads();

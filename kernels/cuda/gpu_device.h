@@ -123,6 +123,10 @@ class GpuDevice final : public Device {
   Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;
   Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows, int64_t cols) override;
 
+  // attention.inl: memory for the results of splits of long contexts. Where it does not hold them
+  // all, a block walks through all splits of its rows: fewer blocks, the same result.
+  void limit_attention_memory(uint64_t bytes) { attention_bytes_ = bytes; }
+
   // elementwise.inl
   void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id, float scale,
              float* out) override;
@@ -187,6 +191,7 @@ class GpuDevice final : public Device {
   bool int8_ = true;
   Status error_;
   std::unique_ptr<Buffer> scratch_;
+  uint64_t attention_bytes_ = uint64_t{32} << 20;
   std::unique_ptr<Buffer> arrivals_;  // counters of attention, zero between launches
 };
 

@@ -1,5 +1,4 @@
 // Where K and V lie on a GPU, and the kernel that writes them: norms of heads, rope, temperature.
-// Include after what defines the kernel context (simt_device.cuh or tests/simt/emulator.h).
 //
 // Layout: [block][kv head][K: tokens × row | V: tokens × row]; a row is head_dim values, zeros up
 // to a multiple of 16 bytes, so that it is read in 16-byte words. No V where a value is the front
@@ -37,14 +36,14 @@ struct KvPlaces {
   }
 };
 
-// One rotation: the cosine and sine of position · frequency, to 3e-7 for positions below 2^24.
+// One rotation: the cosine and sine of position · frequency, to 4e-7 for positions below 2^24.
 // A float product alone is off by 0.03 radians at position 10^6, so its rounding error is kept
 // (fma) and added after the multiple of π/2 nearest to it is taken off in two parts.
 struct Rotation {
   float cosine, sine;
 
   SHOAL_BODY static Rotation of(int32_t position, float frequency) {
-    constexpr float kQuarter = 0x1.921fb6p0f;       // π/2, rounded
+    constexpr float kQuarter = 0x1.921fb6p0f;         // π/2, rounded
     constexpr float kQuarterRest = -0x1.777a5cp-25f;  // π/2 minus that
     const auto p = static_cast<float>(position);
     const float high = p * frequency;
@@ -52,17 +51,22 @@ struct Rotation {
     const float quarters = std::rint(high * 0x1.45f306p-1f);
     float r = simt::fused_multiply_add(-quarters, kQuarter, high);  // exact
     r = simt::fused_multiply_add(-quarters, kQuarterRest, r) + low;
+    const float more = std::rint(r * 0x1.45f306p-1f);  // `quarters` of a large product is one off
+    r = simt::fused_multiply_add(-more, kQuarter, r);
     // Taylor series on [−π/4, π/4]: the first terms left out are 2e-9 and 3e-8.
     const float x = r * r;
     const float s =
         r + r * x * (-1.0f / 6 + x * (1.0f / 120 + x * (-1.0f / 5040 + x * (1.0f / 362880))));
-    const float c =
-        1.0f + x * (-0.5f + x * (1.0f / 24 + x * (-1.0f / 720 + x * (1.0f / 40320))));
-    switch (static_cast<int64_t>(quarters) & 3) {
-      case 0: return {c, s};
-      case 1: return {-s, c};
-      case 2: return {-c, -s};
-      default: return {s, -c};
+    const float c = 1.0f + x * (-0.5f + x * (1.0f / 24 + x * (-1.0f / 720 + x * (1.0f / 40320))));
+    switch ((static_cast<int64_t>(quarters) + static_cast<int64_t>(more)) & 3) {
+      case 0:
+        return {c, s};
+      case 1:
+        return {-s, c};
+      case 2:
+        return {-c, -s};
+      default:
+        return {s, -c};
     }
   }
 };
@@ -72,12 +76,13 @@ template <KvType kType>
 struct StoreKv {
   static constexpr const char* kName = kType == KvType::kF32 ? "store_kv_f32" : "store_kv_f16";
   static constexpr uint32_t kWarps = 4;
+  static constexpr uint32_t kMaxThreads = 32 * kWarps, kMinBlocks = 4;
 
   struct Params {
-    simt::Global<float> q;                 // [rows, q_stride]
-    simt::Global<const float> k, v;        // [rows, kv_stride]
+    simt::Global<float> q;           // [rows, q_stride]
+    simt::Global<const float> k, v;  // [rows, kv_stride]
     simt::Global<const float> q_norm, k_norm;
-    simt::Global<const float> inv_freq;    // [rope_dims / 2]
+    simt::Global<const float> inv_freq;     // [rope_dims / 2]
     simt::Global<const int32_t> positions;  // [rows]
     simt::Global<const int64_t> slots;      // [rows]
     simt::Global<uint8_t> cache;
@@ -198,8 +203,7 @@ struct StoreKv {
       return;
     }
     const int64_t slot = ctx.global(p.slots)[row];
-    const int64_t at =
-        p.places.key(slot / p.places.block_tokens, h, slot % p.places.block_tokens);
+    const int64_t at = p.places.key(slot / p.places.block_tokens, h, slot % p.places.block_tokens);
     store(ctx, p, head, at);
     if (p.has_values) {
       const auto v = ctx.global(p.v) + (row * p.kv_stride + h * p.head_dim);

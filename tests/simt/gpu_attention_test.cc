@@ -1,0 +1,167 @@
+// Attention of the GPU's kernels on the emulator against the CPU device, and its batch invariance.
+#include "tests/simt/gpu_attention_support.h"
+
+namespace shoal {
+namespace {
+
+using namespace testing;
+constexpr auto kF16 = KvType::kF16;
+constexpr auto kF32 = KvType::kF32;
+
+struct Case {
+  const char* name;
+  AttentionShape shape;
+  int64_t window = 0, chunk = 0;
+  float softcap = 0;
+  bool sinks = false;
+};
+
+AttentionSpec spec_of(const Case& c) {
+  AttentionSpec spec;
+  spec.q_heads = c.shape.q_heads;
+  spec.first_q_head = c.shape.first_q_head;
+  spec.first_kv_head = c.shape.first_kv_head;
+  spec.group = c.shape.group;
+  spec.scale = 1.7f / std::sqrt(static_cast<float>(c.shape.dim));
+  spec.window = c.window;
+  spec.chunk = c.chunk;
+  spec.softcap = c.softcap;
+  return spec;
+}
+
+// Both keep K and V in the same precision, so only the order of the sums differs.
+float tolerance(const Case&) { return 1e-5f; }
+
+// {q_heads, kv_heads, group, dim, block_tokens, tokens, …}
+const Case kLarge[] = {
+    {"64, a group of 4", {8, 2, 4, 64, 64, 3000}},
+    {"128, a group of 8", {8, 1, 8, 128, 64, 2100}},
+    {"128 f32, a group of 5", {5, 1, 5, 128, 16, 1100, kF32}},
+    {"80, no groups", {2, 2, 1, 80, 32, 1030}},
+    {"96 f32, window and sinks", {4, 2, 2, 96, 32, 2100, kF32}, 1100, 0, 0, true},
+    {"64, chunk", {4, 1, 4, 64, 13, 2600}, 0, 1200},
+    {"64, window within a split", {4, 1, 4, 64, 16, 1500}, 128},
+    {"128, softcap and sinks", {4, 2, 2, 128, 64, 1200}, 0, 0, 5.0f, true},
+    {"latent 576 of 512, 16 heads", {16, 1, 16, 576, 64, 1050, kF16, 512}},
+    {"latent f32, odd widths, softcap", {5, 1, 5, 75, 7, 1100, kF32, 43}, 0, 0, 4.0f},
+};
+
+const Case kSmall[] = {
+    {"64", {4, 2, 2, 64, 16, 70}},
+    {"128 f32", {4, 1, 4, 128, 16, 40, kF32}},
+    {"a rank with part of a group", {3, 2, 4, 128, 32, 50, kF16, 0, 6, 1}},
+    {"group of 16", {16, 1, 16, 64, 8, 40}},
+    {"group of 5, window, sinks", {5, 1, 5, 80, 16, 60}, 17, 0, 0, true},
+    {"window of one token", {4, 2, 2, 64, 16, 40}, 1},
+    {"chunk, softcap", {2, 1, 2, 48, 13, 60}, 0, 24, 3.0f},
+    {"odd f16", {3, 3, 1, 37, 16, 40}},
+    {"latent", {20, 1, 20, 96, 16, 40, kF16, 64}},
+    {"latent beyond a block's threads", {2, 1, 2, 1056, 16, 20, kF32, 1040}},
+};
+
+std::vector<AttentionRow> rows_of(const Case& c) {
+  const auto last = static_cast<int32_t>(c.shape.tokens - 1);
+  std::vector<AttentionRow> rows = {{0, 0}, {1, last}, {0, last / 2}, {0, last / 2 + 1}};
+  for (const int32_t p : {1, 15, 16, 63, 127, 1022, 1023, 1024, 2047, 2048}) {
+    if (p <= last) rows.push_back({p % 2, p});
+  }
+  return rows;
+}
+
+// Rows next to each other, as a prefill has them.
+std::vector<AttentionRow> prefill_of(const Case& c, int32_t count) {
+  std::vector<AttentionRow> rows;
+  const auto last = static_cast<int32_t>(c.shape.tokens - 1);
+  for (int32_t p = std::max(last - count + 1, 0); p <= last; ++p) rows.push_back({0, p});
+  return rows;
+}
+
+void expect_as_the_cpu(const Case& c, const std::vector<AttentionRow>& rows, uint64_t seed,
+                       bool checked) {
+  SCOPED_TRACE(std::string(c.name) + ", seed " + std::to_string(seed));
+  Rng rng(seed);
+  const auto q =
+      random_values(rng, static_cast<int64_t>(rows.size()) * c.shape.q_heads * c.shape.dim);
+  const auto sinks = c.sinks ? random_values(rng, c.shape.q_heads, 2.0) : std::vector<float>();
+  const auto cpu = make_reference();
+  PagedCache expected(*cpu, c.shape, 2, seed);
+  const auto want = expected.attend(spec_of(c), rows, q, sinks);
+  const auto device = make_emulated_device(seed, checked);
+  PagedCache cache(*device, c.shape, 2, seed);
+  const auto got = cache.attend(spec_of(c), rows, q, sinks);
+  ASSERT_EQ(got.size(), want.size());
+  const size_t width = got.size() / rows.size();
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], want[i], tolerance(c))
+        << "position " << rows[i / width].position << ", feature " << i % width;
+  }
+}
+
+TEST(GpuAttention, MatchesTheCpuOverSplits) {
+  for (const Case& c : kLarge) expect_as_the_cpu(c, rows_of(c), 41, false);
+}
+
+TEST(GpuAttention, MatchesTheCpuOnTheCheckedEmulator) {
+  for (const Case& c : kSmall) {
+    for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) expect_as_the_cpu(c, rows_of(c), seed, true);
+  }
+}
+
+TEST(GpuAttention, SplitsMeetOnTheCheckedEmulator) {
+  const Case c{"two and three splits", {1, 1, 1, 16, 64, 2100}};
+  const std::vector<AttentionRow> rows = {{0, 1024}, {1, 2099}, {0, 3}};
+  for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) expect_as_the_cpu(c, rows, seed, true);
+}
+
+TEST(GpuAttention, MoreRowsThanALaunchPlans) {
+  const Case c{"300 rows", {1, 1, 1, 16, 16, 300}};
+  expect_as_the_cpu(c, prefill_of(c, 300), 42, false);
+}
+
+// A row alone, among others in any order, in chunks, with its splits on one block or on several.
+TEST(GpuAttention, RowsDoNotDependOnTheirCompany) {
+  for (const Case* c : {&kLarge[0], &kLarge[1], &kLarge[4], &kLarge[7], &kSmall[3], &kSmall[8]}) {
+    SCOPED_TRACE(c->name);
+    std::vector<AttentionRow> rows = prefill_of(*c, 64);
+    for (const AttentionRow& row : rows_of(*c)) rows.push_back(row);
+    Rng rng(43);
+    const int64_t width = c->shape.q_heads * c->shape.dim;
+    const auto out_width = static_cast<size_t>(c->shape.q_heads * c->shape.value_dim());
+    const auto q = random_values(rng, static_cast<int64_t>(rows.size()) * width);
+    const auto sinks = c->sinks ? random_values(rng, c->shape.q_heads, 2.0) : std::vector<float>();
+    const auto device = make_emulated_device(1, false);
+    PagedCache cache(*device, c->shape, 2, 44);
+    const auto all = cache.attend(spec_of(*c), rows, q, sinks);
+    const auto expect_part = [&](size_t from, size_t to) {
+      const std::vector<AttentionRow> part(rows.begin() + static_cast<long>(from),
+                                           rows.begin() + static_cast<long>(to));
+      const std::vector<float> part_q(q.begin() + static_cast<int64_t>(from) * width,
+                                      q.begin() + static_cast<int64_t>(to) * width);
+      const auto got = cache.attend(spec_of(*c), part, part_q, sinks);
+      ASSERT_EQ(std::memcmp(got.data(), all.data() + from * out_width, got.size() * 4), 0)
+          << "rows " << from << " … " << to;
+    };
+    for (const size_t chunk : {1, 7, 64}) {
+      for (size_t from = 0; from < rows.size(); from += chunk) {
+        // Alone: the ends of the prefill and the rows of other sequences.
+        if (chunk == 1 && from > 3 && from < 60) continue;
+        expect_part(from, std::min(from + chunk, rows.size()));
+      }
+    }
+    auto* gpu = dynamic_cast<gpu::GpuDevice<emulator::EmulatedBackend<false>>*>(device.get());
+    ASSERT_NE(gpu, nullptr);
+    gpu->limit_attention_memory(0);
+    expect_part(0, rows.size());
+    expect_part(rows.size() - 1, rows.size());
+  }
+}
+
+TEST(GpuAttention, NoHeadsHere) {
+  const auto device = make_emulated_device(1);
+  const AttentionShape shape{0, 1, 1, 32, 16, 20};
+  PagedCache cache(*device, shape, 1, 1);
+  EXPECT_TRUE(cache.attend({}, {{0, 3}}, {}, {}).empty());
+}
+
+}  // namespace
+}  // namespace shoal
