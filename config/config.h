@@ -63,7 +63,7 @@ struct Coordinator {
 struct Worker {
   std::string name;             // [A-Za-z0-9._-]{1,64}, unique
   std::string host;             // empty: the coordinator's own host, started by `shoal serve`
-  std::string device = "cpu";   // "cpu" or "cuda:N"
+  std::string device = "cpu";   // "cpu", "cuda:N", or "auto:N": cuda:N if there is such a card
   uint32_t threads = 0;         // compute threads; 0: one per core it may use; ≤ 1024
   std::vector<uint32_t> cores;  // cores to pin to, ascending; empty: no pinning
   WorkerRole role = WorkerRole::kFull;
