@@ -64,13 +64,14 @@ SHOAL_BODY void select_top(const float* values, int64_t n, int64_t top_k, int32_
 }
 
 // Sum of the two best of the n; of the one there is.
-SHOAL_BODY float group_score(const float* values, int64_t n) {
+SHOAL_BODY float group_score(auto values, int64_t n) {
   float best = lowest_route(), second = lowest_route();
   for (int64_t i = 0; i < n; ++i) {
-    if (values[i] > best) {
-      second = best, best = values[i];
-    } else if (values[i] > second) {
-      second = values[i];
+    const float value = values[i];
+    if (value > best) {
+      second = best, best = value;
+    } else if (value > second) {
+      second = value;
     }
   }
   return n > 1 ? best + second : best;
@@ -97,21 +98,28 @@ SHOAL_BODY void keep_best_groups(const RouteSpec& spec, float* values, float* sc
 }
 
 // weights[k] holds gate(logit) of expert k of the selection: makes them final.
-SHOAL_BODY void finish_route(const RouteSpec& spec, float* weights) {
+SHOAL_BODY void finish_route(const RouteSpec& spec, auto weights) {
   const int64_t n = spec.top_k;
   if (spec.gating == RouteGating::kSoftmaxSelected) {
     float peak = lowest_route(), sum = 0;
-    for (int64_t k = 0; k < n; ++k) peak = weights[k] > peak ? weights[k] : peak;
-    for (int64_t k = 0; k < n; ++k) sum += weights[k] = std::exp(weights[k] - peak);
-    for (int64_t k = 0; k < n; ++k) weights[k] /= sum;
+    for (int64_t k = 0; k < n; ++k) {
+      const float logit = weights[k];
+      peak = logit > peak ? logit : peak;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+      const float share = std::exp(float{weights[k]} - peak);
+      weights[k] = share;
+      sum += share;
+    }
+    for (int64_t k = 0; k < n; ++k) weights[k] = float{weights[k]} / sum;
   }
   if (spec.normalise) {
     float sum = 0;
-    for (int64_t k = 0; k < n; ++k) sum += weights[k];
+    for (int64_t k = 0; k < n; ++k) sum += float{weights[k]};
     const float divisor = sum < kSmallestRouteSum ? kSmallestRouteSum : sum;
-    for (int64_t k = 0; k < n; ++k) weights[k] /= divisor;
+    for (int64_t k = 0; k < n; ++k) weights[k] = float{weights[k]} / divisor;
   }
-  for (int64_t k = 0; k < n; ++k) weights[k] *= spec.scale;
+  for (int64_t k = 0; k < n; ++k) weights[k] = float{weights[k]} * spec.scale;
 }
 
 // One row: ids and weights [top_k], best first. scratch: [experts + groups].

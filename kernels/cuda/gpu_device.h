@@ -31,8 +31,10 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/cuda/experts_kernels.h"
 #include "kernels/cuda/gate_kernel.h"
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/simt.h"
 #include "kernels/device.h"
 
@@ -98,6 +100,19 @@ struct GpuActivations final : Activations {
   float* scales = nullptr;  // [rows × stride / 32]
   float* sums = nullptr;    // [rows × stride / 32], of the values' codes times their scale
   std::unique_ptr<Buffer> memory;
+};
+
+// Outputs [first, first + count) of a task; column 0 of its `out` is output `first`.
+struct ProductTask {
+  MatmulTask task;
+  int64_t first = 0, count = 0;
+};
+
+// Features [first, first + count) of a gated network.
+struct GateBand {
+  MatmulTask gate, up;  // `gate` without a weight: ungated
+  int64_t first = 0, count = 0;
+  Gate::Params params;  // where the features go
 };
 
 template <class Backend>
@@ -181,11 +196,17 @@ class GpuDevice final : public Device {
   void start_attention(AttentionParams& params);  // attention.inl
 
   // matmul.inl
-  ProductParams product_input(const GpuWeight& w, const GpuActivations& x, int64_t rows) const;
-  void add_product(const MatmulTask& task, int64_t outputs, uint32_t* blocks,
-                   ProductParams* p) const;
-  void start_product(TensorType type, uint32_t blocks, int64_t tiles, const ProductParams& params);
-  void start_gate(Gate::Params p, int64_t features, int64_t rows, GpuActivations& out);
+  static ProductParams product_input(const GpuActivations& x, int64_t rows);
+  // Adds outputs [first, first + count) of a task to a launch.
+  static void add_product(const ProductTask& part, const GpuWeight& w, uint32_t* blocks,
+                          ProductParams* p);
+  void start_products(std::span<const ProductTask> tasks, const ProductParams& input,
+                      int64_t tiles);
+  void start_gate_band(const GateBand& band, const ProductParams& input, int64_t tiles,
+                       int64_t rows, float* products);
+  // experts.inl
+  void combine_experts(const ExpertTask& task, const PlanExperts::Params& plan,
+                       const float* products, int64_t first, int64_t columns, int64_t rows);
 
   std::unique_ptr<Backend> backend_;
   bool int8_ = true;

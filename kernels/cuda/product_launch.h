@@ -3,11 +3,28 @@
 // stream (tests/simt/gpu_products.cc).
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+
 #include "base/status.h"
 #include "kernels/cuda/product.h"
 #include "model/tensor_type.h"
 
 namespace shoal::gpu {
+
+// Tiles are dealt to at most so many blocks in y.
+inline constexpr int64_t kMaxTileBlocks = 32768;
+// Products of gated networks and experts stand in scratch memory in bands of outputs, so that it
+// does not grow with the batch: 8 Mi floats.
+inline constexpr int64_t kBandFloats = int64_t{1} << 23;
+
+// Outputs of a band if each takes `floats`.
+inline int64_t band_of(int64_t outputs, int64_t floats) {
+  const int64_t most = std::max<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 32);
+  return std::min(outputs, most / 32 * 32);
+}
+
+inline int64_t product_tiles(int64_t rows) { return (rows + kProductRows - 1) / kProductRows; }
 
 // grid.x: blocks of kProductWarps outputs, over all weights; grid.y: tiles, or as many as there
 // may be. An empty grid starts nothing.
