@@ -5,6 +5,7 @@
 #include <mutex>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -52,32 +53,44 @@ class Stopwatch final : public TokenSink {
   bool done_ = false;
 };
 
-// What ranks report of their steps, and when.
+// What ranks report of their steps. Every rank reports every step, in order: the n-th report of
+// each is of the same step, but a slow rank's may arrive when the next one is under way. So rank
+// 0's times, the ones that tokens come with, say when a step was.
 class StepLog {
  public:
+  explicit StepLog(int ranks) : expert_seconds_(static_cast<size_t>(ranks)) {}
+
   void add(uint32_t rank, const wire::StepStats& stats) {
     std::lock_guard lock(mutex_);
-    steps_.push_back({Steady::now(), rank, stats.expert_seconds});
+    if (rank >= expert_seconds_.size()) return;
+    if (rank == 0) returned_.push_back(Steady::now());
+    expert_seconds_[rank].push_back(stats.expert_seconds);
   }
-  // Adds the steps of (from, to] to sums and counts by rank.
-  void sum(Steady::time_point from, Steady::time_point to, std::vector<double>* seconds,
-           std::vector<uint64_t>* count) const {
+
+  // [ranks] mean over the steps that returned in one of `windows` (from, to]; not the first of a
+  // window, which may be the step that made its first token.
+  std::vector<double> means(
+      const std::vector<std::pair<Steady::time_point, Steady::time_point>>& windows) const {
     std::lock_guard lock(mutex_);
-    for (const Step& step : steps_) {
-      if (step.when <= from || step.when > to || step.rank >= seconds->size()) continue;
-      (*seconds)[step.rank] += step.expert_seconds;
-      ++(*count)[step.rank];
+    std::vector<double> sums(expert_seconds_.size());
+    double steps = 0;
+    size_t complete = returned_.size();
+    for (const auto& rank : expert_seconds_) complete = std::min(complete, rank.size());
+    for (const auto& [from, to] : windows) {
+      const auto first = std::upper_bound(returned_.begin(), returned_.end(), from);
+      auto step = static_cast<size_t>(first - returned_.begin()) + 1;
+      for (; step < complete && returned_[step] <= to; ++step, ++steps) {
+        for (size_t rank = 0; rank < sums.size(); ++rank) sums[rank] += expert_seconds_[rank][step];
+      }
     }
+    for (double& sum : sums) sum /= std::max(steps, 1.0);
+    return sums;
   }
 
  private:
-  struct Step {
-    Steady::time_point when;
-    uint32_t rank;
-    double expert_seconds;
-  };
   mutable std::mutex mutex_;
-  std::vector<Step> steps_;
+  std::vector<Steady::time_point> returned_;         // [steps] at rank 0
+  std::vector<std::vector<double>> expert_seconds_;  // [ranks][steps]
 };
 
 struct Run {
@@ -153,7 +166,7 @@ double LatencyFigures::expert_imbalance() const {
 }
 
 Result<LatencyFigures> measure_latency(const ServedModel& model, const LatencyOptions& options) {
-  StepLog log;
+  StepLog log(options.workers);
   ServerOptions server;
   server.config.model.path = model.path;
   server.config.kv.type = options.kv_f32 ? config::KvType::kF32 : config::KvType::kF16;
@@ -173,24 +186,19 @@ Result<LatencyFigures> measure_latency(const ServedModel& model, const LatencyOp
   SHOAL_TRY(wait_ready(running->engine()));
   SHOAL_TRY(run_once(running->engine(), options, model.spec.vocab, 1).status());  // warm-up
   std::vector<double> prefill, decode;
-  std::vector<double> seconds(static_cast<size_t>(options.workers));
-  std::vector<uint64_t> steps(seconds.size());
+  std::vector<std::pair<Steady::time_point, Steady::time_point>> decoding;
   for (int r = 0; r < options.repeats; ++r) {
     const uint64_t seed = static_cast<uint64_t>(r) + 2;
     SHOAL_ASSIGN(const Run run, run_once(running->engine(), options, model.spec.vocab, seed));
     prefill.push_back(run.prefill);
     decode.push_back(run.decode);
-    log.sum(run.decode_from, run.decode_to, &seconds, &steps);
+    decoding.emplace_back(run.decode_from, run.decode_to);
   }
   (void)running->stop();
   figures.ceiling_after = measure_read_bandwidth(options.workers * options.threads);
   figures.prefill_tokens_per_second = median(prefill);
   figures.decode_tokens_per_second = median(decode);
-  if (!has_experts(model.spec)) return figures;
-  for (size_t rank = 0; rank < seconds.size(); ++rank) {
-    const auto count = static_cast<double>(std::max<uint64_t>(steps[rank], 1));
-    figures.expert_seconds.push_back(seconds[rank] / count);
-  }
+  if (has_experts(model.spec)) figures.expert_seconds = log.means(decoding);
   return figures;
 }
 
