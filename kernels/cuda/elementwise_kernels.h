@@ -18,7 +18,7 @@ using simt::Global;
 // Block (r, y): elements [y · kElements, (y + 1) · kElements) of row r; a thread decodes 32.
 struct EmbedRows {
   static constexpr const char* kName = "embed";
-  static constexpr uint32_t kThreads = 64;
+  static constexpr uint32_t kThreads = 64, kMaxThreads = kThreads, kMinBlocks = 1;
   static constexpr int64_t kPart = 32;
   static constexpr int64_t kElements = kThreads * kPart;
   struct Params {
@@ -91,6 +91,7 @@ struct EmbedRows {
 // A launch has a delta or a row_index, not both.
 struct ResidualNormRows {
   static constexpr const char* kName = "residual_norm";
+  static constexpr uint32_t kMaxThreads = 1024, kMinBlocks = 1;
   struct Params {
     Global<float> h;                  // [rows, cols]
     Global<const float> delta;        // [rows, cols] or null
@@ -109,9 +110,9 @@ struct ResidualNormRows {
   static uint32_t threads(int64_t cols) {
     constexpr int64_t kPerThread = 8;
     const int64_t wanted = (cols + kPerThread - 1) / kPerThread;
-    return static_cast<uint32_t>(wanted >= 1024 ? 1024
-                                 : wanted <= 32 ? 32
-                                                : (wanted + 31) / 32 * 32);
+    return static_cast<uint32_t>(wanted >= kMaxThreads ? kMaxThreads
+                                 : wanted <= 32        ? 32
+                                                       : (wanted + 31) / 32 * 32);
   }
   static uint64_t shared_bytes(int64_t cols) {
     return (kReduceCells + static_cast<uint64_t>(cols)) * sizeof(float);
@@ -208,7 +209,7 @@ struct ResidualNormRows {
 // Block (r, y): kBlocks blocks of 32 of row r.
 struct PackActivations {
   static constexpr const char* kName = "pack_activations";
-  static constexpr uint32_t kThreads = 256;
+  static constexpr uint32_t kThreads = 256, kMaxThreads = kThreads, kMinBlocks = 1;
   static constexpr int64_t kBlocks = 4 * kThreads / kActivationBlock;
   struct Params {
     Global<const float> x;  // [rows, x_stride] or null
@@ -237,7 +238,7 @@ struct PackActivations {
 // HeadCopy of kernels/device.h; block (r, y): kThreads features of row r.
 struct CopyHeads {
   static constexpr const char* kName = "copy_heads";
-  static constexpr uint32_t kThreads = 256;
+  static constexpr uint32_t kThreads = 256, kMaxThreads = kThreads, kMinBlocks = 1;
   struct Params {
     Global<const float> x;  // from x_first on
     Global<float> out;      // from out_first on
@@ -260,7 +261,7 @@ struct CopyHeads {
 // x[i] = cap · tanh(x[i] / cap)
 struct SoftCap {
   static constexpr const char* kName = "soft_cap";
-  static constexpr uint32_t kThreads = 256;
+  static constexpr uint32_t kThreads = 256, kMaxThreads = kThreads, kMinBlocks = 1;
   struct Params {
     Global<float> x;
     int64_t count;

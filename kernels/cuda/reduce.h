@@ -22,9 +22,9 @@ SHOAL_SIMT T warp_reduce(Ctx& ctx, T value, F&& f) {
 template <class Ctx, class Cells, class T, class F>
 SHOAL_SIMT T block_reduce(Ctx& ctx, Cells cells, T value, F&& f) {
   value = warp_reduce(ctx, value, f);
-  const uint32_t warps = ctx.block_dim().x / simt::kWarpSize;
+  const uint32_t warps = ctx.block_dim().x / simt::kWarpSize, warp = ctx.warp();
   ctx.sync_threads();  // the cells' earlier readers are done
-  if (ctx.lane() == 0) cells[ctx.warp()] = value;
+  if (ctx.lane() == 0) cells[warp] = value;
   ctx.sync_threads();
   T total = cells[0];
   for (uint32_t w = 1; w < warps; ++w) total = f(total, static_cast<T>(cells[w]));

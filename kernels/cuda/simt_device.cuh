@@ -18,8 +18,9 @@ class DeviceContext {
   SHOAL_SIMT Dim3 block_dim() const { return {blockDim.x, blockDim.y, blockDim.z}; }
   SHOAL_SIMT Dim3 grid_dim() const { return {gridDim.x, gridDim.y, gridDim.z}; }
   SHOAL_SIMT uint32_t lane() const { return threadIdx.x % kWarpSize; }
-  // The same in all lanes, and known to the compiler to be.
-  SHOAL_SIMT uint32_t warp() const { return __shfl_sync(kAllLanes, threadIdx.x / kWarpSize, 0); }
+  // Not a broadcast shuffle, which would tell the compiler that all lanes agree: bodies call it
+  // where lanes have diverged.
+  SHOAL_SIMT uint32_t warp() const { return threadIdx.x / kWarpSize; }
 
   // ---- memory
   template <class T>
