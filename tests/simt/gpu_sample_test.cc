@@ -134,6 +134,24 @@ TEST(GpuSample, AWholeVocabulary) {
   expect_clean(*gpu);
 }
 
+// Flat logits: the noise decides alone, also against what its bound lets a thread skip.
+TEST(GpuSample, NoiseDecidesAmongEquals) {
+  Step step{.vocab = 5000, .stride = 5000};
+  Rng rng(8);
+  for (int r = 0; r < 96; ++r) {
+    const auto logits = random_values(rng, 5000, 0.01);
+    step.logits.insert(step.logits.end(), logits.begin(), logits.end());
+    SampleRow row;
+    row.seed = rng(), row.position = static_cast<uint32_t>(r);
+    step.rows.push_back(row);
+  }
+  const auto cpu = make_device("generic", true, 1);
+  const auto gpu = make_emulated_device(1, false);
+  const auto want = sample(*cpu, step, 0, 96), got = sample(*gpu, step, 0, 96);
+  for (size_t r = 0; r < 96; ++r) expect_sample(got[r], want[r], 1e-6, std::to_string(r));
+  expect_clean(*gpu);
+}
+
 TEST(GpuSample, ARowDoesNotDependOnItsCompanyOrTheSeed) {
   const Step step = make_step(5000, 9, 7);
   const auto all = sample(*make_emulated_device(100), step, 0, 9);
