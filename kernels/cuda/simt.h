@@ -60,8 +60,10 @@ namespace shoal::simt {
 
 #if defined(__CUDACC__)
 #define SHOAL_SIMT __device__ __forceinline__
+#define SHOAL_UNROLL _Pragma("unroll")
 #else
 #define SHOAL_SIMT inline
+#define SHOAL_UNROLL
 #endif
 
 inline constexpr uint32_t kWarpSize = 32;

@@ -335,6 +335,33 @@ TEST(LastBlock, WithoutFenceOrBarrierIsARace) {
   }
 }
 
+// The same between warps, without any barrier of the block.
+TEST(LastBlock, WarpsMayArriveOnTheirOwn) {
+  const auto body = [](auto& ctx, auto parts, auto counter, auto total, bool synced) {
+    const uint32_t lane = ctx.lane(), warps = 2 * ctx.grid_dim().x;
+    const uint32_t warp = 2 * ctx.block().x + ctx.warp();
+    parts[32 * warp + lane] = warp;
+    if (synced) ctx.sync_warp();
+    uint32_t last = 0;
+    if (lane == 0) last = arrive_last(ctx, counter, warps) ? 1 : 0;
+    if (ctx.shuffle(last, 0) == 0) return;
+    ctx.sync_warp();
+    uint32_t sum = 0;
+    for (uint32_t w = 0; w < warps; ++w) sum += parts[32 * w + (lane ^ 1)];
+    total[lane] = sum;
+  };
+  const auto launch_with = [&](Memory& memory, bool synced) {
+    const auto parts = memory.allocate<uint32_t>(512, "parts");
+    const auto total = memory.allocate<uint32_t>(32, "total");
+    const auto counter = memory.upload<uint32_t>({0}, "counter");
+    return [=](auto& ctx) {
+      body(ctx, ctx.global(parts), ctx.global(counter), ctx.global(total), synced);
+    };
+  };
+  expect_clean(kBlocks, [&](Memory& memory) { return launch_with(memory, true); });
+  expect_fault(kBlocks, "race", [&](Memory& memory) { return launch_with(memory, false); });
+}
+
 TEST(Atomics, AddFloatsAndWiderIntegers) {
   Memory memory;
   const auto sum = memory.upload<float>({0.5f}, "sum");

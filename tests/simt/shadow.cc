@@ -51,26 +51,30 @@ void merge(Releases& into, const Releases& from) {
 
 bool View::after(Stamp other) const {
   if (other.serial < first_serial) return true;
-  if (other.serial != now.serial) {
-    return any_covers(acquired, other, covers) || any_covers(block_acquired, other, covers);
+  if (other.serial == now.serial) {
+    if (other.epoch != now.epoch) return other.epoch < now.epoch;
+    if (other.thread == now.thread) return true;
+    if (other.warp() == now.warp() &&
+        (other.clock < full_clock ||
+         (partial != nullptr && other.clock < (*partial)[other.thread % 32]))) {
+      return true;
+    }
   }
-  if (other.epoch != now.epoch) return other.epoch < now.epoch;
-  if (other.thread == now.thread) return true;
-  if (other.warp() != now.warp()) return false;
-  return other.clock < full_clock ||
-         (partial != nullptr && other.clock < (*partial)[other.thread % 32]);
+  return any_covers(acquired, other, covers) || any_covers(block_acquired, other, covers);
 }
 
 bool View::after_readers(Stamp other) const {
   if (other.level == kOneThread) return after(other);
   if (other.serial < first_serial) return true;
   if (other.level == kSeveralBlocks) return false;
-  if (other.serial != now.serial) {
-    return any_covers(acquired, other, covers_readers) ||
-           any_covers(block_acquired, other, covers_readers);
+  if (other.serial == now.serial) {
+    if (other.epoch != now.epoch) return other.epoch < now.epoch;
+    if (other.level == kOneWarp && other.warp() == now.warp() && other.clock < full_clock) {
+      return true;
+    }
   }
-  if (other.epoch != now.epoch) return other.epoch < now.epoch;
-  return other.level == kOneWarp && other.warp() == now.warp() && other.clock < full_clock;
+  return any_covers(acquired, other, covers_readers) ||
+         any_covers(block_acquired, other, covers_readers);
 }
 
 Shadow::Shadow(uint64_t bytes, bool forget_others)

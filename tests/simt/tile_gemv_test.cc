@@ -1,0 +1,302 @@
+// Tiled weights: the layout loses nothing, and the products are those of the decoded weights.
+#include "kernels/cuda/tile_gemv.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/rng.h"
+#include "kernels/cuda/weight_tiles.h"
+#include "kernels/decode.h"
+#include "kernels/encode.h"
+#include "tests/simt/simt_support.h"
+
+namespace shoal::emulator {
+namespace {
+
+using gpu::TileGemv;
+using gpu::WeightTiles;
+
+// A weight as a file holds it, cut to columns, and its decoded values.
+struct Stored {
+  WeightSlice slice;
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;  // [rows, cols]
+
+  Stored(TensorType type, int64_t rows, int64_t first_col, int64_t cols, int64_t file_cols,
+         uint64_t seed)
+      : slice{type, rows, cols, first_col, file_cols} {
+    Rng rng(seed);
+    const uint64_t row = row_bytes(type, static_cast<uint64_t>(file_cols));
+    std::vector<uint8_t> whole(row);
+    std::vector<float> decoded(static_cast<size_t>(file_cols));
+    const uint64_t block = traits(type).block_bytes;
+    for (int64_t r = 0; r < rows; ++r) {
+      random_row(type, rng, 0.5f, file_cols, whole.data());
+      decode_row(type, whole.data(), file_cols, decoded.data());
+      const auto first = whole.begin() + slice.first_block() * static_cast<int64_t>(block);
+      bytes.insert(bytes.end(), first, first + static_cast<int64_t>(slice.slice_row_bytes()));
+      values.insert(values.end(), decoded.begin() + first_col, decoded.begin() + first_col + cols);
+    }
+  }
+};
+
+// Activation rows as GpuActivations has them, and the values they stand for.
+struct Rows {
+  int64_t count, stride;
+  std::vector<float> values, scales, sums;
+  std::vector<int8_t> codes;
+  std::vector<double> exact;  // [count, stride], of the codes or of the floats
+
+  Rows(int64_t n, int64_t cols, bool int8, uint64_t seed)
+      : count(n), stride((cols + 31) / 32 * 32 + 32) {
+    Rng rng(seed);
+    values.assign(static_cast<size_t>(n * stride), 0);
+    codes.assign(values.size(), 0);
+    scales.assign(values.size() / 32, 0);
+    sums.assign(values.size() / 32, 0);
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t i = 0; i < cols; ++i) {
+        // Now and then an outlier; one block of zeros.
+        const double v = i / 32 == 1 ? 0 : rng.normal() * (rng.below(97) == 0 ? 40 : 1);
+        values[static_cast<size_t>(r * stride + i)] = static_cast<float>(v);
+      }
+    }
+    exact.assign(values.begin(), values.end());
+    for (size_t b = 0; b < scales.size() && int8; ++b) {
+      float largest = 0;
+      for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[32 * b + i]));
+      scales[b] = largest / 127;
+      int total = 0;
+      for (size_t i = 32 * b; i < 32 * b + 32; ++i) {
+        codes[i] =
+            scales[b] == 0 ? int8_t{0} : static_cast<int8_t>(std::rint(values[i] / scales[b]));
+        total += codes[i];
+        exact[i] = double{scales[b]} * codes[i];
+      }
+      sums[b] = scales[b] * static_cast<float>(total);
+    }
+  }
+};
+
+struct Run {
+  uint64_t seed = 1;
+  uint32_t multiprocessors = 2;
+  float scale = 1.0f;
+  bool bias = false, accumulate = false;
+};
+
+bool is_float(TensorType type) { return type == TensorType::kF16 || type == TensorType::kF32; }
+
+// out [x.count, rows + 1]: a column is left over on purpose.
+template <TensorType type, bool kChecked = true>
+std::vector<float> multiply(const Stored& w, const Rows& x, const Run& run) {
+  using Kernel = TileGemv<type>;
+  Memory memory;
+  Stream<kChecked> stream(memory, {.seed = run.seed});
+  const WeightTiles tiles = gpu::weight_tiles(w.slice);
+  std::vector<uint8_t> tiled(tiles.bytes());
+  gpu::tile_rows(w.slice, 0, w.bytes, tiled.data());
+  const uint32_t blocks = Kernel::blocks(tiles, run.multiprocessors);
+  const auto groups = static_cast<uint32_t>((x.count + 7) / 8);
+  const auto constant = [&](const auto& values, const char* name) {
+    return memory.upload(values, name, MemoryKind::kConstant);
+  };
+  const auto rows = static_cast<size_t>(w.slice.rows);
+  std::vector<float> bias(rows);
+  for (size_t i = 0; i < rows; ++i) bias[i] = static_cast<float>(i) - 3;
+  gpu::TileGemvParams p;
+  p.weights.address = constant(tiled, "weights").address;
+  p.rows = w.slice.rows;
+  p.tiles = tiles.tiles;
+  p.units = tiles.units;
+  p.first_part = (w.slice.first_col - w.slice.first_block() * traits(type).block_elems) / 32;
+  p.parts = (w.slice.cols + 31) / 32;
+  p.x = {constant(x.values, "values"), {}, {}, {}, x.stride};
+  if (!is_float(type)) {
+    p.x.codes = constant(x.codes, "codes");
+    p.x.scales = constant(x.scales, "scales");
+    p.x.sums = constant(x.sums, "sums");
+  }
+  p.x_rows = x.count;
+  if (run.bias) p.bias.address = constant(bias, "bias").address;
+  p.out_stride = w.slice.rows + 1;
+  p.out =
+      memory.upload(std::vector<float>(static_cast<size_t>(x.count * p.out_stride), 0.5f), "out");
+  p.scale = run.scale;
+  p.accumulate = run.accumulate ? 1 : 0;
+  p.partials =
+      memory.allocate<simt::F32x4>(uint64_t{groups} * blocks * Kernel::kWarps * 64, "partials");
+  p.arrivals =
+      memory.upload(std::vector<uint32_t>(static_cast<size_t>(groups * tiles.tiles)), "arrivals");
+  const Status status = simt::launch<Kernel, simt::Sm86>(
+      stream,
+      {.grid = {blocks, groups}, .block = {Kernel::kThreads}, .shared_bytes = Kernel::kSharedBytes},
+      p);
+  EXPECT_TRUE(status) << traits(type).name << ": " << status.message();
+  const auto arrivals = download(p.arrivals, static_cast<size_t>(groups * tiles.tiles));
+  EXPECT_EQ(arrivals, std::vector<uint32_t>(arrivals.size())) << "not ready for the next launch";
+  return download(p.out, static_cast<size_t>(x.count * p.out_stride));
+}
+
+void expect_product(const std::vector<float>& out, const Stored& w, const Rows& x, const Run& run) {
+  const int64_t rows = w.slice.rows, cols = w.slice.cols;
+  for (int64_t r = 0; r < x.count; ++r) {
+    for (int64_t o = 0; o < rows; ++o) {
+      double sum = 0, size = 0;
+      for (int64_t i = 0; i < cols; ++i) {
+        const double v = w.values[static_cast<size_t>(o * cols + i)] *
+                         x.exact[static_cast<size_t>(r * x.stride + i)];
+        sum += v, size += std::fabs(v);
+      }
+      sum = sum * run.scale + (run.bias ? static_cast<double>(o) - 3 : 0) +
+            (run.accumulate ? 0.5 : 0);
+      ASSERT_NEAR(out[static_cast<size_t>(r * (rows + 1) + o)], sum, 3e-6 * (size + 1))
+          << traits(w.slice.type).name << " " << rows << " × " << cols << ", row " << r
+          << ", output " << o << ", seed " << run.seed;
+    }
+    EXPECT_EQ(out[static_cast<size_t>(r * (rows + 1) + rows)], 0.5f) << "written beyond the rows";
+  }
+}
+
+template <TensorType kTypeId>
+struct Of {
+  static constexpr TensorType kType = kTypeId;
+};
+template <class T>
+class Tiles : public ::testing::Test {};
+using Types = ::testing::Types<Of<TensorType::kQ4_K>, Of<TensorType::kQ6_K>, Of<TensorType::kQ8_0>,
+                               Of<TensorType::kMXFP4>, Of<TensorType::kF16>, Of<TensorType::kF32>>;
+TYPED_TEST_SUITE(Tiles, Types);
+
+TYPED_TEST(Tiles, MemoryDoesNotGrowAndNoBitIsLost) {
+  constexpr TensorType kType = TypeParam::kType;
+  const Stored w(kType, 32, 0, 512, 512, 1);
+  const WeightTiles tiles = gpu::weight_tiles(w.slice);
+  EXPECT_EQ(tiles.bytes(), w.bytes.size());
+  EXPECT_EQ(gpu::tile_unit_bytes(kType) % 16, 0u);
+  std::vector<uint8_t> tiled(tiles.bytes());
+  gpu::tile_rows(w.slice, 0, w.bytes, tiled.data());
+  // Each single bit of the file has one place of its own.
+  const uint64_t row = w.slice.slice_row_bytes();
+  std::vector<uint8_t> seen(tiles.bytes());
+  Rng rng(2);
+  for (int i = 0; i < 400; ++i) {
+    auto changed = w.bytes;
+    const size_t bit = rng.below(8 * changed.size());
+    changed[bit / 8] = static_cast<uint8_t>(changed[bit / 8] ^ (1 << bit % 8));
+    std::vector<uint8_t> other(tiles.bytes());
+    // Row by row, last first: fill_weight brings them in any order.
+    for (int64_t r = 31; r >= 0; --r) {
+      gpu::tile_rows(w.slice, r, {changed.data() + static_cast<uint64_t>(r) * row, row},
+                     other.data());
+    }
+    int differing = 0;
+    for (size_t b = 0; b < tiled.size(); ++b) {
+      differing += std::popcount(static_cast<unsigned>(tiled[b] ^ other[b]));
+    }
+    ASSERT_EQ(differing, 1) << "bit " << bit;
+  }
+}
+
+TYPED_TEST(Tiles, ProductsOfEveryShapeAndSeed) {
+  constexpr TensorType kType = TypeParam::kType;
+  const int64_t unit = gpu::tile_unit_features(kType);
+  struct Shape {
+    int64_t rows, cols, x_rows;
+    uint32_t multiprocessors;
+  };
+  const Shape shapes[] = {
+      {1, unit, 1, 1},      {16, 3 * unit, 2, 1}, {17, 2 * unit, 8, 2},
+      {40, 5 * unit, 3, 1}, {33, unit, 7, 3},     {48, 6 * unit, 13, 1},
+  };
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    for (const Shape& s : shapes) {
+      const Stored w(kType, s.rows, 0, s.cols, s.cols, seed);
+      const Rows x(s.x_rows, s.cols, !is_float(kType), seed + 100);
+      const Run run = {.seed = seed, .multiprocessors = s.multiprocessors};
+      expect_product(multiply<kType>(w, x, run), w, x, run);
+    }
+  }
+}
+
+TYPED_TEST(Tiles, CutColumnsAreMasked) {
+  constexpr TensorType kType = TypeParam::kType;
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    // A shard that begins and ends inside blocks of 256.
+    const Stored w(kType, 20, 96, 704, 1024, seed);
+    const Rows x(3, 704, !is_float(kType), seed);
+    const Run run = {.seed = seed};
+    expect_product(multiply<kType>(w, x, run), w, x, run);
+  }
+}
+
+TYPED_TEST(Tiles, ScaleBiasAndAccumulate) {
+  constexpr TensorType kType = TypeParam::kType;
+  const Stored w(kType, 40, 0, 512, 512, 5);
+  const Rows x(5, 512, !is_float(kType), 6);
+  const Run run = {.scale = 0.25f, .bias = true, .accumulate = true};
+  expect_product(multiply<kType>(w, x, run), w, x, run);
+}
+
+TYPED_TEST(Tiles, ARowsResultDoesNotDependOnItsCompany) {
+  constexpr TensorType kType = TypeParam::kType;
+  const Stored w(kType, 40, 0, 1536, 1536, 7);
+  const Rows all(11, 1536, !is_float(kType), 8);
+  const auto together = multiply<kType>(w, all, {.seed = 1});
+  for (const int64_t r : {0, 5, 10}) {
+    Rows one(1, 1536, false, 0);
+    const auto cut = [&](auto& to, const auto& from, int64_t per_row) {
+      to.assign(from.begin() + r * per_row, from.begin() + (r + 1) * per_row);
+    };
+    cut(one.values, all.values, all.stride);
+    cut(one.codes, all.codes, all.stride);
+    cut(one.scales, all.scales, all.stride / 32);
+    cut(one.sums, all.sums, all.stride / 32);
+    const auto alone = multiply<kType>(w, one, {.seed = 2});
+    for (int64_t o = 0; o < 40; ++o) {
+      EXPECT_EQ(std::bit_cast<uint32_t>(alone[static_cast<size_t>(o)]),
+                std::bit_cast<uint32_t>(together[static_cast<size_t>(r * 41 + o)]))
+          << "row " << r << ", output " << o;
+    }
+  }
+}
+
+TYPED_TEST(Tiles, ABrokenActivationShowsInItsRowOnly) {
+  constexpr TensorType kType = TypeParam::kType;
+  const Stored w(kType, 16, 0, 512, 512, 9);
+  Rows x(3, 512, !is_float(kType), 10);
+  x.values[static_cast<size_t>(x.stride) + 70] = NAN;
+  x.scales[static_cast<size_t>(x.stride) / 32 + 2] = NAN;
+  x.sums[static_cast<size_t>(x.stride) / 32 + 2] = NAN;
+  const auto out = multiply<kType>(w, x, {});
+  for (int64_t o = 0; o < 16; ++o) {
+    for (int64_t r = 0; r < 3; ++r) {
+      EXPECT_EQ(std::isnan(out[static_cast<size_t>(r * 17 + o)]), r == 1);
+    }
+  }
+}
+
+TYPED_TEST(Tiles, LargerShapesUnchecked) {
+  constexpr TensorType kType = TypeParam::kType;
+  for (const int64_t cols : {1408, 2880}) {
+    const int64_t file_cols = (cols + 255) / 256 * 256;
+    const Stored w(kType, 130, 0, cols, file_cols, 11);
+    const Rows x(4, cols, !is_float(kType), 12);
+    const Run run = {.multiprocessors = 4};
+    expect_product((multiply<kType, false>(w, x, run)), w, x, run);
+  }
+}
+
+TEST(FloatTiles, RowsMayEndAnywhere) {
+  for (const int64_t cols : {1, 31, 33, 100}) {
+    const Stored w(TensorType::kF32, 5, 0, cols, cols, 13);
+    const Stored h(TensorType::kF16, 5, 0, cols, cols, 14);
+    const Rows x(2, cols, false, 15);
+    expect_product(multiply<TensorType::kF32>(w, x, {}), w, x, {});
+    expect_product(multiply<TensorType::kF16>(h, x, {}), h, x, {});
+  }
+}
+
+}  // namespace
+}  // namespace shoal::emulator
