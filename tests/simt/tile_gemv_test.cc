@@ -82,6 +82,7 @@ struct Rows {
 struct Run {
   uint64_t seed = 1;
   uint32_t multiprocessors = 2;
+  uint32_t blocks = 0;  // 0: as many as a launch would have
   float scale = 1.0f;
   bool bias = false, accumulate = false;
 };
@@ -97,7 +98,7 @@ std::vector<float> multiply(const Stored& w, const Rows& x, const Run& run) {
   const WeightTiles tiles = gpu::weight_tiles(w.slice);
   std::vector<uint8_t> tiled(tiles.bytes());
   gpu::tile_rows(w.slice, 0, w.bytes, tiled.data());
-  const uint32_t blocks = Kernel::blocks(tiles, run.multiprocessors);
+  const uint32_t blocks = run.blocks != 0 ? run.blocks : Kernel::blocks(tiles, run.multiprocessors);
   const auto groups = static_cast<uint32_t>((x.count + 7) / 8);
   const auto constant = [&](const auto& values, const char* name) {
     return memory.upload(values, name, MemoryKind::kConstant);
@@ -217,6 +218,18 @@ TYPED_TEST(Tiles, ProductsOfEveryShapeAndSeed) {
       const Run run = {.seed = seed, .multiprocessors = s.multiprocessors};
       expect_product(multiply<kType>(w, x, run), w, x, run);
     }
+  }
+}
+
+TYPED_TEST(Tiles, StagesAreUsedAgain) {
+  constexpr TensorType kType = TypeParam::kType;
+  // About five stages per warp.
+  const int64_t cols = 10 * int64_t{TileGemv<kType>::kStageUnits} * gpu::tile_unit_features(kType);
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const Stored w(kType, 64, 0, cols, cols, seed);
+    const Rows x(2, cols, !is_float(kType), seed);
+    const Run run = {.seed = seed, .blocks = 1};
+    expect_product(multiply<kType>(w, x, run), w, x, run);
   }
 }
 
