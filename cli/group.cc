@@ -78,18 +78,17 @@ Result<ExpertLayout> layout_of(const config::Config& config, const ModelSpec& sp
   return choose_expert_layout(spec, plan, pinned);
 }
 
-// Workers of one host share its memory; what a worker already holds of this model is not free but
-// its own. `held`: [world] bytes if it holds the model.
-std::vector<uint64_t> usable_memory(const std::vector<wire::Hello>& workers,
-                                    const std::string& digest, const MemoryPlan& held) {
+// CPU workers of one host share its memory; a card is its worker's own.
+std::vector<uint64_t> usable_memory(const std::vector<wire::Hello>& workers) {
   std::map<std::string, int> per_host;
-  for (const wire::Hello& worker : workers) ++per_host[worker.host_id];
+  for (const wire::Hello& worker : workers) {
+    if (worker.device_kind == "cpu") ++per_host[worker.host_id];
+  }
   std::vector<uint64_t> usable;
-  for (size_t rank = 0; rank < workers.size(); ++rank) {
-    const wire::Hello& worker = workers[rank];
-    const double free = static_cast<double>(worker.memory_bytes) / per_host[worker.host_id];
-    usable.push_back(static_cast<uint64_t>(free * kUsableMemory) +
-                     (worker.model_digest == digest ? held.ranks[rank].weight_bytes : 0));
+  for (const wire::Hello& worker : workers) {
+    const int sharers = worker.device_kind == "cpu" ? per_host[worker.host_id] : 1;
+    usable.push_back(
+        static_cast<uint64_t>(static_cast<double>(worker.memory_bytes) / sharers * kUsableMemory));
   }
   return usable;
 }
@@ -169,11 +168,7 @@ Status complete_group_plan(const config::Config& config, const ServedModel& mode
   request.options = memory_options(config, context_tokens);
   const TensorTypeOf types = tensor_types(*model.file);
   const ExpertPlan previous{assign->experts.shares, assign->experts.ranks};
-  TensorParallelPlan held = layout.plan;
-  held.experts = previous;
-  SHOAL_ASSIGN(const MemoryPlan held_memory,
-               make_memory_plan(model.spec, types, held, request.options));
-  request.memory = usable_memory(workers, model.digest, held_memory);
+  request.memory = usable_memory(workers);
   request.expert_shares = expert_shares(layout, request.memory, workers);
 
   const int64_t block_tokens = config.kv.block_tokens;

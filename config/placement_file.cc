@@ -168,6 +168,11 @@ class PlacementReader {
                      fmt::format("{} {}: the {} has {} {}, counted from 0", kSingular[part], *last,
                                  kOwner[part], bound, kPlural[part]));
       }
+      if (out->size() + (*last - *first + 1) > static_cast<size_t>(bound)) {
+        return error(node.place,
+                     fmt::format("{}: more are listed than the {} has; one is listed twice",
+                                 kPlural[part], kOwner[part]));
+      }
       for (uint64_t value = *first; value <= *last; ++value) {
         out->push_back({static_cast<int64_t>(value), node.place});
       }

@@ -1,11 +1,13 @@
 // The file that pins experts to ranks (parallel.placement). YAML, hence also JSON:
 //
-//   unlisted: auto          # auto: place the others automatically; refuse: every expert must be
-//   listed placement:
+//   unlisted: auto
+//   placement:
 //     - {layers: 1-12, experts: 0-31, ranks: 0}
 //     - {layers: 1-12, experts: 32-63, ranks: 1}
-//     - {layers: all, experts: [64, 70-72], ranks: [0, 1]}   # replicas: each rank holds each
-//     expert
+//     - {layers: all, experts: [64, 70-72], ranks: [0, 1]}
+//
+// unlisted: auto places the other experts automatically, refuse wants every expert listed. Several
+// ranks: each holds each of the experts.
 //
 // layers: numbers of the model's blocks, as in its tensor names ("blk.7"); all: those with experts.
 // experts: of each such layer, from 0; all: every one. ranks: as in `shoal inspect --workers`.

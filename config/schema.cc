@@ -353,11 +353,12 @@ void add_kv(std::vector<Field<Config>>& fields) {
       "Precision of cached keys and values."));
   fields.push_back(integer<Config>(
       "kv.context", 1, 4u << 20, [](auto& c) -> auto& { return c.kv.context; },
-      "Longest sequence, prompt and answer, in tokens. auto: the model's, if memory allows.",
-      "auto"));
+      "Longest sequence, prompt and answer, in tokens. auto: the model's, at most 8192.", "auto"));
   fields.push_back(integer<Config>(
       "kv.blocks", 1, 1u << 24, [](auto& c) -> auto& { return c.kv.blocks; },
-      "KV blocks for all sequences together. auto: what memory allows.", "auto"));
+      "KV blocks of all sequences. auto: 16 contexts, at most 65536 tokens, or what "
+      "fits.",
+      "auto"));
   fields.push_back(block_tokens_field());
   fields.push_back(boolean<Config>(
       "kv.prefix_cache", [](auto& c) -> auto& { return c.kv.prefix_cache; },

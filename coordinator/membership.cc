@@ -143,6 +143,7 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
       worker.spoke = false;
     }
     worker.hello = hello;
+    note_memory(worker);
     actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
     return;
   }
@@ -163,6 +164,19 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
   admit(incoming, hello, now, actions);
 }
 
+void Membership::note_memory(Worker& worker) {
+  worker.held_bytes = worker.hello.held_bytes;
+  if (worker.hello.device_kind != "cpu") return;  // a card is its worker's own
+  uint64_t total = worker.hello.memory_bytes;
+  for (const auto& [name, other] : workers_) {
+    const bool neighbour = other.connected && other.hello.device_kind == "cpu" &&
+                           other.hello.host_id == worker.hello.host_id;
+    // A load that is under way takes what it has read.
+    if (neighbour) total += std::max(other.held_bytes, other.bytes_done);
+  }
+  host_memory_[worker.hello.host_id] = total;
+}
+
 void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
                        Actions& actions) {
   Worker& worker = workers_[hello.name];
@@ -177,6 +191,7 @@ void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello,
   worker.heard = now;
   worker.last_rank = last_rank;
   worker.loaded = loaded;
+  note_memory(worker);
   ++joins_;
   by_peer_[incoming.peer] = hello.name;
   actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
@@ -235,6 +250,7 @@ void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint no
   worker.loaded = true;
   worker.weight_bytes = ready.weight_bytes;
   worker.kv_bytes = ready.kv_bytes;
+  worker.held_bytes = ready.weight_bytes + ready.kv_bytes + ready.scratch_bytes;
   worker.bytes_done = worker.bytes_total;
   formed_progress_ = now;
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
@@ -242,6 +258,7 @@ void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint no
   }
   phase_ = Phase::kServing;
   serving_since_ = now;
+  last_experts_ = formed_experts_;
   last_failure_.clear();
   actions.emplace_back(LogAction{
       LogLevel::kInfo, fmt::format("plan epoch {} serves: {} rank(s), {} KV blocks", epoch_,

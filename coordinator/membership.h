@@ -38,10 +38,11 @@ struct MembershipOptions {
   // Model, KV shape and limits of every plan; epoch, rank, world, shares, engine and segment are
   // filled in.
   wire::Assign plan;
-  // Fills in what depends on the workers (by rank): KV blocks, placement of experts, who routes. Or
-  // says why the plan does not fit, with the numbers. Assign::experts are those of the last epoch,
-  // if there was one: kept if they still fit, loaded weights stay valid. Pure. Empty: `plan` is
-  // complete.
+  // Fills in what depends on the workers (by rank): KV blocks, placement of experts, who routes.
+  // Hello::memory_bytes is then what the worker's host has for all its CPU workers together, or
+  // what the worker's own card has, whatever they hold at the moment. Or says why the plan does not
+  // fit, with the numbers. Assign::experts are those of the last epoch, if there was one: kept if
+  // they still fit, loaded weights stay valid. Pure. Empty: `plan` is complete.
   std::function<Status(const std::vector<wire::Hello>&, wire::Assign*)> complete_plan;
 
   Duration heartbeat = std::chrono::milliseconds(250);
@@ -132,6 +133,7 @@ class Membership {
     bool is_ready = false;
     uint64_t bytes_done = 0, bytes_total = 0;
     uint64_t weight_bytes = 0, kv_bytes = 0;
+    uint64_t held_bytes = 0;  // as of its last hello or Ready
   };
   using WorkerMap = std::map<std::string, Worker>;  // by name; lost ones stay, for their rank
 
@@ -139,6 +141,9 @@ class Membership {
                 Actions& actions);
   // An error is the reason to refuse.
   Status check_hello(const wire::Hello& hello, const std::string& key, TimePoint now) const;
+  // Takes the hello's memory figures: what a host has is what is free there and what its workers
+  // hold, all at one moment.
+  void note_memory(Worker& worker);
   void admit(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
              Actions& actions);
   bool make_room();
@@ -170,12 +175,14 @@ class Membership {
   Rendezvous rendezvous_;
 
   Phase phase_ = Phase::kIdle;
-  uint64_t epoch_ = 0;                // of the last plan sent
-  uint64_t newest_seen_ = 0;          // any epoch a worker has mentioned
-  std::vector<std::string> members_;  // [world] names by rank while forming or serving
+  uint64_t epoch_ = 0;                           // of the last plan sent
+  uint64_t newest_seen_ = 0;                     // any epoch a worker has mentioned
+  std::vector<std::string> members_;             // [world] names by rank while forming or serving
+  std::map<std::string, uint64_t> host_memory_;  // by host id, of CPU workers: see note_memory()
   std::vector<uint32_t> kv_blocks_;
-  std::optional<wire::ExpertPlacement> last_experts_;  // of the last plan sent
-  TimePoint formed_progress_{};  // while forming: last sign of progress
+  std::optional<wire::ExpertPlacement> last_experts_;  // of the last plan that served
+  wire::ExpertPlacement formed_experts_;               // of the current epoch
+  TimePoint formed_progress_{};                        // while forming: last sign of progress
   TimePoint serving_since_{};
   TimePoint last_heartbeat_{};
   TimePoint last_refusal_logged_{};

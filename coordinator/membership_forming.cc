@@ -110,7 +110,9 @@ Result<wire::Assign> Membership::make_plan(const std::vector<Worker*>& by_rank) 
   std::vector<wire::Hello> hellos;
   std::vector<const wire::Hello*> pointers;
   for (const Worker* worker : by_rank) {
-    hellos.push_back(worker->hello);
+    wire::Hello& hello = hellos.emplace_back(worker->hello);
+    hello.memory_bytes = hello.device_kind == "cpu" ? host_memory_.at(hello.host_id)
+                                                    : hello.memory_bytes + hello.held_bytes;
     pointers.push_back(&worker->hello);
   }
   wire::Assign plan = options_.plan;
@@ -140,7 +142,7 @@ void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Action
   const bool same_experts = plan && last_experts_ &&
                             last_experts_->shares == plan->experts.shares &&
                             last_experts_->ranks == plan->experts.ranks;
-  if (plan) last_experts_ = plan->experts;
+  if (plan) formed_experts_ = plan->experts;  // kept for the next plan once this one serves
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
     Worker& worker = *by_rank[rank];
     members_.push_back(worker.hello.name);

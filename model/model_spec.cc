@@ -39,6 +39,17 @@ double yarn_keep(const RopeSpec& rope, int64_t pair) {
   return 1.0 - std::clamp(y, 0.0, 1.0);
 }
 
+// What plans and messages have room for (wire::kMaxExpertEntries).
+Status check_expert_count(const ModelSpec& spec) {
+  constexpr int64_t kMaxEntries = 1 << 20;
+  int64_t entries = 0;
+  for (const LayerSpec& layer : spec.layer) entries += layer.ffn.moe.experts;
+  if (entries <= kMaxEntries) return Status::ok();
+  return unsupported("key '" + spec.architecture + ".expert_count': " + std::to_string(entries) +
+                     " experts in all layers; at most " + std::to_string(kMaxEntries) +
+                     " are possible");
+}
+
 // Layers of equal visibility form one group.
 void assign_kv_groups(ModelSpec* spec) {
   spec->kv_groups.clear();
@@ -133,6 +144,7 @@ Result<ModelSpec> read_model_spec(const GgufFile& file) {
     if (name == architecture.name) {
       SHOAL_ASSIGN(ModelSpec spec, architecture.read(ArchMetadata(file, name)));
       assign_kv_groups(&spec);
+      SHOAL_TRY(check_expert_count(spec));
       return spec;
     }
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);

@@ -37,6 +37,7 @@ void put(const Hello& m, pb::Envelope& e) {
   p.set_model_digest(m.model_digest);
   p.set_pid(m.pid);
   p.set_arithmetic(m.arithmetic);
+  p.set_held_bytes(m.held_bytes);
 }
 
 void put(const LoadProgress& m, pb::Envelope& e) {
@@ -226,6 +227,7 @@ Hello get(const pb::Hello& p) {
   m.model_digest = p.model_digest();
   m.pid = p.pid();
   m.arithmetic = p.arithmetic();
+  m.held_bytes = p.held_bytes();
   return m;
 }
 

@@ -44,7 +44,8 @@ struct Hello {
   // Ranks of equal arithmetic get bit-equal results from equal inputs; others must not route tokens
   // to experts on their own. "cpu avx512vnni"
   std::string arithmetic;
-  uint64_t memory_bytes = 0;  // free for weights, KV and scratch
+  uint64_t memory_bytes = 0;  // free for weights, KV and scratch, beside what it holds
+  uint64_t held_bytes = 0;    // of weights, KV and scratch it holds now and would free for a plan
   uint32_t threads = 0;
   std::string data_address;  // where its data plane can be reached: an IP address, may be empty
   std::string model_digest;  // of weights it still holds, or empty

@@ -45,6 +45,7 @@ void Agent::say_hello() {
   hello.device = device_.describe();
   hello.arithmetic = device_.arithmetic();
   hello.memory_bytes = device_.free_memory();
+  hello.held_bytes = rank_.held_bytes();
   hello.threads = options_.threads;
   hello.data_address = options_.data_address;
   hello.model_digest = rank_.held_digest();
@@ -215,9 +216,11 @@ void Agent::report_experts() {
   if (now - last_expert_report_ < kExpertReport) return;
   last_expert_report_ = now;
   const auto load = rank_.expert_load();
-  if (!load || load->epoch != epoch_.load() || load->tokens == reported_experts_) return;
+  if (!load || load->epoch != epoch_.load()) return;
+  if (load->epoch == reported_epoch_ && load->tokens == reported_experts_) return;
+  if (!link_.send(*load)) return;  // cumulative: the next one makes up for a lost one
+  reported_epoch_ = load->epoch;
   reported_experts_ = load->tokens;
-  (void)link_.send(*load);  // cumulative: the next one makes up for a lost one
 }
 
 void Agent::report_failure(uint64_t epoch, const Status& error) {

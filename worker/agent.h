@@ -95,6 +95,7 @@ class Agent {
   // Compute thread only.
   static constexpr Duration kExpertReport = std::chrono::seconds(1);
   TimePoint last_expert_report_{};
+  uint64_t reported_epoch_ = 0;
   std::vector<uint64_t> reported_experts_;
 };
 

@@ -34,6 +34,7 @@ Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
   runner_.reset();
   kv_.reset();
   model_.reset();
+  note_held();
   {
     std::lock_guard lock(mutex_);
     digest_.clear();
@@ -57,6 +58,7 @@ Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
   LoadOptions load = options;
   load.context = plan.max_sequence_tokens;
   SHOAL_ASSIGN(model_, load_model_shard(file, spec, shard, device_, load));
+  note_held();
   load_key_ = key;
   std::lock_guard lock(mutex_);
   digest_ = plan.model_digest;
@@ -113,6 +115,7 @@ Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& opti
   }
   SHOAL_TRY(connect(plan, options));
   SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
+  note_held();
   // Everybody has weights, cache and scratch before anybody says ready.
   const OpContext op{plan.epoch,
                      std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};
@@ -142,8 +145,14 @@ std::optional<wire::ExpertLoad> Rank::expert_load() const {
   return load;
 }
 
+void Rank::note_held() {
+  held_bytes_.store((model_ ? model_->weight_bytes : 0) + (kv_ ? kv_->bytes() : 0) +
+                    (runner_ ? runner_->scratch_bytes() : 0));
+}
+
 void Rank::leave() {
   runner_.reset();
+  note_held();
   std::lock_guard lock(mutex_);
   group_.reset();
 }

@@ -39,6 +39,8 @@ class Rank {
   // Wakes a waiting collective of `epoch` or older. Any thread.
   void abort(uint64_t epoch, const std::string& reason);
   std::string held_digest() const;  // of loaded weights, or empty. Any thread.
+  // Of weights, KV cache and scratch held now. Any thread.
+  uint64_t held_bytes() const { return held_bytes_.load(); }
 
  private:
   Status load(const wire::Assign& plan, const LoadOptions& options);
@@ -55,6 +57,8 @@ class Rank {
   uint64_t group_epoch_ = 0;
   uint64_t aborted_epoch_ = 0;
   std::string digest_;
+  void note_held();
+  std::atomic<uint64_t> held_bytes_{0};
 };
 
 }  // namespace shoal

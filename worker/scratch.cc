@@ -8,7 +8,7 @@ namespace shoal {
 struct TransformerScratch::Sizes {
   int64_t q = 0, kv = 0, attended = 0, gated = 0;
   int64_t q_rank = 0, q_full = 0, latent = 0, values = 0;
-  int64_t experts = 0, top_k = 0, expert_mid = 0;
+  int64_t experts = 0, top_k = 0, expert_mid = 0, mixtures = 0;
 
   explicit Sizes(const ModelShard& model) {
     for (size_t i = 0; i < model.layers.size(); ++i) {
@@ -26,10 +26,11 @@ struct TransformerScratch::Sizes {
         latent = std::max(latent, heads * a.latent.kv_rank);
         values = std::max(values, heads * a.latent.value);
       }
+      mixtures += moe.experts > 0 ? 1 : 0;
       experts = std::max(experts, moe.experts);
       top_k = std::max(top_k, moe.top_k);
       if (!range.experts.empty()) {
-        expert_mid = std::max(expert_mid, moe.top_k * range.expert_features.size());
+        expert_mid = std::max(expert_mid, range.expert_features.size());
       }
     }
   }
@@ -70,11 +71,11 @@ Status TransformerScratch::allocate(const ModelShard& model, Device& device, int
     SHOAL_TRY(buffer(values, max_rows, sizes.values, "head values"));
   }
   if (sizes.experts > 0) {
+    expert_id_stride = max_rows * sizes.top_k;
     SHOAL_TRY(buffer(router_logits, max_rows, sizes.experts, "router logits"));
-    SHOAL_TRY(buffer(expert_ids, max_rows, sizes.top_k, "expert selection"));
+    SHOAL_TRY(buffer(expert_ids, max_rows * sizes.mixtures, sizes.top_k, "expert selection"));
     SHOAL_TRY(buffer(expert_weights, max_rows, sizes.top_k, "expert weights"));
-    SHOAL_TRY(activations(expert_mid, max_rows * sizes.top_k,
-                          sizes.expert_mid / std::max<int64_t>(sizes.top_k, 1)));
+    SHOAL_TRY(activations(expert_mid, max_rows * sizes.top_k, sizes.expert_mid));
     SHOAL_TRY(buffer(row_gate, max_rows, 1, "shared expert gate"));
   }
   return Status::ok();

@@ -102,12 +102,14 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
           "rows {}..{} of slot {}, whose {} KV blocks hold {} tokens (group {})", group.position,
           end, group.slot, blocks.size(), blocks.size() * limits_.block_tokens, g));
     }
-    // Rows write to the blocks they lie in; what they read is the coordinator's to keep.
-    for (uint64_t b = group.position / limits_.block_tokens; b * limits_.block_tokens < end; ++b) {
-      if (blocks[b] == wire::kNoBlock) {
-        return out_of_range(fmt::format("rows {}..{} of slot {} have no KV block (group {})",
-                                        group.position, end, group.slot, g));
-      }
+    const int64_t first =
+        g < limits_.kv_groups.size() ? limits_.kv_groups[g].first_visible(group.position) : 0;
+    for (uint64_t b = static_cast<uint64_t>(first) / limits_.block_tokens;
+         b * limits_.block_tokens < end; ++b) {
+      if (blocks[b] != wire::kNoBlock) continue;
+      return out_of_range(
+          fmt::format("rows {}..{} of slot {} see block {}, which is not there (group {})",
+                      group.position, end, group.slot, b, g));
     }
   }
   if (group.sample && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {

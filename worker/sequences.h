@@ -18,6 +18,7 @@ struct SequenceLimits {
   uint32_t max_slots = 0;
   uint32_t max_tokens = 0;          // per sequence
   std::vector<uint32_t> kv_blocks;  // per KV group: physical ids are below this
+  std::vector<KvGroup> kv_groups;   // what rows see; empty: everything
   uint32_t block_tokens = 0;
   int32_t vocab = 0;
 };

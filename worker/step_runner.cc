@@ -27,6 +27,7 @@ StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const 
       sequences_({.max_slots = plan.max_slots,
                   .max_tokens = plan.max_sequence_tokens,
                   .kv_blocks = plan.kv_blocks,
+                  .kv_groups = model.spec.kv_groups,
                   .block_tokens = plan.block_tokens,
                   .vocab = static_cast<int32_t>(model.spec.vocab)},
                  model.shard.vocab),
@@ -104,8 +105,10 @@ Status StepRunner::lay_out(const wire::Step& step) {
   }
   table_stride_ = static_cast<int64_t>(longest);
   if (step.rows.size() * longest * 4 > groups_[0].tables->bytes()) {
-    return out_of_range(fmt::format("step {} has {} sequences; the plan allows {}", step.step,
-                                    step.rows.size(), plan_.max_slots));
+    return out_of_range(fmt::format(
+        "step {} has {} sequences with up to {} KV blocks; the plan allows {} sequences of {} "
+        "tokens",
+        step.step, step.rows.size(), longest, plan_.max_slots, plan_.max_sequence_tokens));
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
     std::vector<int32_t>& tables = host_.groups[g].tables;
@@ -172,6 +175,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   const auto computed = std::chrono::steady_clock::now();
   SHOAL_ASSIGN(std::vector<wire::RowResult> rows, sampler_.sample(*transformer_, targets_, op));
   for (size_t i = 0; i < rows.size(); ++i) targets_[i].sequence->append_token(rows[i].token);
+  if (plan_.rank == 0) transformer_->count_experts();  // the same everywhere: one rank reports
   const auto end = std::chrono::steady_clock::now();
   const CollectiveStats after = group_.stats();
   result.stats.forward_seconds = to_seconds(computed - start);

@@ -43,8 +43,11 @@ Result<std::unique_ptr<Transformer>> Transformer::create(const ModelShard& model
   std::unique_ptr<Transformer> transformer(new Transformer(model, device, options));
   SHOAL_TRY(transformer->scratch_.allocate(model, device, options.max_rows));
   size_t counters = 0;
+  int64_t mixtures = 0;
   for (const LayerSpec& layer : model.spec.layer) {
     transformer->expert_counters_.push_back(counters);
+    transformer->mixture_index_.push_back(mixtures);
+    mixtures += layer.ffn.moe.experts > 0 ? 1 : 0;
     counters += static_cast<size_t>(layer.ffn.moe.experts);
   }
   transformer->expert_tokens_.resize(counters);
@@ -63,15 +66,13 @@ Status Transformer::reduce(float* data, int64_t count, Collective& group, const 
   return Status::ok();
 }
 
-Status Transformer::broadcast(Buffer& buffer, uint64_t bytes, Collective& group,
-                              const OpContext& op) {
-  if (device_.host_visible())
-    return group.broadcast(buffer.data(), bytes, options_.routing_rank, op);
+Status Transformer::broadcast(void* data, uint64_t bytes, Collective& group, const OpContext& op) {
+  if (device_.host_visible()) return group.broadcast(data, bytes, options_.routing_rank, op);
   staging_.resize((bytes + 3) / 4);
   SHOAL_TRY(device_.synchronize(op.deadline));
-  device_.copy_to_host(staging_.data(), buffer.data(), bytes);
+  device_.copy_to_host(staging_.data(), data, bytes);
   SHOAL_TRY(group.broadcast(staging_.data(), bytes, options_.routing_rank, op));
-  device_.copy_to_device(buffer.data(), staging_.data(), bytes);
+  device_.copy_to_device(data, staging_.data(), bytes);
   return Status::ok();
 }
 

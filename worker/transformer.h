@@ -45,8 +45,10 @@ class Transformer {
   int64_t logits_stride() const { return model_.shard.vocab.size(); }
   uint64_t scratch_bytes() const { return scratch_.bytes; }
 
-  // Tokens that visited each expert since the beginning, [mixture layers in order][experts]; zeros
-  // where the host cannot see the device's selections.
+  // Adds the last forward()'s selections to expert_tokens(): one copy from the device. Waits for
+  // it.
+  void count_experts();
+  // Tokens that visited each expert since the beginning, [mixture layers in order][experts].
   const std::vector<uint64_t>& expert_tokens() const { return expert_tokens_; }
   double expert_seconds() const { return expert_seconds_; }  // in expert products, since then
 
@@ -75,11 +77,12 @@ class Transformer {
   void dense_ffn(size_t index, bool accumulate);
   Status mixture(size_t index, bool accumulate, Collective& group, const OpContext& op);
   Status select_experts(size_t index, Collective& group, const OpContext& op);
-  void count_experts(size_t index);
+  int32_t* expert_ids(size_t index) const;
+  Status check_selection(size_t index);
   void run_experts(size_t index, bool accumulate);
   void shared_expert(size_t index);
   Status reduce(float* data, int64_t count, Collective& group, const OpContext& op);
-  Status broadcast(Buffer& buffer, uint64_t bytes, Collective& group, const OpContext& op);
+  Status broadcast(void* data, uint64_t bytes, Collective& group, const OpContext& op);
 
   int64_t rows() const { return input_.steps[0].rows; }
 
@@ -89,6 +92,7 @@ class Transformer {
   TransformerScratch scratch_;
   std::vector<float> staging_;           // for devices the host cannot see
   std::vector<size_t> expert_counters_;  // of each layer: index into expert_tokens_
+  std::vector<int64_t> mixture_index_;   // of each layer: mixtures before it
   std::vector<uint64_t> expert_tokens_;
   double expert_seconds_ = 0;
   ForwardInput input_;

@@ -61,7 +61,6 @@ void Transformer::dense_ffn(size_t index, bool accumulate) {
 
 Status Transformer::mixture(size_t index, bool accumulate, Collective& group, const OpContext& op) {
   SHOAL_TRY(select_experts(index, group, op));
-  count_experts(index);
   const auto start = std::chrono::steady_clock::now();
   run_experts(index, accumulate);
   expert_seconds_ += to_seconds(std::chrono::steady_clock::now() - start);
@@ -86,21 +85,45 @@ Status Transformer::select_experts(size_t index, Collective& group, const OpCont
     route.selection_bias = mixture.selection_bias ? mixture.selection_bias->f32() : nullptr;
     route.groups = moe.groups;
     route.groups_used = moe.groups_used;
-    device_.route(scratch_.router_logits->f32(), rows(), route, scratch_.expert_ids->i32(),
+    device_.route(scratch_.router_logits->f32(), rows(), route, expert_ids(index),
                   scratch_.expert_weights->f32());
   }
   if (!broadcasts) return Status::ok();
   const uint64_t bytes = static_cast<uint64_t>(rows() * moe.top_k) * 4;
-  SHOAL_TRY(broadcast(*scratch_.expert_ids, bytes, group, op));
-  return broadcast(*scratch_.expert_weights, bytes, group, op);
+  SHOAL_TRY(broadcast(expert_ids(index), bytes, group, op));
+  SHOAL_TRY(check_selection(index));
+  return broadcast(scratch_.expert_weights->f32(), bytes, group, op);
 }
 
-void Transformer::count_experts(size_t index) {
-  if (!device_.host_visible()) return;
-  const int64_t pairs = rows() * model_.spec.layer[index].ffn.moe.top_k;
-  const int32_t* ids = scratch_.expert_ids->i32();
-  uint64_t* tokens = expert_tokens_.data() + expert_counters_[index];
-  for (int64_t i = 0; i < pairs; ++i) ++tokens[ids[i]];
+// What came over the network is not believed: an id is an index into memory.
+Status Transformer::check_selection(size_t index) {
+  const MoeLayer& moe = model_.spec.layer[index].ffn.moe;
+  std::vector<int32_t> ids(static_cast<size_t>(rows() * moe.top_k));
+  device_.copy_to_host(ids.data(), expert_ids(index), ids.size() * sizeof(int32_t));
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < moe.experts) continue;
+    return data_loss("rank " + std::to_string(options_.routing_rank) + " selected expert " +
+                     std::to_string(id) + " of " + std::to_string(moe.experts) + " in layer " +
+                     std::to_string(index));
+  }
+  return Status::ok();
+}
+
+int32_t* Transformer::expert_ids(size_t index) const {
+  return scratch_.expert_ids->i32() + mixture_index_[index] * scratch_.expert_id_stride;
+}
+
+void Transformer::count_experts() {
+  if (!scratch_.expert_ids) return;
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    const MoeLayer& moe = model_.spec.layer[i].ffn.moe;
+    if (moe.experts == 0) continue;
+    ids.resize(static_cast<size_t>(rows() * moe.top_k));
+    device_.copy_to_host(ids.data(), expert_ids(i), ids.size() * sizeof(int32_t));
+    uint64_t* tokens = expert_tokens_.data() + expert_counters_[i];
+    for (const int32_t id : ids) ++tokens[id];
+  }
 }
 
 void Transformer::run_experts(size_t index, bool accumulate) {
@@ -121,7 +144,7 @@ void Transformer::run_experts(size_t index, bool accumulate) {
   task.replicas = ints_or_null(mixture.replicas);
   task.replica = ints_or_null(mixture.replica);
   task.positions = input_.steps[0].positions;
-  task.ids = scratch_.expert_ids->i32();
+  task.ids = expert_ids(index);
   task.weights = scratch_.expert_weights->f32();
   device_.experts(task, *scratch_.normed, rows(), *scratch_.expert_mid);
 }

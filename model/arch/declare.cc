@@ -345,7 +345,14 @@ void TensorDeclarer::mixture(int layer) {
   }
   expert(Role::kExpertDown, layer, block + "ffn_down_exps", spec_.width, moe.features,
          Split::kExpertCols, Split::kExpertWhole);
-  if (moe.shared_features > 0) shared_expert(layer);
+  if (moe.shared_features > 0) {
+    shared_expert(layer);
+  } else if (has(block + "ffn_up_shexp.weight") && status_.is_ok()) {
+    status_ = invalid_argument(fmt::format(
+        "tensor '{}ffn_up_shexp.weight' is there, but the metadata names no shared expert (key "
+        "'{}.expert_shared_count' or '{}.expert_shared_feed_forward_length')",
+        block, spec_.architecture, spec_.architecture));
+  }
 }
 
 void TensorDeclarer::shared_expert(int layer) {

@@ -15,9 +15,13 @@ Result<ModelSpec> declare_all(const ArchMetadata& meta, ModelSpec spec) {
 
 Status make_mixture(const ArchMetadata& meta, bool normalise, ModelSpec* spec) {
   SHOAL_ASSIGN(const int64_t used, meta.integer("expert_used_count", 1, 4096));
-  SHOAL_ASSIGN(const int64_t shared,
+  SHOAL_ASSIGN(const int64_t named,
                meta.integer("expert_shared_feed_forward_length", 0, 1 << 20, 0));
   for (LayerSpec& layer : spec->layer) {
+    // Early Qwen2 files have a shared expert of the dense width without saying so.
+    const bool unnamed =
+        named == 0 && meta.file().find_tensor("blk.0.ffn_up_shexp.weight") != nullptr;
+    const int64_t shared = unnamed ? layer.ffn.features : named;
     SHOAL_ASSIGN(layer.ffn.moe,
                  read_moe(meta, {.normalise = normalise, .features = layer.ffn.features / used}));
     layer.ffn.moe.shared_features = shared;

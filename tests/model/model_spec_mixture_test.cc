@@ -222,6 +222,7 @@ TEST(MixtureSpec, EveryMistakeIsNamed) {
       {"glm4moe.leading_dense_block_count", key("leading_dense_block_count", u32(3))},
       {"glm4moe.expert_shared_count", key("expert_shared_count", u32(1000))},
       {"blk.1.ffn_gate_shexp.weight", key("expert_shared_count", u32(2))},
+      {"glm4moe.expert_shared_count", no_key("expert_shared_count")},
       {"glm4moe.nextn_predict_layers", key("nextn_predict_layers", u32(2))},
       {"glm4moe.feed_forward_length", no_key("feed_forward_length")},
       {"blk.1.ffn_gate_exps.weight", shape("blk.1.ffn_gate_exps.weight", {64, 32, 7})},

@@ -11,10 +11,6 @@ BLOCK = 32  # tokens; the default of kv.block_tokens
 KEYS = ("sk-" + "a" * 32, "sk-" + "b" * 32)
 
 
-def block_tokens(client):
-    return client.get("/cluster").json().get("block_tokens", BLOCK)
-
-
 def complete(client, tokens, count, headers=None, **params):
     """Greedy tokens after `tokens`, log-probabilities of the 20 best at each, and cached prompt tokens."""
     response = client.post("/v1/completions", {

@@ -223,7 +223,8 @@ DETOKENIZE = record({"content": text})
 CLUSTER = record({
     "model": text, "ready": boolean, "draining": boolean, "not_ready_reason": text,
     "seconds_since_loop": number, "epoch": integer, "running": integer, "waiting": integer,
-    "kv_blocks_total": integer, "kv_blocks_used": integer, "context_tokens": integer,
+    "kv_blocks_total": integer, "kv_blocks_used": integer, "kv_usage": number, "kv_blocks_cached": integer,
+    "context_tokens": integer,
     "workers": array(record({
         "name": text, "host": text, "device": text, "state": const("connected", "loading", "ready", "lost"),
         "rank": number, "pid": integer, "seconds_since_heard": number, "load_bytes_done": integer,

@@ -63,6 +63,7 @@ inline std::vector<Message> sample_messages() {
   hello.device_kind = "cpu";
   hello.device = "8 cores, AVX2";
   hello.memory_bytes = 24ull << 30;
+  hello.held_bytes = 5ull << 30;
   hello.threads = 8;
   hello.data_address = "10.0.0.2";
   hello.model_digest = "xxh3:0123456789abcdef";

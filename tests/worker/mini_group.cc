@@ -20,7 +20,8 @@ MiniGroup::MiniGroup(const std::string& path, const GroupOptions& options) : opt
       (options.max_tokens + options.block_tokens - 1) / options.block_tokens;
   for (int rank = 0; rank < world; ++rank) {
     Member member;
-    member.device = make_cpu_device(options.device).value();
+    member.device =
+        options.make_device ? options.make_device(rank) : make_cpu_device(options.device).value();
     auto shard = make_rank_shard(spec_, {world, options.shares, options.experts}, rank);
     SHOAL_CHECK(shard.is_ok(), shard.status().message());
     auto model = load_model_shard(*file, spec_, *shard, *member.device,
@@ -60,12 +61,25 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
       tables.push_back(static_cast<int32_t>(piece.sequence * blocks_each + b));
     }
   }
+  Device& device = *member.device;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  const auto upload = [&](const auto& values) {
+    const uint64_t bytes = values.size() * sizeof(values[0]);
+    buffers.push_back(device.allocate(bytes, "step").value());
+    device.copy_to_device(buffers.back()->data(), values.data(), bytes);
+    return buffers.back()->data();
+  };
+  StepView view;
+  view.rows = static_cast<int64_t>(ids.size());
+  view.positions = static_cast<int32_t*>(upload(positions));
+  view.kv_slots = static_cast<int64_t*>(upload(slots));
+  view.sequences = static_cast<int32_t*>(upload(sequences));
+  view.block_tables = static_cast<int32_t*>(upload(tables));
+  view.table_stride = blocks_each;
   ForwardInput input;
-  input.steps.assign(spec_.kv_groups.size(),
-                     {static_cast<int64_t>(ids.size()), positions.data(), slots.data(),
-                      sequences.data(), tables.data(), blocks_each});
-  input.ids = ids.data();
-  input.sample_rows = samples.data();
+  input.steps.assign(spec_.kv_groups.size(), view);
+  input.ids = static_cast<int32_t*>(upload(ids));
+  input.sample_rows = static_cast<int32_t*>(upload(samples));
   input.sample_count = static_cast<int64_t>(samples.size());
   const OpContext op{1, std::chrono::steady_clock::now() + std::chrono::minutes(2)};
   const Status status = member.transformer->forward(input, *member.kv, *member.group, op);
@@ -74,12 +88,15 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
   for (int64_t first = 0; first < input.sample_count; first += Transformer::kLogitRows) {
     const int64_t count = std::min(Transformer::kLogitRows, input.sample_count - first);
     const float* logits = member.transformer->logits(first, count);
+    const Status finished = device.synchronize(op.deadline);
+    SHOAL_CHECK(finished.is_ok(), finished.message());
     for (int64_t r = 0; r < count; ++r) {
-      std::memcpy((*out)[static_cast<size_t>(first + r)].data() + vocab.begin,
-                  logits + r * member.transformer->logits_stride(),
-                  static_cast<size_t>(vocab.size()) * sizeof(float));
+      device.copy_to_host((*out)[static_cast<size_t>(first + r)].data() + vocab.begin,
+                          logits + r * member.transformer->logits_stride(),
+                          static_cast<uint64_t>(vocab.size()) * sizeof(float));
     }
   }
+  member.transformer->count_experts();
 }
 
 std::vector<std::vector<float>> MiniGroup::step(const std::vector<Piece>& pieces) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,6 +34,8 @@ struct GroupOptions {
   int64_t max_tokens = 64;  // per sequence
   int64_t max_rows = 512;
   CpuOptions device{.threads = 1};
+  // What each rank computes on, instead of a CPU with the options above.
+  std::function<std::unique_ptr<Device>(int rank)> make_device{};
 };
 
 class MiniGroup {

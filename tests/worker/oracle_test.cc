@@ -2,21 +2,13 @@
 // that dozens of layouts take seconds. Servers with processes run them in tests/system.
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <fstream>
-#include <map>
-
-#include <nlohmann/json.hpp>
-
 #include "base/rng.h"
 #include "tests/support/support.h"
 #include "tests/worker/mini_group.h"
+#include "tests/worker/oracle.h"
 
 namespace shoal::testing {
 namespace {
-
-constexpr double kTolerance = 5e-4;     // of a log-probability, f32 KV
-constexpr double kGreedyMargin = 2e-3;  // below, the reference itself may go either way
 
 enum class Experts { kSliced, kPlaced, kReplicated };
 
@@ -65,84 +57,26 @@ std::vector<uint64_t> place(const ModelSpec& spec, const Layout& layout) {
   return ranks;
 }
 
-double log_sum_exp(const std::vector<float>& logits) {
-  double peak = -INFINITY, sum = 0;
-  for (const float x : logits) peak = std::max(peak, static_cast<double>(x));
-  for (const float x : logits) sum += std::exp(static_cast<double>(x) - peak);
-  return peak + std::log(sum);
-}
-
-int32_t argmax(const std::vector<float>& logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-// Logits after the last of tokens [from, to), the earlier ones being in the cache.
-std::vector<float> run(MiniGroup& group, const std::vector<int32_t>& tokens, size_t from,
-                       size_t to) {
-  constexpr size_t kChunk = 512;
-  std::vector<float> last;
-  for (size_t at = from; at < to; at += kChunk) {
-    const size_t end = std::min(to, at + kChunk);
-    last = group.step({{0,
-                        static_cast<int64_t>(at),
-                        {tokens.begin() + static_cast<std::ptrdiff_t>(at),
-                         tokens.begin() + static_cast<std::ptrdiff_t>(end)}}})[0];
-  }
-  return last;
-}
-
-double compare_case(MiniGroup& group, const nlohmann::json& reference) {
-  const auto tokens = reference["tokens"].get<std::vector<int32_t>>();
-  std::map<size_t, nlohmann::json> at;
-  for (const auto& [key, value] : reference["logprobs_at"].items()) at[std::stoul(key)] = value;
-  double worst = 0;
-  size_t done = 0;
-  std::vector<float> logits;
-  for (const auto& [position, expected] : at) {
-    logits = run(group, tokens, done, position + 1);
-    done = position + 1;
-    const double total = log_sum_exp(logits);
-    for (const auto& entry : expected) {
-      const double found = static_cast<double>(logits[entry[0].get<size_t>()]) - total;
-      worst = std::max(worst, std::abs(found - entry[1].get<double>()));
-    }
-  }
-  if (done < tokens.size()) logits = run(group, tokens, done, tokens.size());
-  if (reference["greedy_min_margin"].get<double>() < kGreedyMargin) return worst;
-  int64_t length = static_cast<int64_t>(tokens.size());
-  for (const auto& expected : reference["greedy"]) {
-    const int32_t token = argmax(logits);
-    EXPECT_EQ(token, expected.get<int32_t>()) << reference["name"] << " at " << length;
-    logits = group.step({{0, length++, {token}}})[0];
-  }
-  return worst;
-}
-
 class OracleTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(OracleTest, EveryLayout) {
   const std::string name = GetParam();
   SHOAL_SKIP_WITHOUT_SHARED("oracle/" + name + "-f32.json");
   const std::string path = gunzip_shared("oracle/" + name + "-f32.gguf.gz");
-  std::ifstream in(*shared_path("oracle/" + name + "-f32.json"));
-  const auto reference = nlohmann::json::parse(in);
+  const auto reference = read_oracle(name);
   const auto file = GgufFile::open(path);
   ASSERT_TRUE(file.is_ok()) << file.status().message();
   const auto spec = read_model_spec(*file);
   ASSERT_TRUE(spec.is_ok()) << spec.status().message();
   bool has_experts = false;
   for (const LayerSpec& layer : spec->layer) has_experts |= layer.ffn.moe.experts > 0;
-  int64_t longest = 0;
-  for (const auto& c : reference["cases"]) {
-    longest = std::max(longest, static_cast<int64_t>(c["tokens"].size() + c["greedy"].size()));
-  }
   for (const Layout& layout : kLayouts) {
     if (layout.only_mixtures && !has_experts) continue;
     GroupOptions options;
     options.shares = layout.shares;
     options.experts = {layout.expert_shares, place(*spec, layout)};
     options.routing_rank = layout.routing_rank;
-    options.max_tokens = longest + 1;
+    options.max_tokens = oracle_tokens(reference) + 1;
     MiniGroup group(path, options);
     double worst = 0;
     for (const auto& c : reference["cases"]) {
@@ -150,9 +84,9 @@ TEST_P(OracleTest, EveryLayout) {
       const bool is_long = c["tokens"].size() > 1000;
       if (is_long && std::string(layout.name) != "tp1" && std::string(layout.name) != "placed3")
         continue;
-      worst = std::max(worst, compare_case(group, c));
+      worst = std::max(worst, compare_with_oracle(group, c));
     }
-    EXPECT_LE(worst, kTolerance) << name << " " << layout.name;
+    EXPECT_LE(worst, kOracleTolerance) << name << " " << layout.name;
     std::cout << name << " " << layout.name << ": worst " << worst << "\n";
   }
 }
