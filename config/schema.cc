@@ -356,8 +356,7 @@ void add_kv(std::vector<Field<Config>>& fields) {
       "Longest sequence, prompt and answer, in tokens. auto: the model's, at most 8192.", "auto"));
   fields.push_back(integer<Config>(
       "kv.blocks", 1, 1u << 24, [](auto& c) -> auto& { return c.kv.blocks; },
-      "KV blocks of all sequences. auto: 16 contexts, at most 65536 tokens, or what "
-      "fits.",
+      "KV blocks of all sequences. auto: 16 contexts, at most 65536 tokens, or what fits.",
       "auto"));
   fields.push_back(block_tokens_field());
   fields.push_back(boolean<Config>(
