@@ -8,6 +8,7 @@ ProductParams GpuDevice<Backend>::product_input(const GpuActivations& x, int64_t
   ProductParams p;
   p.values.address = x.values;
   p.codes.address = x.codes;
+  p.use_codes = x.codes != nullptr ? 1 : 0;
   p.scales.address = x.scales;
   p.sums.address = x.sums;
   p.x_stride = x.stride;
@@ -92,6 +93,7 @@ void GpuDevice<Backend>::head_matmul(const HeadMatmul& task, const Activations& 
   p.x_head_stride = task.x_head_stride;
   p.out_head_stride = task.out_head_stride;
   p.whole_vectors = task.x_first % 4 == 0 && task.x_head_stride % 4 == 0 ? 1 : 0;
+  if (task.x_first % 32 != 0 || task.x_head_stride % 32 != 0) p.use_codes = 0;
   const ProductTask part{
       {.weight = task.weight, .out = task.out, .out_stride = task.out_stride}, 0, slice.rows};
   start_products({&part, 1}, p, product_tiles(rows));

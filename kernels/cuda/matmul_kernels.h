@@ -84,7 +84,7 @@ struct FloatProduct {
         ctx.copy_async_wait(kStages - 1);
         ctx.sync_warp();
         const int64_t first = c * kParts - p.first_part;
-        decode(ctx, stream.chunk(c), first, parts, decoded);
+        decode(ctx, stream.ring + stream.offset(c), first, parts, decoded);
         ctx.sync_warp();
         add(ctx, p, tile, decoded, first, parts, values, sums);
       }

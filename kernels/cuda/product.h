@@ -62,6 +62,7 @@ struct ProductParams {
   int64_t x_first = 0, x_head_stride = 0, out_head_stride = 0;
   uint32_t head_rows = 0xffffffffu;
   uint32_t whole_vectors = 1;  // every column 0 is a multiple of 4 features
+  uint32_t use_codes = 0;      // where the weight's type can: every column 0 a multiple of 32
   // Products of experts, or null: tiles of slots; the activation row of a slot (null: the slot
   // itself) and what multiplies its products (null: 1). Weights of an expert lie expert_rows
   // behind those of the one before.
@@ -183,16 +184,17 @@ struct RowStream {
     if (begin < row_bytes) {
       const uint64_t end = begin + kChunkBytes < row_bytes ? begin + kChunkBytes : row_bytes;
       const uint64_t from = begin / 16 * 16;
-      const auto to = ring + (chunk % kStages) * kStageBytes;
+      const auto to = ring + static_cast<uint64_t>(chunk) % kStages * kStageBytes;
       for (uint64_t at = 16 * ctx.lane(); from + at < end; at += 16 * simt::kWarpSize) {
         ctx.copy_async_16(to + at, row + (from + at));
       }
     }
     ctx.copy_async_commit();
   }
-  SHOAL_SIMT Bytes chunk(int64_t number) const {
-    const uint64_t begin = static_cast<uint64_t>(number) * kChunkBytes;
-    return ring + (static_cast<uint64_t>(number % kStages) * kStageBytes + begin % 16);
+  // Where a chunk's first byte is in the ring.
+  SHOAL_SIMT uint32_t offset(int64_t chunk) const {
+    const uint64_t begin = static_cast<uint64_t>(chunk) * kChunkBytes;
+    return static_cast<uint32_t>(static_cast<uint64_t>(chunk) % kStages * kStageBytes + begin % 16);
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/body/blocks.h"
+#include "kernels/cuda/code_product.h"
 #include "kernels/cuda/matmul_kernels.h"
 #include "kernels/cuda/product_launch.h"
 
@@ -14,6 +15,12 @@ Status launch_product_of(Stream& stream, simt::Dim3 grid, const ProductParams& p
   if constexpr (body::Block<type>::elems == 1) {
     return simt::launch<PlainProduct<type>, Arch>(stream, {grid, block, 0}, params);
   } else {
+    if constexpr (CodeFormat<type>::kExists) {
+      using Kernel = CodeProduct<type>;
+      if (params.use_codes != 0) {
+        return simt::launch<Kernel, Arch>(stream, {grid, block, Kernel::kSharedBytes}, params);
+      }
+    }
     using Kernel = FloatProduct<type>;
     return simt::launch<Kernel, Arch>(stream, {grid, block, Kernel::kSharedBytes}, params);
   }

@@ -274,8 +274,10 @@ const Shape kShapes[] = {
     {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateKind::kSwigluClamp, true},
 };
 
-// Two products and a gate in other orders of additions; GELU is rounded to half precision.
-double tolerance(const Shape& shape, bool) {
+// Two products and a gate in other orders of additions; GELU is rounded to half precision; int8
+// codes of input and hidden features are off by up to 1/254 of the largest of 32.
+double tolerance(const Shape& shape, bool int8) {
+  if (int8) return 3e-2;
   return shape.kind == GateKind::kGeluTanh ? 1e-3 : 1e-5;
 }
 

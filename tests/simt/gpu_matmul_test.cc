@@ -1,6 +1,6 @@
 // Matrix products of GpuDevice on the emulator against the CPU device, for every stored type.
 #include <algorithm>
-#include <numeric>
+#include <set>
 
 #include "tests/simt/gpu_support.h"
 
@@ -43,6 +43,13 @@ double worst(const Matrix& w, int64_t first, int64_t cols, const std::vector<flo
   return largest;
 }
 
+// Types whose products are of int8 codes where the activations have them.
+const std::set<TensorType> kCodeTypes = {
+    TensorType::kQ4_0,  TensorType::kQ4_1,  TensorType::kQ5_0,   TensorType::kQ5_1,
+    TensorType::kQ8_0,  TensorType::kQ2_K,  TensorType::kQ3_K,   TensorType::kQ4_K,
+    TensorType::kQ5_K,  TensorType::kQ6_K,  TensorType::kIQ4_NL, TensorType::kIQ4_XS,
+    TensorType::kTQ2_0, TensorType::kMXFP4, TensorType::kNVFP4};
+
 // Two orders of additions of a few thousand terms.
 constexpr double kFloatNoise = 1e-6;
 
@@ -79,7 +86,9 @@ std::vector<float> run_heads(Device& device, const Weight& weight, int64_t heads
   return y.values();
 }
 
-double tolerance(TensorType, bool) { return kFloatNoise; }
+// Against products of unrounded activations: codes are off by up to half a step of 1/127 of the
+// largest of 32, in no particular direction.
+double tolerance(bool int8) { return int8 ? 1e-2 : kFloatNoise; }
 
 TEST(GpuMatmul, EveryTypeAndShapeInFloat) {
   Rng rng(11);
@@ -103,6 +112,76 @@ TEST(GpuMatmul, EveryTypeAndShapeInFloat) {
 
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// What the codes of activations stand for, and each feature's step.
+struct Rounded {
+  std::vector<float> values, steps;
+};
+Rounded rounded(Device& device, const Activations& activations, int64_t rows) {
+  const GpuRows all = read_gpu_rows(device, activations, rows);
+  Rounded out;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < activations.cols(); ++i) {
+      const auto at = static_cast<size_t>(r * all.stride + i);
+      out.values.push_back(all.scales[at / 32] * static_cast<float>(all.codes[at]));
+      out.steps.push_back(all.scales[at / 32]);
+    }
+  }
+  return out;
+}
+
+// Largest error of y against x · wᵀ in double, relative to Σ |w x|, beyond what half a step in each
+// activation explains.
+double excess(const Matrix& w, const std::vector<float>& x, const std::vector<float>& steps,
+              int64_t rows, const std::vector<float>& y) {
+  double largest = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t o = 0; o < w.rows; ++o) {
+      double sum = 0, size = 1e-30, allowed = 0;
+      for (int64_t i = 0; i < w.cols; ++i) {
+        const double a = w.values[static_cast<size_t>(o * w.cols + i)];
+        const auto at = static_cast<size_t>(r * w.cols + i);
+        sum += a * x[at], size += std::fabs(a * x[at]);
+        if (!steps.empty()) allowed += std::fabs(a) * 0.501 * steps[at];
+      }
+      const double error = std::fabs(y[static_cast<size_t>(r * w.rows + o)] - sum);
+      const double over = std::max(0.0, error - allowed) / size;
+      largest = std::isfinite(over) ? std::max(largest, over) : INFINITY;
+    }
+  }
+  return largest;
+}
+
+TEST(GpuMatmul, EveryTypeAndShapeWithInt8Activations) {
+  Rng rng(22);
+  const auto gpu = card(1, true);
+  for (const TensorType type : storable_types()) {
+    for (const int64_t cols : {32, 96, 256, 288, 1408, 2880, 2816}) {
+      if (cols % traits(type).block_elems != 0) continue;
+      const Matrix w(type, cols == 96 ? 1 : 13, cols, rng);
+      const auto weight = upload(*gpu, w);
+      for (const int64_t rows : {1, 11}) {
+        const auto x = random_values(rng, rows * cols);
+        const auto y = multiply(*gpu, *weight, x, cols, rows);
+        const auto input = activations(*gpu, rows, cols);
+        DeviceArray<float> in(*gpu, x);
+        gpu->load_activations(in.data(), cols, rows, *input);
+        const Rounded codes = rounded(*gpu, *input, rows);
+        const auto where = std::string(tensor_type_name(type)) + " " + std::to_string(cols) +
+                           " × " + std::to_string(rows);
+        // Never farther from the truth than rounding each activation explains …
+        EXPECT_LE(excess(w, x, codes.steps, rows, y), kFloatNoise) << where;
+        // … and exact arithmetic on either the rounded or the given activations. Zero points are
+        // subtracted after the sums: a few more units of rounding.
+        const double noise =
+            std::min(excess(w, codes.values, {}, rows, y), excess(w, x, {}, rows, y));
+        EXPECT_LE(noise, 4 * kFloatNoise) << where;
+        const bool meets_codes = excess(w, x, {}, rows, y) > 4 * kFloatNoise;
+        if (kCodeTypes.contains(type) && cols > 32) EXPECT_TRUE(meets_codes) << where;
+      }
+    }
+  }
 }
 
 // Whatever order threads run in: clean, and the same bits.
@@ -147,7 +226,7 @@ TEST(GpuMatmul, MaskedSlicesAtEveryOffset) {
           gpu->matmul({&task, 1}, *input, rows);
           expect_clean(*gpu);
           const auto want = multiply(*cpu, *upload(*cpu, w, first, cols), x, cols, rows);
-          EXPECT_LE(worst(w, first, cols, x, rows, y.values(), want), tolerance(type, int8))
+          EXPECT_LE(worst(w, first, cols, x, rows, y.values(), want), tolerance(int8))
               << tensor_type_name(type) << " " << first << "+" << cols;
         }
       }
@@ -338,7 +417,7 @@ TEST(GpuMatmul, HeadMatmulMatchesTheCpu) {
         double size = 1;
         for (const float v : want) size = std::max(size, std::fabs(static_cast<double>(v)));
         for (size_t i = 0; i < want.size(); ++i) {
-          ASSERT_NEAR(got[i], want[i], tolerance(c.type, int8) * size)
+          ASSERT_NEAR(got[i], want[i], tolerance(int8) * size)
               << tensor_type_name(c.type) << (int8 ? " int8" : "") << " element " << i;
         }
       }
