@@ -96,7 +96,7 @@ struct GpuActivations final : Activations {
   int64_t width = 0;        // features the last op wrote
   int64_t stride = 0;       // features per row: columns rounded up to a multiple of 32, plus 32
   float* values = nullptr;  // [rows × stride]
-  int8_t* codes = nullptr;  // [rows × stride] or null
+  int8_t* codes = nullptr;  // [rows × stride] or null; read 16 at a time
   float* scales = nullptr;  // [rows × stride / 32]
   float* sums = nullptr;    // [rows × stride / 32], of the values' codes times their scale
   std::unique_ptr<Buffer> memory;

@@ -89,9 +89,9 @@ Result<std::unique_ptr<Activations>> GpuDevice<Backend>::create_activations(int6
   SHOAL_ASSIGN(x->memory, allocate(bytes, "activations"));
   x->values = static_cast<float*>(x->memory->data());
   if (int8_) {
-    x->scales = x->values + features;
+    x->codes = reinterpret_cast<int8_t*>(x->values + features);
+    x->scales = reinterpret_cast<float*>(x->codes + features);
     x->sums = x->scales + blocks;
-    x->codes = reinterpret_cast<int8_t*>(x->sums + blocks);
   }
   return std::unique_ptr<Activations>(std::move(x));
 }

@@ -178,7 +178,9 @@ TEST(GpuMatmul, EveryTypeAndShapeWithInt8Activations) {
             std::min(excess(w, codes.values, {}, rows, y), excess(w, x, {}, rows, y));
         EXPECT_LE(noise, 4 * kFloatNoise) << where;
         const bool meets_codes = excess(w, x, {}, rows, y) > 4 * kFloatNoise;
-        if (kCodeTypes.contains(type) && cols > 32) EXPECT_TRUE(meets_codes) << where;
+        if (kCodeTypes.contains(type) && cols > 32) {
+          EXPECT_TRUE(meets_codes) << where;
+        }
       }
     }
   }
