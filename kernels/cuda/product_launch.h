@@ -1,6 +1,6 @@
 // Starts the kernel of a weight's type. Declared apart from the kernels: a program that holds a
 // GpuDevice compiles none of the 33 formats; product_dispatch.h is instantiated once per kind of
-// stream (tests/simt/gpu_products.cc).
+// stream (products.cu, tests/simt/gpu_products.cc).
 #pragma once
 
 #include <algorithm>
