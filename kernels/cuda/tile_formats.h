@@ -1,12 +1,15 @@
 // What a warp does with one unit of a tile (weight_tiles.h): TileFormat<type>, per type
 //
 //   kParts                       parts of 32 features in a unit
-//   Sums                         what a lane adds up
+//   Sums<groups>                 what a lane adds up, for so many groups of 8 columns
 //   add(ctx, unit, x, u, sums)   sums += unit u · x
-//   collect(ctx, sums, out[4])   the lane's results: rows g, g, g + 8, g + 8, columns 2t, 2t + 1, …
+//   collect(ctx, sums, out)      the lane's results, [group]: rows g, g, g + 8, g + 8, columns 2t,
+//                                2t + 1, …
 //
-// A column is an activation row. Integer types multiply unsigned codes with signed activations on
-// tensor cores, one part (or half of it) at a time:
+// A column is an activation row. x has kGroups groups of columns, columns() of them real; has(part)
+// tells masked parts; fragment(part, group, b), scales(part, group), sums(part, group), or
+// values(part, column, v) for floats, are what a lane needs of them. Integer types multiply
+// unsigned codes with signed activations on tensor cores, one part (or half of it) at a time:
 //
 //   Σ_k w_k x_k = d_w d_x Σ_k (code_k − zero) a_k − minimum · Σ_k x_k
 //
@@ -33,9 +36,13 @@ using simt::vector_view;
 template <TensorType type>
 struct TileFormat;
 
-// Of a lane: rows g (0, 1) and g + 8 (2, 3), columns 2t and 2t + 1.
+// Of a lane and a group: rows g (0, 1) and g + 8 (2, 3), columns 2t and 2t + 1.
 struct TileSums {
   float v[4] = {};
+};
+template <int kGroups>
+struct TileGroups {
+  TileSums group[kGroups];
 };
 
 namespace tile {
@@ -73,12 +80,17 @@ SHOAL_SIMT float byte_of(uint32_t word, int i) {
   return static_cast<float>(static_cast<int32_t>((word >> (8 * i)) & 255));
 }
 
-// Formats whose sums are TileSums already.
+// Formats whose sums are results already.
 struct IntegerFormat {
-  using Sums = TileSums;
-  template <class Ctx>
-  SHOAL_SIMT static void collect(Ctx&, const TileSums& sums, float (&out)[4]) {
-    for (int i = 0; i < 4; ++i) out[i] = sums.v[i];
+  static constexpr bool kInteger = true;
+  template <int kGroups>
+  using Sums = TileGroups<kGroups>;
+  template <class Ctx, int kGroups>
+  SHOAL_SIMT static void collect(Ctx&, const TileGroups<kGroups>& sums, float (&out)[kGroups][4]) {
+    SHOAL_UNROLL
+    for (int n = 0; n < kGroups; ++n) {
+      for (int i = 0; i < 4; ++i) out[n][i] = sums.group[n].v[i];
+    }
   }
 };
 
@@ -102,7 +114,8 @@ struct TileFormat<TensorType::kQ4_K> : tile::IntegerFormat {
   }
 
   template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u, TileSums& sums) {
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+                             TileGroups<X::kGroups>& sums) {
     const auto words = vector_view<U32x4>(unit);
     const uint32_t lane = ctx.lane();
     const Header low = header(words[128 + lane / 4]), high = header(words[128 + 8 + lane / 4]);
@@ -116,17 +129,21 @@ struct TileFormat<TensorType::kQ4_K> : tile::IntegerFormat {
         const uint32_t rows[2] = {i == 0 ? w.x : w.z, i == 0 ? w.y : w.w};
         const uint32_t a[4] = {rows[0] & 0x0f0f0f0fu, rows[1] & 0x0f0f0f0fu,
                                (rows[0] >> 4) & 0x0f0f0f0fu, (rows[1] >> 4) & 0x0f0f0f0fu};
-        uint32_t b[2];
-        x.fragment(u * kParts + part, b);
-        int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
-        ctx.mma(simt::U8S8{}, c, a, b);
         const int word = part / 4, byte = part % 4;
-        tile::add_scaled(sums, c, low.d * tile::byte_of(low.scales[word], byte),
-                         high.d * tile::byte_of(high.scales[word], byte),
-                         x.scales(u * kParts + part));
-        tile::subtract_minima(sums, low.dmin * tile::byte_of(low.minima[word], byte),
-                              high.dmin * tile::byte_of(high.minima[word], byte),
-                              x.sums(u * kParts + part));
+        const float scale_low = low.d * tile::byte_of(low.scales[word], byte);
+        const float scale_high = high.d * tile::byte_of(high.scales[word], byte);
+        const float minimum_low = low.dmin * tile::byte_of(low.minima[word], byte);
+        const float minimum_high = high.dmin * tile::byte_of(high.minima[word], byte);
+        SHOAL_UNROLL
+        for (int n = 0; n < X::kGroups; ++n) {
+          uint32_t b[2];
+          x.fragment(u * kParts + part, n, b);
+          int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
+          ctx.mma(simt::U8S8{}, c, a, b);
+          tile::add_scaled(sums.group[n], c, scale_low, scale_high, x.scales(u * kParts + part, n));
+          tile::subtract_minima(sums.group[n], minimum_low, minimum_high,
+                                x.sums(u * kParts + part, n));
+        }
       }
     }
   }
@@ -136,8 +153,27 @@ template <>
 struct TileFormat<TensorType::kQ6_K> : tile::IntegerFormat {
   static constexpr int kParts = 8;
 
+  // 16 features of a part: codes `a`, zero point 32.
+  template <class Ctx, class X>
+  SHOAL_SIMT static void add_half(Ctx& ctx, const X& x, int64_t part, int half,
+                                  const uint32_t (&a)[2], float scale_low, float scale_high,
+                                  TileGroups<X::kGroups>& sums) {
+    const uint32_t minus_32[2] = {0xe0e0e0e0u, 0xe0e0e0e0u};
+    SHOAL_UNROLL
+    for (int n = 0; n < X::kGroups; ++n) {
+      uint32_t b[2];
+      x.fragment(part, n, b);
+      const uint32_t own[1] = {b[half]};
+      int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
+      ctx.mma(simt::S8S8{}, c, minus_32, own);
+      ctx.mma(simt::U8S8{}, c, a, own);
+      tile::add_scaled(sums.group[n], c, scale_low, scale_high, x.scales(part, n));
+    }
+  }
+
   template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u, TileSums& sums) {
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+                             TileGroups<X::kGroups>& sums) {
     const auto words = vector_view<U32x4>(unit);
     const auto halves = vector_view<uint16_t>(unit);
     const auto bytes = vector_view<int8_t>(unit) + 3072;
@@ -155,9 +191,6 @@ struct TileFormat<TensorType::kQ6_K> : tile::IntegerFormat {
         const int part = 2 * pair + i;
         if (!x.has(u * kParts + part)) continue;
         const uint32_t low[2] = {i == 0 ? w.x : w.z, i == 0 ? w.y : w.w};
-        uint32_t b[2];
-        x.fragment(u * kParts + part, b);
-        const F32x2 x_scale = x.scales(u * kParts + part);
         SHOAL_UNROLL
         for (int half = 0; half < 2; ++half) {  // 16 features with a scale of their own
           uint32_t a[2];
@@ -165,14 +198,11 @@ struct TileFormat<TensorType::kQ6_K> : tile::IntegerFormat {
             a[r] = ((low[r] >> (4 * half)) & 0x0f0f0f0fu) |
                    ((high[r] >> (4 * i + 2 * half)) & 0x03030303u) << 4;
           }
-          const uint32_t minus_32[2] = {0xe0e0e0e0u, 0xe0e0e0e0u}, own[1] = {b[half]};
-          int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
-          ctx.mma(simt::S8S8{}, c, minus_32, own);
-          ctx.mma(simt::U8S8{}, c, a, own);
           const auto scale = [&](uint32_t row) {
             return static_cast<float>(int8_t{bytes[16 * row + 2 * part + half]});
           };
-          tile::add_scaled(sums, c, d_low * scale(g), d_high * scale(g + 8), x_scale);
+          add_half(ctx, x, u * kParts + part, half, a, d_low * scale(g), d_high * scale(g + 8),
+                   sums);
         }
       }
     }
@@ -184,17 +214,22 @@ struct TileFormat<TensorType::kQ8_0> : tile::IntegerFormat {
   static constexpr int kParts = 1;
 
   template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u, TileSums& sums) {
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+                             TileGroups<X::kGroups>& sums) {
     if (!x.has(u)) return;
     const U32x4 w = vector_view<U32x4>(unit)[ctx.lane()];
     const auto d = vector_view<uint16_t>(unit) + (256 + ctx.lane() / 4);
     const uint32_t a[4] = {w.x, w.y, w.z, w.w};
-    uint32_t b[2];
-    x.fragment(u, b);
-    int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
-    ctx.mma(simt::S8S8{}, c, a, b);
-    tile::add_scaled(sums, c, simt::to_float(simt::Half{d[0]}), simt::to_float(simt::Half{d[8]}),
-                     x.scales(u));
+    const float d_low = simt::to_float(simt::Half{d[0]});
+    const float d_high = simt::to_float(simt::Half{d[8]});
+    SHOAL_UNROLL
+    for (int n = 0; n < X::kGroups; ++n) {
+      uint32_t b[2];
+      x.fragment(u, n, b);
+      int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
+      ctx.mma(simt::S8S8{}, c, a, b);
+      tile::add_scaled(sums.group[n], c, d_low, d_high, x.scales(u, n));
+    }
   }
 };
 
@@ -210,19 +245,24 @@ struct TileFormat<TensorType::kMXFP4> : tile::IntegerFormat {
   }
 
   template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u, TileSums& sums) {
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+                             TileGroups<X::kGroups>& sums) {
     if (!x.has(u)) return;
     const U32x2 w = vector_view<U32x2>(unit)[ctx.lane()];
     const auto scales = unit + (256 + ctx.lane() / 4);
     const uint32_t a[4] = {codes(w.x), codes(w.y), codes(w.x >> 16), codes(w.y >> 16)};
     const uint32_t minus_12[4] = {0xf4f4f4f4u, 0xf4f4f4f4u, 0xf4f4f4f4u, 0xf4f4f4f4u};
-    uint32_t b[2];
-    x.fragment(u, b);
-    int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
-    ctx.mma(simt::S8S8{}, c, minus_12, b);
-    ctx.mma(simt::U8S8{}, c, a, b);
-    tile::add_scaled(sums, c, body::e8m0_halved(scales[0]), body::e8m0_halved(scales[8]),
-                     x.scales(u));
+    const float scale_low = body::e8m0_halved(scales[0]);
+    const float scale_high = body::e8m0_halved(scales[8]);
+    SHOAL_UNROLL
+    for (int n = 0; n < X::kGroups; ++n) {
+      uint32_t b[2];
+      x.fragment(u, n, b);
+      int32_t c[4] = {tile::kStart, tile::kStart, tile::kStart, tile::kStart};
+      ctx.mma(simt::S8S8{}, c, minus_12, b);
+      ctx.mma(simt::U8S8{}, c, a, b);
+      tile::add_scaled(sums.group[n], c, scale_low, scale_high, x.scales(u, n));
+    }
   }
 };
 
@@ -232,19 +272,21 @@ namespace tile {
 // columns.
 template <class Self>
 struct FloatFormat {
+  static constexpr bool kInteger = false;
   static constexpr int kParts = 1;
-  static constexpr int kColumns = 8;
+  template <int kGroups>
   struct Sums {
-    float v[2][kColumns] = {};
+    float v[2][8 * kGroups] = {};
   };
 
   template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u, Sums& sums) {
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+                             Sums<X::kGroups>& sums) {
     if (!x.has(u)) return;
     float w[2][8];
     Self::load(ctx, unit, w);
     SHOAL_UNROLL
-    for (int m = 0; m < kColumns; ++m) {
+    for (int m = 0; m < 8 * X::kGroups; ++m) {
       if (m >= x.columns()) break;
       float values[8];
       x.values(u, m, values);
@@ -256,17 +298,17 @@ struct FloatFormat {
     }
   }
 
-  template <class Ctx>
-  SHOAL_SIMT static void collect(Ctx& ctx, const Sums& sums, float (&out)[4]) {
+  template <class Ctx, int kGroups>
+  SHOAL_SIMT static void collect(Ctx& ctx, const Sums<kGroups>& sums, float (&out)[kGroups][4]) {
     const int t = static_cast<int>(ctx.lane() % 4);
     SHOAL_UNROLL
     for (int r = 0; r < 2; ++r) {
       SHOAL_UNROLL
-      for (int m = 0; m < kColumns; ++m) {
+      for (int m = 0; m < 8 * kGroups; ++m) {
         float v = sums.v[r][m];
         v += ctx.shuffle_xor(v, 1);
         v += ctx.shuffle_xor(v, 2);
-        if (m / 2 == t) out[2 * r + m % 2] = v;
+        if (m % 8 / 2 == t) out[m / 8][2 * r + m % 2] = v;
       }
     }
   }

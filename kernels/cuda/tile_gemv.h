@@ -73,6 +73,7 @@ struct TileGemv {
     Rows x;
     int64_t row;  // of column 0
     int64_t first_part, parts;
+    static constexpr int kGroups = 1;
     int count;  // columns that exist, ≤ kColumns
     uint32_t lane;
 
@@ -81,7 +82,7 @@ struct TileGemv {
       return part >= first_part && part < first_part + parts;
     }
     // B of m16n8k32: column g, features 4t … and 16 + 4t ….
-    SHOAL_SIMT void fragment(int64_t part, uint32_t (&b)[2]) const {
+    SHOAL_SIMT void fragment(int64_t part, int, uint32_t (&b)[2]) const {
       const int g = static_cast<int>(lane / 4);
       b[0] = b[1] = 0;
       if (g >= count) return;
@@ -101,8 +102,8 @@ struct TileGemv {
       if (column + 1 < count) v.y = per_part[at + stride];
       return v;
     }
-    SHOAL_SIMT F32x2 scales(int64_t part) const { return two(x.scales, part); }
-    SHOAL_SIMT F32x2 sums(int64_t part) const { return two(x.sums, part); }
+    SHOAL_SIMT F32x2 scales(int64_t part, int) const { return two(x.scales, part); }
+    SHOAL_SIMT F32x2 sums(int64_t part, int) const { return two(x.sums, part); }
     // Features 8t … 8t + 7 of a part.
     SHOAL_SIMT void values(int64_t part, int column, float (&v)[8]) const {
       const auto at = vector_view<F32x4>(
@@ -139,7 +140,8 @@ struct TileGemv {
     };
     for (uint32_t stage = 0; stage < kStages; ++stage) fetch(stage);
 
-    typename Format::Sums sums;
+    using Sums = typename Format::template Sums<1>;
+    Sums sums;
     uint32_t stage = 0;
     for (int64_t unit = begin; unit < end;) {
       const uint32_t count = stage_units(p, unit, end);
@@ -155,7 +157,7 @@ struct TileGemv {
       unit += count;
       if (in_tile + count == p.units || unit == end) {
         finish(ctx, p, split, warp, (unit - 1) / p.units, row, x.count, sums);
-        sums = typename Format::Sums{};
+        sums = Sums{};
       }
     }
     ctx.copy_async_wait(0);
@@ -178,8 +180,9 @@ struct TileGemv {
   template <class Ctx, class Sums>
   SHOAL_SIMT static void finish(Ctx& ctx, const Params& p, const Split& split, int64_t warp,
                                 int64_t tile, int64_t row, int columns, const Sums& sums) {
-    float own[4];
-    Format::collect(ctx, sums, own);
+    float collected[1][4];
+    Format::collect(ctx, sums, collected);
+    const float(&own)[4] = collected[0];
     const int64_t from = split.owner(tile * p.units), to = split.owner((tile + 1) * p.units - 1);
     if (from == to) return store(ctx, p, tile, row, columns, own);
 

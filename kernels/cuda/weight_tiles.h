@@ -33,6 +33,11 @@ namespace shoal::gpu {
 
 inline constexpr int kTileRows = 16;
 
+template <TensorType... types>
+struct TileTypeList {};
+using TileTypes = TileTypeList<TensorType::kQ4_K, TensorType::kQ6_K, TensorType::kQ8_0,
+                               TensorType::kMXFP4, TensorType::kF16, TensorType::kF32>;
+
 // Features of a unit; 0 for types without this layout.
 constexpr int tile_unit_features(TensorType type) {
   switch (type) {
@@ -67,6 +72,11 @@ struct WeightTiles {
     return static_cast<uint64_t>(tiles) * static_cast<uint64_t>(units) * tile_unit_bytes(type);
   }
 };
+
+// Types whose products with tiles take int8 codes of the activations, never their floats.
+constexpr bool tile_takes_codes(TensorType type) {
+  return type != TensorType::kF16 && type != TensorType::kF32;
+}
 
 // REQUIRES: tile_unit_features(slice.type) > 0.
 WeightTiles weight_tiles(const WeightSlice& slice);
