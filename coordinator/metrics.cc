@@ -91,6 +91,7 @@ struct VllmNames {
 struct RankFigures {
   Histogram *forward, *sample, *round_trip, *collective, *wait;
   Histogram* experts;  // null: a dense model
+  Counter* weight_bytes;
 };
 
 // Tokens by expert. Workers count from the beginning of an epoch; counters must not fall.
@@ -195,6 +196,8 @@ struct Metrics::Impl {
         rejected(b.counters("shoal_rejected_total", "Requests not admitted, by reason")),
         failures(b.counters("shoal_worker_failures_total", "Groups of workers lost, by reason")),
         http(b.counters("shoal_http_requests_total", "HTTP exchanges, by route and status")),
+        weight_bytes(b.counters("shoal_weight_bytes_read_total",
+                                "Bytes of matrices steps had to read, by rank")),
         http_seconds(b.histograms("shoal_http_request_seconds", "HTTP exchanges, by route")),
         step_seconds(b.histograms("shoal_step_seconds", "Time of a step on a rank, by phase")),
         collective_seconds(b.histograms("shoal_collective_seconds",
@@ -235,7 +238,8 @@ struct Metrics::Impl {
       ranks.push_back({step("forward"), step("sample"), step("round_trip"),
                        &collective_seconds.Add({{"rank", label}}, kCollectiveSeconds),
                        &wait_seconds.Add({{"rank", label}}, kCollectiveSeconds),
-                       has_experts ? step("experts") : nullptr});
+                       has_experts ? step("experts") : nullptr,
+                       &weight_bytes.Add({{"rank", label}})});
     }
     return ranks[rank];
   }
@@ -244,7 +248,7 @@ struct Metrics::Impl {
   Histogram &request_prompt, &request_generation;
   Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
   Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
-  Family<Counter>&requests, &rejected, &failures, &http;
+  Family<Counter>&requests, &rejected, &failures, &http, &weight_bytes;
   Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
   Gauge &running, &waiting, &kv_usage, &kv_blocks, &prefix_blocks, &ready, &epoch;
   Family<Gauge>&workers, &memory;
@@ -369,6 +373,7 @@ void Metrics::step_returned(uint32_t rank, const wire::StepStats& stats, double 
   figures.round_trip->Observe(round_trip);
   figures.collective->Observe(stats.collective_seconds);
   figures.wait->Observe(stats.wait_seconds);
+  figures.weight_bytes->Increment(static_cast<double>(stats.weight_bytes));
   if (figures.experts != nullptr) figures.experts->Observe(stats.expert_seconds);
 }
 

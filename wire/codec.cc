@@ -83,6 +83,7 @@ void put(const StepResult& m, pb::Envelope& e) {
   p.set_wait_seconds(m.stats.wait_seconds);
   p.set_sample_seconds(m.stats.sample_seconds);
   p.set_expert_seconds(m.stats.expert_seconds);
+  p.set_weight_bytes(m.stats.weight_bytes);
 }
 
 void put(const WorkerHeartbeat& m, pb::Envelope& e) {
@@ -244,8 +245,8 @@ Result<Message> get(const pb::StepResult& p) {
         m.rows.emplace_back(RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}});
     for (int j = 0; j < r.top_id_size(); ++j) row.top.push_back({r.top_id(j), r.top_logprob(j)});
   }
-  m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(), p.sample_seconds(),
-             p.expert_seconds()};
+  m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(),
+             p.sample_seconds(),  p.expert_seconds(),     p.weight_bytes()};
   return Message(std::move(m));
 }
 

@@ -19,9 +19,9 @@ inline constexpr uint32_t kProtocolVersion = 2;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
-inline constexpr uint32_t kMaxWorld = 64;                // more hosts than one group can profit from
-inline constexpr uint32_t kMaxSlots = 4096;              // sequences alive on a worker
-inline constexpr uint32_t kMaxRowsPerStep = 8192;        // tokens in one step
+inline constexpr uint32_t kMaxWorld = 64;          // more hosts than one group can profit from
+inline constexpr uint32_t kMaxSlots = 4096;        // sequences alive on a worker
+inline constexpr uint32_t kMaxRowsPerStep = 8192;  // tokens in one step
 inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
 inline constexpr uint32_t kMaxTopLogprobs = 64;
 inline constexpr uint32_t kMaxLogitBias = 1024;
@@ -39,8 +39,8 @@ struct Hello {
   std::string name;          // from the worker's configuration; unique in the cluster
   std::string host_id;       // equal on workers that share /dev/shm
   std::string host_name;
-  std::string device_kind;   // "cpu", "cuda"
-  std::string device;        // description for people
+  std::string device_kind;  // "cpu", "cuda"
+  std::string device;       // description for people
   // Ranks of equal arithmetic get bit-equal results from equal inputs; others must not route tokens
   // to experts on their own. "cpu avx512vnni"
   std::string arithmetic;
@@ -68,7 +68,8 @@ struct Ready {  // weights, KV and collective are up; steps of this epoch may co
 
 struct Failed {  // the plan of this epoch cannot go on here
   uint64_t epoch = 0;
-  bool permanent = false;  // false: trying again (a new epoch) may help; true: bad file, no memory …
+  bool permanent =
+      false;  // false: trying again (a new epoch) may help; true: bad file, no memory …
   std::string message;
 };
 
@@ -88,9 +89,11 @@ struct RowResult {
 struct StepStats {
   double forward_seconds = 0;
   double collective_seconds = 0;
-  double wait_seconds = 0;    // of it, waiting for peers
+  double wait_seconds = 0;  // of it, waiting for peers
   double sample_seconds = 0;
   double expert_seconds = 0;  // of forward_seconds, in the experts' matrix products
+  uint64_t weight_bytes = 0;  // of matrices this rank had to read for the step: of experts, those
+                              // that were selected
 };
 
 // Cumulative since the epoch began, from rank 0 with its heartbeats; routing is the same on every
@@ -147,11 +150,11 @@ struct Assign {  // the plan: what this worker is in epoch `epoch`
   KvPrecision kv = KvPrecision::kF16;
   std::vector<uint32_t> kv_blocks;  // per KV group of the model, in its order; each ≥ 1
   uint32_t block_tokens = 0;
-  uint32_t max_rows = 0;        // per step
+  uint32_t max_rows = 0;  // per step
   uint32_t max_slots = 0;
   uint32_t max_sequence_tokens = 0;
   CollectiveEngine engine = CollectiveEngine::kNone;
-  std::string segment;          // shm name
+  std::string segment;  // shm name
   bool int8_activations = true;
   double step_timeout_seconds = 0;  // a step's collectives give up after this
   double form_timeout_seconds = 0;  // for the collective to connect
@@ -170,8 +173,8 @@ struct SamplingParams {
 struct NewSequence {
   uint32_t slot = 0;
   uint32_t generation = 0;
-  std::vector<int32_t> tokens;    // prompt, then what was already emitted (after a preemption)
-  uint32_t prompt_tokens = 0;     // how many of `tokens` are prompt; penalties tell them apart
+  std::vector<int32_t> tokens;  // prompt, then what was already emitted (after a preemption)
+  uint32_t prompt_tokens = 0;   // how many of `tokens` are prompt; penalties tell them apart
   uint64_t seed = 0;
   uint32_t choice = 0;
   SamplingParams sampling;
@@ -234,8 +237,8 @@ struct StoreGet {  // answered with StoreSet as soon as the key exists
   std::string key;
 };
 
-using Message =
-    std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat, ExpertLoad, Goodbye, Assign, Step,
-                 CoordinatorHeartbeat, Abort, Refused, Shutdown, StoreSet, StoreGet>;
+using Message = std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat,
+                             ExpertLoad, Goodbye, Assign, Step, CoordinatorHeartbeat, Abort,
+                             Refused, Shutdown, StoreSet, StoreGet>;
 
 }  // namespace shoal::wire

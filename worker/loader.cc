@@ -233,6 +233,8 @@ class Loader {
     shape.file_cols = decl.cols;
     SHOAL_ASSIGN(linear.weight, device_.create_weight(shape, decl.name));
     model_.weight_bytes += linear.weight->device_bytes();
+    const bool looked_up = decl.role == Role::kTokenEmbedding && !model_.spec.tied_output;
+    if (decl.experts == 0 && !looked_up) model_.step_bytes += linear.weight->device_bytes();
     if (!decl.scale_name.empty()) {
       SHOAL_ASSIGN(const std::vector<float> scale,
                    read_vector(*file_.find_tensor(decl.scale_name)));

@@ -76,6 +76,8 @@ struct ModelShard {
   NormWeights output_norm;
   std::vector<ShardLayer> layers;
   uint64_t weight_bytes = 0;  // on the device
+  // Of matrices every step reads whole: not the experts', not an embedding that only looks rows up.
+  uint64_t step_bytes = 0;
 
   const Linear& output_weights() const { return output.weight ? output : embedding; }
 };

@@ -71,7 +71,7 @@ Status TransformerScratch::allocate(const ModelShard& model, Device& device, int
     SHOAL_TRY(buffer(values, max_rows, sizes.values, "head values"));
   }
   if (sizes.experts > 0) {
-    expert_id_stride = max_rows * sizes.top_k;
+    most_top_k = sizes.top_k;
     SHOAL_TRY(buffer(router_logits, max_rows, sizes.experts, "router logits"));
     SHOAL_TRY(buffer(expert_ids, max_rows * sizes.mixtures, sizes.top_k, "expert selection"));
     SHOAL_TRY(buffer(expert_weights, max_rows, sizes.top_k, "expert weights"));

@@ -36,8 +36,8 @@ struct TransformerScratch {
 
   // Mixtures
   std::unique_ptr<Buffer> router_logits;    // [rows, experts]
-  std::unique_ptr<Buffer> expert_ids;       // [mixture layers][expert_id_stride] int32
-  int64_t expert_id_stride = 0;             // max_rows × the largest top_k
+  std::unique_ptr<Buffer> expert_ids;       // [mixture layers][rows × most_top_k] int32
+  int64_t most_top_k = 0;                   // of any layer
   std::unique_ptr<Buffer> expert_weights;   // [rows, top_k]
   std::unique_ptr<Activations> expert_mid;  // [rows × top_k, features]
   std::unique_ptr<Buffer> row_gate;         // [rows]

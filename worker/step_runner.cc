@@ -169,19 +169,21 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   const auto start = std::chrono::steady_clock::now();
   const CollectiveStats before = group_.stats();
   const double experts_before = transformer_->expert_seconds();
+  const uint64_t bytes_before = transformer_->bytes_read();
   const OpContext op{step.epoch, start + from_seconds(plan_.step_timeout_seconds), step.step};
   SHOAL_ASSIGN(const ForwardInput input, upload());
   SHOAL_TRY(transformer_->forward(input, kv_, group_, op));
   const auto computed = std::chrono::steady_clock::now();
   SHOAL_ASSIGN(std::vector<wire::RowResult> rows, sampler_.sample(*transformer_, targets_, op));
   for (size_t i = 0; i < rows.size(); ++i) targets_[i].sequence->append_token(rows[i].token);
-  if (plan_.rank == 0) transformer_->count_experts();  // the same everywhere: one rank reports
+  transformer_->account();
   const auto end = std::chrono::steady_clock::now();
   const CollectiveStats after = group_.stats();
   result.stats.forward_seconds = to_seconds(computed - start);
   result.stats.sample_seconds = to_seconds(end - computed);
   result.stats.collective_seconds = after.total_seconds - before.total_seconds;
   result.stats.expert_seconds = transformer_->expert_seconds() - experts_before;
+  result.stats.weight_bytes = transformer_->bytes_read() - bytes_before;
   result.stats.wait_seconds = after.wait_seconds - before.wait_seconds;
   if (plan_.rank == 0) result.rows = std::move(rows);
   return result;

@@ -45,10 +45,13 @@ class Transformer {
   int64_t logits_stride() const { return model_.shard.vocab.size(); }
   uint64_t scratch_bytes() const { return scratch_.bytes; }
 
-  // Adds the last forward()'s selections to expert_tokens(): one copy from the device. Waits for
+  // What the last forward() read and which experts it visited: one copy from the device, waits for
   // it.
-  void count_experts();
-  // Tokens that visited each expert since the beginning, [mixture layers in order][experts].
+  void account();
+  // Bytes of matrices the accounted steps had to read here. A replicated expert counts where it is
+  // held, though only one of its ranks computes a token.
+  uint64_t bytes_read() const { return bytes_read_; }
+  // Tokens that visited each expert in the accounted steps, [mixture layers in order][experts].
   const std::vector<uint64_t>& expert_tokens() const { return expert_tokens_; }
   double expert_seconds() const { return expert_seconds_; }  // in expert products, since then
 
@@ -94,6 +97,7 @@ class Transformer {
   std::vector<size_t> expert_counters_;  // of each layer: index into expert_tokens_
   std::vector<int64_t> mixture_index_;   // of each layer: mixtures before it
   std::vector<uint64_t> expert_tokens_;
+  uint64_t bytes_read_ = 0;
   double expert_seconds_ = 0;
   ForwardInput input_;
 };

@@ -37,6 +37,15 @@ const int32_t* ints_or_null(const std::unique_ptr<Buffer>& buffer) {
   return buffer ? buffer->i32() : nullptr;
 }
 
+// Of one of the experts held here.
+uint64_t expert_bytes(const ShardLayer& layer) {
+  uint64_t all = 0;
+  for (const Linear* linear : {&layer.mixture.gate, &layer.mixture.up, &layer.mixture.down}) {
+    if (*linear) all += linear->weight->device_bytes();
+  }
+  return layer.range.experts.empty() ? 0 : all / layer.range.experts.size();
+}
+
 }  // namespace
 
 Status Transformer::ffn_block(size_t index, bool accumulate, Collective& group,
@@ -110,19 +119,32 @@ Status Transformer::check_selection(size_t index) {
 }
 
 int32_t* Transformer::expert_ids(size_t index) const {
-  return scratch_.expert_ids->i32() + mixture_index_[index] * scratch_.expert_id_stride;
+  return scratch_.expert_ids->i32() + mixture_index_[index] * rows() * scratch_.most_top_k;
 }
 
-void Transformer::count_experts() {
+void Transformer::account() {
+  bytes_read_ += model_.step_bytes;
   if (!scratch_.expert_ids) return;
-  std::vector<int32_t> ids;
+  // The slices of the mixtures lie one behind the other: see expert_ids().
+  std::vector<int32_t> all(
+      static_cast<size_t>((mixture_index_.back() + 1) * rows() * scratch_.most_top_k));
+  device_.copy_to_host(all.data(), scratch_.expert_ids->data(), all.size() * sizeof(int32_t));
+  std::vector<bool> visited;
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     const MoeLayer& moe = model_.spec.layer[i].ffn.moe;
     if (moe.experts == 0) continue;
-    ids.resize(static_cast<size_t>(rows() * moe.top_k));
-    device_.copy_to_host(ids.data(), expert_ids(i), ids.size() * sizeof(int32_t));
     uint64_t* tokens = expert_tokens_.data() + expert_counters_[i];
-    for (const int32_t id : ids) ++tokens[id];
+    visited.assign(static_cast<size_t>(moe.experts), false);
+    const int32_t* ids = all.data() + (expert_ids(i) - scratch_.expert_ids->i32());
+    for (int64_t n = 0; n < rows() * moe.top_k; ++n) {
+      ++tokens[ids[n]];
+      visited[static_cast<size_t>(ids[n])] = true;
+    }
+    uint64_t held = 0;
+    for (const HeldExpert& expert : model_.layers[i].range.experts) {
+      held += visited[static_cast<size_t>(expert.id)] ? 1 : 0;
+    }
+    bytes_read_ += held * expert_bytes(model_.layers[i]);
   }
 }
 

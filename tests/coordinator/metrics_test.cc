@@ -53,10 +53,13 @@ TEST(Metrics, ExpertTimeOfMixturesOnly) {
   Metrics mixture({.version = "test", .mixture_layers = {0}}), dense({.version = "test"});
   wire::StepStats stats;
   stats.expert_seconds = 0.5;
+  stats.weight_bytes = 4096;
   mixture.step_returned(1, stats, 1.0);
   dense.step_returned(1, stats, 1.0);
   dense.expert_load({1, 2, {6, 2}});
-  expect_lines(mixture, {"shoal_step_seconds_sum{phase=\"experts\",rank=\"1\"} 0.5"});
+  mixture.step_returned(1, stats, 1.0);
+  expect_lines(mixture, {"shoal_step_seconds_sum{phase=\"experts\",rank=\"1\"} 1",
+                         "shoal_weight_bytes_read_total{rank=\"1\"} 8192"});
   EXPECT_EQ(dense.serialize({}).find("expert=\""), std::string::npos);
   EXPECT_EQ(dense.serialize({}).find("phase=\"experts\""), std::string::npos);
 }

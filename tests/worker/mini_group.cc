@@ -96,7 +96,7 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
                           static_cast<uint64_t>(vocab.size()) * sizeof(float));
     }
   }
-  member.transformer->count_experts();
+  member.transformer->account();
 }
 
 std::vector<std::vector<float>> MiniGroup::step(const std::vector<Piece>& pieces) {
