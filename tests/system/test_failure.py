@@ -12,8 +12,8 @@ STORY = "Tell me a story about a brave fox and a lamp."
 
 
 class Failure(unittest.TestCase):
-    def kill_during_stream(self, number):
-        with harness.Server(workers=2) as server:
+    def kill_during_stream(self, number, **layout):
+        with harness.Server(**({"workers": 2} | layout)) as server:
             events, ended = [], []
 
             def consume():
@@ -46,6 +46,23 @@ class Failure(unittest.TestCase):
 
     def test_rank_1_killed(self):
         self.kill_during_stream(1)
+
+    def test_worker_of_experts_killed(self):
+        self.kill_during_stream(1, model=harness.TINY_MOE, workers=1, args=("--expert-workers", "1"))
+
+    def test_placed_experts_stay_where_they_are(self):
+        """Survivors keep their weights: the new epoch has the placement of the old one."""
+        with harness.Server(model=harness.TINY_MOE, workers=3, args=("--experts", "placed")) as server:
+            def weights():
+                return [w["weight_bytes"] for w in server.client.get("/cluster").json()["workers"]]
+
+            before, pids = weights(), server.worker_pids()
+            os.kill(pids[2], signal.SIGKILL)
+            harness.wait_until(lambda: server.client.get("/ready").status == 503, 4, "/ready says 503")
+            harness.wait_until(lambda: server.client.get("/ready").status == 200, 20, "ready again")
+            self.assertEqual(before, weights())
+            self.assertEqual(pids[:2], server.worker_pids()[:2])
+            self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
 
     def test_ready_turns_503_while_a_worker_is_gone(self):
         with harness.Server(workers=2) as server:
