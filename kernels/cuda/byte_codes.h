@@ -8,7 +8,8 @@
 
 namespace shoal::gpu::codes {
 
-inline constexpr uint32_t kNibbles = 0x0f0f0f0fu, kOnes = 0x01010101u, kTops = 0x80808080u;
+inline constexpr uint32_t kNibbles = 0x0f0f0f0fu, kPairs = 0x03030303u, kOnes = 0x01010101u,
+                          kTops = 0x80808080u;
 
 // Bytes minus a number, each, as signed bytes: below 128 and the difference in −128 … 127.
 SHOAL_SIMT uint32_t subtract(uint32_t bytes, uint32_t number) {

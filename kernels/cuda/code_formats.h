@@ -146,7 +146,7 @@ struct CodeFormat<TensorType::kQ5_1> : CodeTraits<false, false, true> {
 // Codes of two bits as Q2_K, Q3_K and TQ2_0 store them, from `offset`.
 SHOAL_SIMT void two_bit_codes(const auto& block, uint32_t offset, int part, uint32_t (&words)[8]) {
   block.template words<8>(offset + 32 * static_cast<uint32_t>(part / 4), words);
-  for (int i = 0; i < 8; ++i) words[i] = (words[i] >> (2 * (part % 4))) & 0x03030303u;
+  for (int i = 0; i < 8; ++i) words[i] = (words[i] >> (2 * (part % 4))) & codes::kPairs;
 }
 
 template <>
@@ -220,7 +220,7 @@ struct CodeFormat<TensorType::kQ6_K> : CodeTraits<true, true, false> {
     block.template words<8>(128 + 32 * half_block, high);
     for (int i = 0; i < 8; ++i) {
       const uint32_t low4 = (out.words[i] >> (4 * (quarter / 2))) & codes::kNibbles;
-      const uint32_t high2 = (high[i] >> (2 * quarter)) & 0x03030303u;
+      const uint32_t high2 = (high[i] >> (2 * quarter)) & codes::kPairs;
       out.words[i] = codes::subtract(low4 | (high2 << 4), 32);
     }
     const float d = block.half(208);

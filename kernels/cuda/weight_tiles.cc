@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/cuda/tile_put.h"
+#include "kernels/cuda/tile_formats.h"
 
 namespace shoal::gpu {
 namespace {
@@ -12,7 +12,9 @@ using PutRow = void (*)(const uint8_t* blocks, int row, uint8_t* unit);
 
 template <TensorType type>
 void put(const uint8_t* blocks, int row, uint8_t* unit) {
-  TilePut<type>::row(blocks, row, unit);
+  static_assert(tile_unit_features(type) == 32 * TileFormat<type>::kParts);
+  static_assert(tile_takes_codes(type) == TileFormat<type>::kInteger);
+  TileFormat<type>::put(blocks, row, unit);
 }
 
 template <TensorType... types>

@@ -87,7 +87,7 @@ struct Run {
   bool bias = false, accumulate = false;
 };
 
-bool is_float(TensorType type) { return type == TensorType::kF16 || type == TensorType::kF32; }
+bool is_float(TensorType type) { return !gpu::tile_takes_codes(type); }
 
 // out [x.count, rows + 1]: a column is left over on purpose.
 template <TensorType type, bool kChecked = true>
@@ -166,9 +166,20 @@ struct Of {
 };
 template <class T>
 class Tiles : public ::testing::Test {};
-using Types = ::testing::Types<Of<TensorType::kQ4_K>, Of<TensorType::kQ6_K>, Of<TensorType::kQ8_0>,
-                               Of<TensorType::kMXFP4>, Of<TensorType::kF16>, Of<TensorType::kF32>>;
-TYPED_TEST_SUITE(Tiles, Types);
+template <class List>
+struct Typed;
+template <TensorType... types>
+struct Typed<gpu::TileTypeList<types...>> {
+  using All = ::testing::Types<Of<types>...>;
+};
+struct TypeName {
+  template <class T>
+  static std::string GetName(int) {
+    return std::string(traits(T::kType).name);
+  }
+};
+using Types = Typed<gpu::TileTypes>::All;
+TYPED_TEST_SUITE(Tiles, Types, TypeName);
 
 TYPED_TEST(Tiles, MemoryDoesNotGrowAndNoBitIsLost) {
   constexpr TensorType kType = TypeParam::kType;
