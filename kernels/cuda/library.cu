@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string>
 
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/launch_cuda.cuh"
 
@@ -30,12 +31,14 @@ int count_devices(char* error, int* code) {
   (void)cudaRuntimeGetVersion(&runtime);
   const cudaError_t found = cudaGetDeviceCount(&count);
   if (driver == 0) {
-    report("there is no NVIDIA driver on this machine", CudaLibraryError::kDriver, error, code);
+    report("there is no NVIDIA driver on this machine; CUDA " + version(runtime) +
+               " needs one of version 580 or later",
+           CudaLibraryError::kDriver, error, code);
     return 0;
   }
   if (found == cudaErrorInsufficientDriver) {
     report("the NVIDIA driver speaks CUDA " + version(driver) + ", this build needs " +
-               version(runtime) + ": install a newer driver (580 or later for CUDA 13)",
+               version(runtime) + ": install a driver of version 580 or later",
            CudaLibraryError::kDriver, error, code);
     return 0;
   }

@@ -1,7 +1,6 @@
-// The matrix products of every stored type (product_dispatch.h), for cards.
+// The choice among the products of all types; they are in products_*.cu.
 #include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/launch_cuda.cuh"
-#include "kernels/cuda/product_dispatch.h"
+#include "kernels/cuda/product_table.h"
 
 namespace shoal::gpu {
 
