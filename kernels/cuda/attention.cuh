@@ -6,8 +6,8 @@
 #include "kernels/cuda/launch_cuda.cuh"
 
 // The launch of one kernel (its name, which may contain commas) for the library's streams.
-#define SHOAL_LAUNCH(...)                                                          \
-  template Status launch<__VA_ARGS__, gpu::CudaBackend::Arch>(                     \
+#define SHOAL_LAUNCH(...)                                      \
+  template Status launch<__VA_ARGS__, gpu::CudaBackend::Arch>( \
       gpu::CudaBackend::Stream, const LaunchShape&, const __VA_ARGS__::Params&)
 
 namespace shoal::simt {

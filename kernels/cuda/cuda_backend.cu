@@ -17,8 +17,7 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::open(int index) {
   std::unique_ptr<CudaBackend> backend(new CudaBackend());
   backend->index_ = index;
   backend->name_ = properties.name;
-  backend->generation_ =
-      "sm" + std::to_string(properties.major) + std::to_string(properties.minor);
+  backend->generation_ = "sm" + std::to_string(properties.major) + std::to_string(properties.minor);
   backend->multiprocessors_ = static_cast<uint32_t>(properties.multiProcessorCount);
   SHOAL_TRY(cuda_status(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
                         "making a stream"));
@@ -56,8 +55,7 @@ void CudaBackend::upload(void* to, const void* from, uint64_t bytes) {
 }
 
 void CudaBackend::download(void* to, const void* from, uint64_t bytes) {
-  note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_),
-       "a copy from the device");
+  note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the device");
   note(cudaStreamSynchronize(stream_), "a copy from the device");
 }
 

@@ -47,8 +47,8 @@ int count_devices(char* error, int* code) {
     return 0;
   }
   if (found != cudaSuccess) {
-    report(std::string("looking for cards: ") + cudaGetErrorString(found),
-           CudaLibraryError::kOther, error, code);
+    report(std::string("looking for cards: ") + cudaGetErrorString(found), CudaLibraryError::kOther,
+           error, code);
     return 0;
   }
   return count;

@@ -6,6 +6,6 @@
 
 #include "kernels/cuda/product_dispatch.h"
 
-#define SHOAL_PRODUCT(type)                                              \
+#define SHOAL_PRODUCT(type)                                               \
   template Status launch_product_of<TensorType::type, CudaBackend::Arch>( \
       CudaBackend::Stream&, simt::Dim3, const ProductParams&)
