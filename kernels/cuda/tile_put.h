@@ -5,20 +5,11 @@
 
 #include "kernels/cuda/simt.h"
 #include "kernels/cuda/tile_formats.h"
-#include "kernels/cuda/weight_tiles.h"
+#include "kernels/cuda/tile_params.h"
 
 namespace shoal::gpu {
 
-// Rows [first_row, first_row + grid.x …) of a weight as the file has them, put into its units: a
-// thread per row and unit.
-struct PutRowsParams {
-  simt::Global<const uint8_t> from;  // [count, row_bytes]
-  simt::Global<uint8_t> to;          // the weight
-  int64_t first_row = 0, count = 0;
-  int64_t row_bytes = 0;
-  int64_t units = 0;  // per tile
-};
-
+// A thread per row and unit.
 template <TensorType type>
 struct PutRows {
   static constexpr const char* kName = "put_rows";
@@ -34,12 +25,16 @@ struct PutRows {
     const int64_t r = at / p.units, u = at % p.units, row = p.first_row + r;
     const auto from = ctx.global(p.from) + (r * p.row_bytes + u * kShare);
     const auto unit = ctx.global(p.to) + (row / kTileRows * p.units + u) * kUnitBytes;
+    const int in_tile = static_cast<int>(row % kTileRows);
     const int64_t left = p.row_bytes - u * kShare;
-    if (left >= kShare) return TileFormat<type>::put(from, static_cast<int>(row % kTileRows), unit);
-    uint8_t last[kShare] = {};  // plain numbers whose row ends within a unit
-    for (int64_t i = 0; i < left; ++i) last[i] = uint8_t{from[i]};
-    TileFormat<type>::put(static_cast<const uint8_t*>(last), static_cast<int>(row % kTileRows),
-                          unit);
+    if constexpr (traits(type).block_elems == 1) {
+      if (left < kShare) {  // a row that ends within a unit
+        uint8_t last[kShare] = {};
+        for (int64_t i = 0; i < left; ++i) last[i] = uint8_t{from[i]};
+        return TileFormat<type>::put(static_cast<const uint8_t*>(last), in_tile, unit);
+      }
+    }
+    TileFormat<type>::put(from, in_tile, unit);
   }
 };
 

@@ -1,19 +1,15 @@
 // The products of tiled weights compiled for a GPU: nvcc accepts them, ptxas finds registers for
 // them.
 #include "kernels/cuda/launch_cuda.cuh"
-#include "kernels/cuda/tile_gemv.h"
+#include "kernels/cuda/tile_dispatch.h"
 
 namespace shoal::gpu {
 
-template <class Arch, TensorType... types>
-Status launch_all(TileTypeList<types...>, cudaStream_t stream, const TileGemvParams& p) {
-  Status status;
-  ((status = simt::launch<TileGemv<types>, Arch>(stream, {}, p)), ...);
-  return status;
-}
-
 #if defined(SHOAL_SAMPLE_ARCH)
-template Status launch_all<simt::SHOAL_SAMPLE_ARCH>(TileTypes, cudaStream_t, const TileGemvParams&);
+using SampleArch = simt::SHOAL_SAMPLE_ARCH;
+template Status launch_tiles<SampleArch>(cudaStream_t&, TileKernel, TensorType, uint32_t,
+                                         const TileProductParams&);
+template Status launch_put_rows<SampleArch>(cudaStream_t&, TensorType, const PutRowsParams&);
 #endif
 
 }  // namespace shoal::gpu

@@ -1,12 +1,13 @@
 // Tiled weights: the layout loses nothing, and the products are those of the decoded weights.
-#include "kernels/cuda/tile_gemv.h"
+#include "tests/simt/emulator.h"
+
+#include "kernels/cuda/tile_dispatch.h"
 
 #include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "base/rng.h"
-#include "kernels/cuda/weight_tiles.h"
 #include "kernels/decode.h"
 #include "kernels/encode.h"
 #include "tests/simt/simt_support.h"
@@ -81,63 +82,80 @@ struct Rows {
 
 struct Run {
   uint64_t seed = 1;
-  uint32_t multiprocessors = 2;
-  uint32_t blocks = 0;  // 0: as many as a launch would have
+  int64_t multiprocessors = 2;
+  int64_t runs = 0;  // 0: as many as a launch would have
   float scale = 1.0f;
   bool bias = false, accumulate = false;
 };
 
 bool is_float(TensorType type) { return !gpu::tile_takes_codes(type); }
 
-// out [x.count, rows + 1]: a column is left over on purpose.
+// Of one weight, without memory.
+gpu::TileProductParams params_of(const Stored& w, const Rows& x, const Run& run) {
+  const WeightTiles tiles = gpu::weight_tiles(w.slice);
+  gpu::TileProductParams p;
+  p.weights[0].rows = w.slice.rows;
+  p.weights[0].stored_tiles = static_cast<int32_t>(tiles.tiles);
+  p.weights[0].out_stride = w.slice.rows + 1;
+  p.weights[0].scale = run.scale;
+  p.weights[0].accumulate = run.accumulate ? 1 : 0;
+  p.count = 1;
+  p.tiles = static_cast<int32_t>(tiles.tiles);
+  p.units = static_cast<int32_t>(tiles.units);
+  const int64_t total = tiles.tiles * tiles.units;
+  p.runs = static_cast<int32_t>(run.runs != 0 ? std::min(run.runs, total)
+                                              : gpu::tile_runs(total, run.multiprocessors, 1));
+  p.first_part = static_cast<int32_t>(
+      (w.slice.first_col - w.slice.first_block() * traits(w.slice.type).block_elems) / 32);
+  p.parts = static_cast<int32_t>((w.slice.cols + 31) / 32);
+  p.x_rows = x.count;
+  return p;
+}
+
+// out [x.count, rows + 1]: a column is left over on purpose. By the kernel for few rows; the one
+// for many must give the same bits.
 template <TensorType type, bool kChecked = true>
 std::vector<float> multiply(const Stored& w, const Rows& x, const Run& run) {
-  using Kernel = TileGemv<type>;
   Memory memory;
   Stream<kChecked> stream(memory, {.seed = run.seed});
-  const WeightTiles tiles = gpu::weight_tiles(w.slice);
-  std::vector<uint8_t> tiled(tiles.bytes());
+  gpu::TileProductParams p = params_of(w, x, run);
+  std::vector<uint8_t> tiled(gpu::weight_tiles(w.slice).bytes());
   gpu::tile_rows(w.slice, 0, w.bytes, tiled.data());
-  const uint32_t blocks = run.blocks != 0 ? run.blocks : Kernel::blocks(tiles, run.multiprocessors);
-  const auto groups = static_cast<uint32_t>((x.count + 7) / 8);
   const auto constant = [&](const auto& values, const char* name) {
     return memory.upload(values, name, MemoryKind::kConstant);
   };
   const auto rows = static_cast<size_t>(w.slice.rows);
   std::vector<float> bias(rows);
   for (size_t i = 0; i < rows; ++i) bias[i] = static_cast<float>(i) - 3;
-  gpu::TileGemvParams p;
-  p.weights.address = constant(tiled, "weights").address;
-  p.rows = w.slice.rows;
-  p.tiles = tiles.tiles;
-  p.units = tiles.units;
-  p.first_part = (w.slice.first_col - w.slice.first_block() * traits(type).block_elems) / 32;
-  p.parts = (w.slice.cols + 31) / 32;
+  p.weights[0].units.address = constant(tiled, "weights").address;
   p.x = {constant(x.values, "values"), {}, {}, {}, x.stride};
   if (!is_float(type)) {
     p.x.codes = constant(x.codes, "codes");
     p.x.scales = constant(x.scales, "scales");
     p.x.sums = constant(x.sums, "sums");
   }
-  p.x_rows = x.count;
-  if (run.bias) p.bias.address = constant(bias, "bias").address;
-  p.out_stride = w.slice.rows + 1;
-  p.out =
-      memory.upload(std::vector<float>(static_cast<size_t>(x.count * p.out_stride), 0.5f), "out");
-  p.scale = run.scale;
-  p.accumulate = run.accumulate ? 1 : 0;
-  p.partials =
-      memory.allocate<simt::F32x4>(uint64_t{groups} * blocks * Kernel::kWarps * 64, "partials");
-  p.arrivals =
-      memory.upload(std::vector<uint32_t>(static_cast<size_t>(groups * tiles.tiles)), "arrivals");
-  const Status status = simt::launch<Kernel, simt::Sm86>(
-      stream,
-      {.grid = {blocks, groups}, .block = {Kernel::kThreads}, .shared_bytes = Kernel::kSharedBytes},
-      p);
-  EXPECT_TRUE(status) << traits(type).name << ": " << status.message();
-  const auto arrivals = download(p.arrivals, static_cast<size_t>(groups * tiles.tiles));
-  EXPECT_EQ(arrivals, std::vector<uint32_t>(arrivals.size())) << "not ready for the next launch";
-  return download(p.out, static_cast<size_t>(x.count * p.out_stride));
+  if (run.bias) p.weights[0].bias.address = constant(bias, "bias").address;
+  const auto launch = [&](gpu::TileKernel kernel) {
+    const int64_t most = gpu::set_rows(kernel, type), sets = (x.count + most - 1) / most;
+    p.weights[0].out =
+        memory.upload(std::vector<float>(static_cast<size_t>(x.count) * (rows + 1), 0.5f), "out");
+    const auto places = static_cast<uint64_t>(sets * p.runs * 64);
+    const auto counters = static_cast<size_t>(sets * p.tiles);
+    p.partials = memory.allocate<simt::F32x4>(places, "partials");
+    p.arrivals = memory.upload(std::vector<uint32_t>(counters), "arrivals");
+    const Status status =
+        gpu::launch_tiles_of<type, simt::Sm86>(stream, kernel, static_cast<uint32_t>(sets), p);
+    EXPECT_TRUE(status) << traits(type).name << ": " << status.message();
+    EXPECT_EQ(download(p.arrivals, counters), std::vector<uint32_t>(counters))
+        << "not ready for the next launch";
+    return download(p.weights[0].out, static_cast<size_t>(x.count) * (rows + 1));
+  };
+  const auto few = launch(gpu::TileKernel::kFewRows), many = launch(gpu::TileKernel::kManyRows);
+  for (size_t i = 0; i < few.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(few[i]), std::bit_cast<uint32_t>(many[i]))
+        << traits(type).name << ", element " << i << ": " << few[i] << " and " << many[i];
+  }
+  return few;
 }
 
 void expect_product(const std::vector<float>& out, const Stored& w, const Rows& x, const Run& run) {
@@ -215,8 +233,7 @@ TYPED_TEST(Tiles, ProductsOfEveryShapeAndSeed) {
   constexpr TensorType kType = TypeParam::kType;
   const int64_t unit = gpu::tile_unit_features(kType);
   struct Shape {
-    int64_t rows, cols, x_rows;
-    uint32_t multiprocessors;
+    int64_t rows, cols, x_rows, multiprocessors;
   };
   const Shape shapes[] = {
       {1, unit, 1, 1},      {16, 3 * unit, 2, 1}, {17, 2 * unit, 8, 2},
@@ -239,7 +256,7 @@ TYPED_TEST(Tiles, StagesAreUsedAgain) {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     const Stored w(kType, 64, 0, cols, cols, seed);
     const Rows x(2, cols, !is_float(kType), seed);
-    const Run run = {.seed = seed, .blocks = 1};
+    const Run run = {.seed = seed, .runs = 8};
     expect_product(multiply<kType>(w, x, run), w, x, run);
   }
 }

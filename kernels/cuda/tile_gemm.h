@@ -1,0 +1,250 @@
+// Products of tiled weights (tile_product.h) with many activation rows: a block takes 8 tiles, one
+// per warp, and 64 rows (32 for plain numbers) through all units. Weights and activations come
+// through shared memory in a ring of two stages; a lane takes a weight apart once for all columns.
+// The additions are those of tile_gemv.h: where a run ends, a warp adds up what it has.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/tile_product.h"
+
+namespace shoal::gpu {
+
+// Columns in shared memory, as a lane meets them in one stage.
+template <int kColumnGroups, class Words, class Floats>
+struct GemmColumns {
+  static constexpr int kGroups = kColumnGroups;
+
+  Words codes;                    // [column][code_stride]
+  Floats part_scales, part_sums;  // [part][columns]
+  Floats plain;                   // [column][value_stride]
+  int code_stride, value_stride;  // of words, of floats
+  int64_t stage_part;             // the stage's first
+  int64_t first_part;
+  uint64_t parts;
+  int count;  // columns that exist
+  uint32_t lane;
+
+  SHOAL_SIMT int columns() const { return count; }
+  SHOAL_SIMT bool has(int64_t part) const {
+    return static_cast<uint64_t>(part - first_part) < parts;
+  }
+  // B of m16n8k32: column g of the group, features 4t … and 16 + 4t ….
+  SHOAL_SIMT void fragment(int64_t part, int group, uint32_t (&b)[2]) const {
+    const auto words =
+        codes + ((8 * group + static_cast<int>(lane / 4)) * code_stride +
+                 8 * static_cast<int>(part - stage_part) + static_cast<int>(lane % 4));
+    b[0] = words[0];
+    b[1] = words[4];
+  }
+  // Of columns 2t and 2t + 1 of the group.
+  SHOAL_SIMT F32x2 two(const Floats& per_part, int64_t part, int group) const {
+    return *vector_view<F32x2>(per_part + (8 * kGroups * static_cast<int>(part - stage_part) +
+                                           8 * group + 2 * static_cast<int>(lane % 4)));
+  }
+  SHOAL_SIMT F32x2 scales(int64_t part, int group) const { return two(part_scales, part, group); }
+  SHOAL_SIMT F32x2 sums(int64_t part, int group) const { return two(part_sums, part, group); }
+  // Features 8t … 8t + 7 of a part.
+  SHOAL_SIMT void values(int64_t part, int column, float (&v)[8]) const {
+    const auto at = vector_view<F32x4>(plain + (column * value_stride +
+                                                32 * static_cast<int>(part - stage_part) +
+                                                8 * static_cast<int>(lane % 4)));
+    const F32x4 a = at[0], b = at[1];
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+  }
+};
+
+template <TensorType type>
+struct TileGemm {
+  static constexpr const char* kName = "tile_gemm";
+  static constexpr uint32_t kWarps = 8, kThreads = 32 * kWarps;
+  static constexpr uint32_t kMaxThreads = kThreads, kMinBlocks = 1;
+  static constexpr uint32_t kStages = 2;
+  using Format = TileFormat<type>;
+  static constexpr int kGroups = Format::kInteger ? 8 : 4;
+  static constexpr int kColumns = 8 * kGroups;
+  using Sums = typename Format::template Sums<kGroups>;
+  using Params = TileProductParams;
+
+  // A stage.
+  static constexpr uint32_t kUnitBytes = static_cast<uint32_t>(tile_unit_bytes(type));
+  static constexpr int kUnits = Format::kParts == 8 ? 1 : Format::kInteger ? 4 : 2;
+  static constexpr int kParts = kUnits * Format::kParts;
+  static constexpr uint32_t kWarpBytes = kUnits * kUnitBytes;
+  // 16 bytes more than a row takes: neighbouring columns meet different banks.
+  static constexpr uint32_t kCodeBytes = Format::kInteger ? 32 * kParts + 16 : 0;
+  static constexpr uint32_t kValueBytes = Format::kInteger ? 0 : 128 * kParts + 16;
+  static constexpr uint32_t kScaleFloats = Format::kInteger ? kParts * kColumns : 0;
+  // The arena: the columns' rows of x; then weights, codes, values, scales, sums of all stages.
+  static constexpr uint32_t kWeightsAt = kColumns * sizeof(int32_t);
+  static constexpr uint32_t kCodesAt = kWeightsAt + kStages * kWarps * kWarpBytes;
+  static constexpr uint32_t kValuesAt = kCodesAt + kStages * kColumns * kCodeBytes;
+  static constexpr uint32_t kScalesAt = kValuesAt + kStages * kColumns * kValueBytes;
+  static constexpr uint32_t kSumsAt = kScalesAt + kStages * kScaleFloats * sizeof(float);
+  static constexpr uint32_t kSharedBytes = kSumsAt + kStages * kScaleFloats * sizeof(float);
+  static_assert(kSharedBytes <= simt::Sm86::max_shared_bytes);
+
+  // Results of the runs before.
+  struct Totals {
+    float v[kGroups][4];
+    bool any = false;
+
+    template <class Ctx>
+    SHOAL_SIMT void add(Ctx& ctx, const Sums& sums) {
+      float own[kGroups][4];
+      Format::collect(ctx, sums, own);
+      SHOAL_UNROLL
+      for (int n = 0; n < kGroups; ++n) {
+        for (int i = 0; i < 4; ++i) v[n][i] = any ? v[n][i] + own[n][i] : own[n][i];
+      }
+      any = true;
+    }
+  };
+
+  // What a block brings in.
+  template <class Ctx>
+  struct Stages {
+    template <class T>
+    using Shared = decltype(simt::shared_array<T>(*static_cast<Ctx*>(nullptr), 0, 0));
+
+    Shared<int32_t> rows;  // of x, per column
+    Shared<uint8_t> weights;
+    Shared<int8_t> codes;
+    Shared<float> values, scales, sums;
+
+    SHOAL_SIMT explicit Stages(Ctx& ctx)
+        : rows(simt::shared_array<int32_t>(ctx, 0, kColumns)),
+          weights(simt::shared_array<uint8_t>(ctx, kWeightsAt, kCodesAt - kWeightsAt)),
+          codes(simt::shared_array<int8_t>(ctx, kCodesAt, kValuesAt - kCodesAt)),
+          values(simt::shared_array<float>(ctx, kValuesAt, (kScalesAt - kValuesAt) / 4)),
+          scales(simt::shared_array<float>(ctx, kScalesAt, kStages * kScaleFloats)),
+          sums(simt::shared_array<float>(ctx, kSumsAt, kStages * kScaleFloats)) {}
+  };
+
+  // The parts of x from `first` on. A column that does not exist is zeros.
+  template <class Ctx, class X>
+  SHOAL_SIMT static void load_columns(Ctx& ctx, const Params& p, const Stages<Ctx>& to, const X& x,
+                                      int32_t count, uint32_t stage, int64_t first) {
+    constexpr int kVectors = (Format::kInteger ? 2 : 8) * kParts;  // of a column
+    const auto has = [&](int64_t part) {
+      return static_cast<uint64_t>(part - p.first_part) < static_cast<uint64_t>(p.parts);
+    };
+    for (int i = static_cast<int>(ctx.thread().x); i < kColumns * kVectors; i += kThreads) {
+      const int column = i / kVectors, vector = i % kVectors;
+      if (!has(first + vector / (kVectors / kParts))) continue;
+      const int64_t row =
+          int64_t{int32_t{to.rows[column]}} * x.stride + 32 * (first - p.first_part);
+      const uint32_t valid = column < count ? 16 : 0;
+      const uint32_t at = stage * kColumns + static_cast<uint32_t>(column);
+      if constexpr (Format::kInteger) {
+        ctx.copy_async_16(to.codes + (at * kCodeBytes + 16 * static_cast<uint32_t>(vector)),
+                          x.codes + (row + 16 * vector), valid);
+      } else {
+        ctx.copy_async_16(to.values + (at * (kValueBytes / 4) + 4 * static_cast<uint32_t>(vector)),
+                          x.values + (row + 4 * vector), valid);
+      }
+    }
+    if constexpr (Format::kInteger) {
+      for (int i = static_cast<int>(ctx.thread().x); i < kColumns * kParts; i += kThreads) {
+        const int column = i / kParts, part = i % kParts;
+        if (!has(first + part)) continue;
+        const int64_t from = int64_t{int32_t{to.rows[column]}} * (x.stride / kActivationBlock) +
+                             first + part - p.first_part;
+        const uint32_t valid = column < count ? 4 : 0;
+        const uint32_t at = stage * kScaleFloats + static_cast<uint32_t>(part * kColumns + column);
+        ctx.copy_async_4(to.scales + at, x.scales + from, valid);
+        ctx.copy_async_4(to.sums + at, x.sums + from, valid);
+      }
+    }
+  }
+
+  template <class Ctx, class X, class Units>
+  SHOAL_SIMT static void load(Ctx& ctx, const Params& p, const Stages<Ctx>& to, const X& x,
+                              const Units& units, int32_t own_units, int32_t count, uint32_t stage,
+                              int32_t first) {
+    if (first < p.units) load_columns(ctx, p, to, x, count, stage, int64_t{first} * Format::kParts);
+    const int32_t left = own_units - first;
+    const uint32_t bytes = left <= 0 ? 0 : (left < kUnits ? left : kUnits) * kUnitBytes;
+    for (uint32_t i = 16 * ctx.lane(); i < bytes; i += 512) {
+      ctx.copy_async_16(to.weights + ((stage * kWarps + ctx.warp()) * kWarpBytes + i),
+                        units + (int64_t{first} * kUnitBytes + i));
+    }
+    ctx.copy_async_commit();
+  }
+
+  template <class Ctx>
+  SHOAL_SIMT static auto columns(Ctx& ctx, const Params& p, const Stages<Ctx>& in, int32_t count,
+                                 uint32_t stage, int32_t first) {
+    const auto words = vector_view<uint32_t>(in.codes + stage * kColumns * kCodeBytes);
+    const auto plain = in.values + stage * kColumns * (kValueBytes / 4);
+    const auto scales = in.scales + stage * kScaleFloats, sums = in.sums + stage * kScaleFloats;
+    using X = GemmColumns<kGroups, std::remove_const_t<decltype(words)>,
+                          std::remove_const_t<decltype(scales)>>;
+    return X{words,
+             scales,
+             sums,
+             plain,
+             static_cast<int>(kCodeBytes / 4),
+             static_cast<int>(kValueBytes / 4),
+             int64_t{first} * Format::kParts,
+             p.first_part,
+             static_cast<uint64_t>(p.parts),
+             count,
+             ctx.lane()};
+  }
+
+  template <class Ctx, class Arch>
+  SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
+    const TileRows rows = take_rows(ctx, p, int64_t{p.first_set} + ctx.block().x, kColumns);
+    if (rows.count == 0) return;
+    const Stages<Ctx> stages(ctx);
+    for (int m = static_cast<int>(ctx.thread().x); m < kColumns; m += kThreads) {
+      stages.rows[m] = static_cast<int32_t>(x_row(ctx, p, rows, m < rows.count ? m : 0));
+    }
+    ctx.sync_threads();
+    const int32_t tile = static_cast<int32_t>(ctx.block().y * kWarps + ctx.warp());
+    const bool active = tile < p.tiles;
+    const TilePlace place = find_tile(p, active ? tile : 0, rows.expert);
+    const auto units =
+        ctx.global(p.weights[place.weight].units) + int64_t{place.stored} * p.units * kUnitBytes;
+    const int32_t own_units = active ? p.units : 0;
+    const auto x = open_activations(ctx, p.x);
+    for (uint32_t stage = 0; stage < kStages; ++stage) {
+      load(ctx, p, stages, x, units, own_units, rows.count, stage,
+           static_cast<int32_t>(stage) * kUnits);
+    }
+
+    const TileSplit split(p);
+    int32_t run = active ? split.owner(tile * p.units) : 0;
+    int32_t cut = active ? split.first(run + 1) - tile * p.units : 0;  // units of the tile
+    Sums sums;
+    Totals totals;
+    uint32_t stage = 0;
+    for (int32_t first = 0; first < p.units; first += kUnits) {
+      ctx.copy_async_wait(kStages - 1);
+      ctx.sync_threads();
+      const auto columns_now = columns(ctx, p, stages, rows.count, stage, first);
+      for (int32_t u = first; u < first + kUnits && u < own_units; ++u) {
+        Format::add(ctx,
+                    stages.weights + ((stage * kWarps + ctx.warp()) * kWarpBytes +
+                                      static_cast<uint32_t>(u - first) * kUnitBytes),
+                    columns_now, u, sums);
+        if (u + 1 != cut && u + 1 != p.units) continue;
+        totals.add(ctx, sums);
+        sums = Sums{};
+        cut = split.first(++run + 1) - tile * p.units;
+      }
+      ctx.sync_threads();
+      load(ctx, p, stages, x, units, own_units, rows.count, stage,
+           first + static_cast<int32_t>(kStages) * kUnits);
+      stage = (stage + 1) % kStages;
+    }
+    ctx.copy_async_wait(0);
+    if (!active) return;
+    SHOAL_UNROLL
+    for (int n = 0; n < kGroups; ++n) put_results(ctx, p, place, rows, 8 * n, totals.v[n]);
+  }
+};
+
+}  // namespace shoal::gpu
