@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # nvcc.sh LOG COMMAND…: runs nvcc; what ptxas reports of each kernel goes to LOG, everything else to the screen.
 set -uo pipefail
+# ccache by the contents of every file included: preprocessed text lacks what only device code sees.
+export CCACHE_DEPEND=1
 log=$1
 shift
 "$@" 2>"$log"
