@@ -14,7 +14,9 @@
 //    Status.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -110,7 +112,8 @@ struct HeadMatmul {
   int64_t out_head_stride = 0;
 };
 
-// out[r, out_first + h · out_head_stride + i] = x[r, x_first + h · x_head_stride + i], i < features.
+// out[r, out_first + h · out_head_stride + i] = x[r, x_first + h · x_head_stride + i], i <
+// features.
 struct HeadCopy {
   int64_t heads = 0;
   int64_t features = 0;
@@ -298,6 +301,23 @@ struct LocalSample {
   std::vector<Candidate> shaped_top;  // by shaped value, descending
 };
 
+// What tells one sequence of ops from another: see OpRecorder.
+using OpKey = std::array<int64_t, 4>;
+
+// Runs sequences of ops that repeat, as every decoded token does. Belongs to the thread that calls
+// its device's ops; the device outlives it.
+class OpRecorder {
+ public:
+  virtual ~OpRecorder() = default;
+  // Runs `ops`, or again what an earlier call with this key started: the same kernels with the same
+  // arguments. So whatever `ops` does must follow from the key and from what is in the memory it
+  // works on, and that memory must stay. Ops only: no copies, no allocations, no synchronize.
+  virtual void run(const OpKey& key, const std::function<void()>& ops) {
+    (void)key;
+    ops();
+  }
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -318,6 +338,9 @@ class Device {
   // Whether Activations made from now on carry int8 codes for quantised weights, where the device
   // has kernels for them; otherwise float activations everywhere (slower, exact to rounding).
   virtual void use_int8_activations(bool on) = 0;
+
+  // CUDA graphs; devices that start ops cheaply run them one by one.
+  virtual std::unique_ptr<OpRecorder> make_recorder() { return std::make_unique<OpRecorder>(); }
 
   // ---- weights
   virtual Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,

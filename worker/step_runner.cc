@@ -53,10 +53,9 @@ Status StepRunner::allocate() {
     return Status::ok();
   };
   const uint64_t rows = plan_.max_rows;
-  const uint64_t sequence_blocks =
-      (plan_.max_sequence_tokens + plan_.block_tokens - 1) / plan_.block_tokens;
+  sequence_blocks_ = (plan_.max_sequence_tokens + plan_.block_tokens - 1) / plan_.block_tokens;
   // Tables of one step: no more sequences than rows, no more blocks than exist … unless shared.
-  const uint64_t table_entries = std::min<uint64_t>(rows, plan_.max_slots) * sequence_blocks;
+  const uint64_t table_entries = std::min<uint64_t>(rows, plan_.max_slots) * sequence_blocks_;
   SHOAL_TRY(buffer(ids_, rows * 4, "token ids"));
   SHOAL_TRY(buffer(positions_, rows * 4, "positions"));
   SHOAL_TRY(buffer(row_sequences_, rows * 4, "row sequences"));
@@ -103,6 +102,10 @@ Status StepRunner::lay_out(const wire::Step& step) {
     return out_of_range(
         fmt::format("step {} has {} rows; the plan allows {}", step.step, rows, plan_.max_rows));
   }
+  // Coarse, so that steps of a growing sequence look alike to the device.
+  constexpr size_t kStrideStep = 64;
+  longest = std::min((longest + kStrideStep - 1) / kStrideStep * kStrideStep,
+                     std::max(longest, sequence_blocks_));
   table_stride_ = static_cast<int64_t>(longest);
   if (step.rows.size() * longest * 4 > groups_[0].tables->bytes()) {
     return out_of_range(fmt::format(

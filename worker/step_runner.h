@@ -60,6 +60,7 @@ class StepRunner {
   Sampler sampler_;
   HostRows host_;
   int64_t table_stride_ = 0;
+  uint64_t sequence_blocks_ = 0;  // of the longest sequence the plan allows
   std::vector<SampleTarget> targets_;
   std::unique_ptr<Buffer> ids_, positions_, row_sequences_, sample_rows_;
   std::vector<GroupBuffers> groups_;

@@ -227,13 +227,36 @@ void Transformer::attention_block(size_t index, const KvStore& kv) {
   device_.matmul({&out, 1}, *scratch_.attended, rows());
 }
 
+// A recording holds addresses: of other memory another one is made.
+void Transformer::repeat(const OpKey& key, const std::function<void()>& ops) {
+  if (rows() > kRepeatedRows) return ops();
+  std::vector<const void*> memory{input_.ids, input_.sample_rows, kv_};
+  for (const StepView& step : input_.steps) {
+    memory.insert(memory.end(), {step.positions, step.kv_slots, step.sequences, step.block_tables});
+  }
+  if (!recorder_ || memory != recorded_memory_) {
+    recorder_ = device_.make_recorder();
+    recorded_memory_ = std::move(memory);
+  }
+  recorder_->run(key, ops);
+}
+
 Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collective& group,
                             const OpContext& op) {
   input_ = input;
+  kv_ = &kv;
+  if (group.world() > 1) return run_layers(kv, group, op);  // ranks meet on the host in between
+  Status status = Status::ok();
+  repeat({kLayers, rows(), input_.steps[0].table_stride, 0},
+         [&] { status = run_layers(kv, group, op); });
+  return status;
+}
+
+Status Transformer::run_layers(const KvStore& kv, Collective& group, const OpContext& op) {
   const int64_t count = rows() * model_.spec.width;
   float* hidden = scratch_.hidden->f32();
   float* delta = scratch_.delta->f32();
-  device_.embed(*model_.embedding.weight, input.ids, rows(), model_.shard.vocab.begin,
+  device_.embed(*model_.embedding.weight, input_.ids, rows(), model_.shard.vocab.begin,
                 model_.spec.embedding_scale, hidden);
   SHOAL_TRY(reduce(hidden, count, group, op));
 
@@ -271,6 +294,11 @@ Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collec
 float* Transformer::logits(int64_t first, int64_t count) {
   SHOAL_CHECK(count <= kLogitRows && first + count <= input_.sample_count,
               "logit rows out of range");
+  repeat({kLogits, rows(), first, count}, [&] { run_output(first, count); });
+  return scratch_.logits->f32();
+}
+
+void Transformer::run_output(int64_t first, int64_t count) {
   const ModelSpec& spec = model_.spec;
   device_.residual_norm({.h = scratch_.hidden->f32(),
                          .rows = rows(),
@@ -288,7 +316,6 @@ float* Transformer::logits(int64_t first, int64_t count) {
   if (spec.final_softcap > 0) {
     device_.soft_cap(scratch_.logits->f32(), count * logits_stride(), spec.final_softcap);
   }
-  return scratch_.logits->f32();
 }
 
 }  // namespace shoal

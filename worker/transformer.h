@@ -1,6 +1,7 @@
 // The forward pass of one rank: a block diagram over Device ops and the group's collective.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -87,6 +88,14 @@ class Transformer {
   Status reduce(float* data, int64_t count, Collective& group, const OpContext& op);
   Status broadcast(void* data, uint64_t bytes, Collective& group, const OpContext& op);
 
+  // Steps of few rows repeat: their ops are recorded where the device can. `key` and rows tell them
+  // apart.
+  static constexpr int64_t kRepeatedRows = 32;
+  enum Repeated : int64_t { kLayers, kLogits };  // first of a key
+  void repeat(const OpKey& key, const std::function<void()>& ops);
+  Status run_layers(const KvStore& kv, Collective& group, const OpContext& op);
+  void run_output(int64_t first, int64_t count);
+
   int64_t rows() const { return input_.steps[0].rows; }
 
   const ModelShard& model_;
@@ -100,6 +109,9 @@ class Transformer {
   uint64_t bytes_read_ = 0;
   double expert_seconds_ = 0;
   ForwardInput input_;
+  const KvStore* kv_ = nullptr;  // of the last forward()
+  std::unique_ptr<OpRecorder> recorder_;
+  std::vector<const void*> recorded_memory_;
 };
 
 }  // namespace shoal

@@ -115,6 +115,7 @@ void GpuDevice<Backend>::start_attention(AttentionParams& p) {
   const auto counter_bytes = static_cast<uint64_t>(kAttentionRows * sets) * sizeof(uint32_t);
   if (!arrivals_ || arrivals_->bytes() < counter_bytes) {
     arrivals_.reset();
+    ++scratch_generation_;
     auto made = allocate(counter_bytes, "counters of attention");
     SHOAL_CHECK(made.is_ok(), made.status().message());
     arrivals_ = std::move(made).value();

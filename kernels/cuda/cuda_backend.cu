@@ -73,6 +73,25 @@ Status CudaBackend::synchronize(TimePoint deadline) {
   }
 }
 
+Status CudaBackend::begin_graph() {
+  return cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+                     "recording on " + name_);
+}
+
+Result<CudaGraph> CudaBackend::end_graph() {
+  cudaGraph_t graph = nullptr;
+  SHOAL_TRY(cuda_status(cudaStreamEndCapture(stream_, &graph), "recording on " + name_));
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  SHOAL_TRY(cuda_status(made, "preparing a recording on " + name_));
+  return CudaGraph(executable);
+}
+
+Status CudaBackend::start_graph(const CudaGraph& graph) {
+  return cuda_status(cudaGraphLaunch(graph.get(), stream_), "starting a recording on " + name_);
+}
+
 uint64_t CudaBackend::free_memory() const {
   size_t free = 0, total = 0;
   (void)cudaSetDevice(index_);

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -13,8 +14,24 @@
 
 namespace shoal::gpu {
 
+// A recorded sequence of kernels, ready to start.
+class CudaGraph {
+ public:
+  explicit CudaGraph(cudaGraphExec_t graph) : graph_(graph) {}
+  CudaGraph(CudaGraph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+  CudaGraph& operator=(CudaGraph&&) = delete;
+  ~CudaGraph() {
+    if (graph_ != nullptr) (void)cudaGraphExecDestroy(graph_);
+  }
+  cudaGraphExec_t get() const { return graph_; }
+
+ private:
+  cudaGraphExec_t graph_;
+};
+
 class CudaBackend {
  public:
+  using Graph = CudaGraph;
   using Stream = cudaStream_t;
   // Bodies are compiled once for every generation in the library; limits are those of the smallest.
   using Arch = simt::Sm86;
@@ -30,6 +47,10 @@ class CudaBackend {
   void upload(void* to, const void* from, uint64_t bytes);
   void download(void* to, const void* from, uint64_t bytes);
   Status synchronize(TimePoint deadline);
+  // What the stream gets between the two is recorded instead of run.
+  Status begin_graph();
+  Result<CudaGraph> end_graph();
+  Status start_graph(const CudaGraph& graph);
   uint64_t free_memory() const;
   std::string name() const { return name_; }
   std::string generation() const { return generation_; }

@@ -35,6 +35,7 @@
 #include "kernels/cuda/gate_kernel.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/product_launch.h"
+#include "kernels/cuda/recorder.h"
 #include "kernels/cuda/simt.h"
 #include "kernels/device.h"
 
@@ -122,6 +123,8 @@ class GpuDevice final : public Device {
 
   explicit GpuDevice(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
 
+  const Backend& backend() const { return *backend_; }
+
   std::string describe() const override;
   std::string arithmetic() const override;
   bool host_visible() const override { return false; }
@@ -133,6 +136,9 @@ class GpuDevice final : public Device {
   void copy_to_host(void* to, const void* from, uint64_t bytes) override;
   Status synchronize(TimePoint deadline) override;
   void use_int8_activations(bool on) override { int8_ = on; }
+  std::unique_ptr<OpRecorder> make_recorder() override {
+    return std::make_unique<GpuRecorder<Backend>>(*this);
+  }
   Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
                                                 const std::string& name) override;
   Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;
@@ -173,6 +179,7 @@ class GpuDevice final : public Device {
                     std::span<const SampleRow> rows, std::span<LocalSample> out) override;
 
  private:
+  friend class GpuRecorder<Backend>;
   static GpuActivations& activations(Activations& x) { return static_cast<GpuActivations&>(x); }
   static const GpuActivations& activations(const Activations& x) {
     return static_cast<const GpuActivations&>(x);
@@ -212,6 +219,7 @@ class GpuDevice final : public Device {
   bool int8_ = true;
   Status error_;
   std::unique_ptr<Buffer> scratch_;
+  uint64_t scratch_generation_ = 0;  // counts how often memory of ops has moved
   uint64_t attention_bytes_ = uint64_t{32} << 20;
   std::unique_ptr<Buffer> arrivals_;  // counters of attention, zero between launches
 };

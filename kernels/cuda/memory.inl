@@ -100,6 +100,7 @@ template <class Backend>
 void* GpuDevice<Backend>::scratch(uint64_t bytes) {
   if (!scratch_ || scratch_->bytes() < bytes) {
     scratch_.reset();
+    ++scratch_generation_;
     auto grown = allocate(bytes, "scratch of an operation");
     SHOAL_CHECK(grown.is_ok(), grown.status().message());
     scratch_ = std::move(grown).value();

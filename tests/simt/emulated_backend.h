@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "tests/simt/emulator.h"
 
@@ -26,6 +27,22 @@ class EmulatedBackend {
   void release(void* memory) { memory_.free(memory); }
   void upload(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
+  using Graph = typename Stream::Recording;
+  Status begin_graph() {
+    graph_.clear();
+    stream_.record(&graph_);
+    return Status::ok();
+  }
+  Result<Graph> end_graph() {
+    stream_.record(nullptr);
+    return std::exchange(graph_, {});
+  }
+  Status start_graph(const Graph& graph) {
+    ++graphs_started;
+    for (const auto& launch : graph) SHOAL_TRY(launch());
+    return Status::ok();
+  }
+  uint64_t graphs_started = 0;
   Status synchronize(TimePoint) { return Status::ok(); }  // launches run at once
   uint64_t free_memory() const { return uint64_t{1} << 34; }
   std::string name() const { return "emulated"; }
@@ -35,6 +52,7 @@ class EmulatedBackend {
  private:
   Memory memory_;
   Stream stream_;
+  Graph graph_;  // being recorded
 };
 
 }  // namespace shoal::emulator

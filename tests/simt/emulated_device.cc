@@ -19,5 +19,10 @@ std::unique_ptr<Device> make_emulated_device(uint64_t seed, bool checked) {
   return std::make_unique<gpu::GpuDevice<Backend>>(std::make_unique<Backend>(options));
 }
 
+uint64_t graphs_started(Device& device) {
+  using Card = gpu::GpuDevice<emulator::EmulatedBackend<true>>;
+  return dynamic_cast<Card&>(device).backend().graphs_started;
+}
+
 }  // namespace testing
 }  // namespace shoal

@@ -10,6 +10,9 @@
 // whatever had been written.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "kernels/cuda/launch_limits.h"
 #include "tests/simt/context.h"
 
@@ -28,6 +31,10 @@ class Stream {
     using Ctx = Context<kChecked>;
     static_assert(std::is_trivially_copyable_v<typename Kernel::Params>);
     SHOAL_TRY(simt::check_launch(Kernel::kName, shape, Arch::max_shared_bytes, sizeof(params)));
+    if (recording_ != nullptr) {
+      recording_->push_back([this, shape, params] { return run<Kernel, Arch>(shape, params); });
+      return Status::ok();
+    }
     Launch launch({.kernel = Kernel::kName,
                    .number = launches_++,
                    .shape = shape,
@@ -42,8 +49,13 @@ class Stream {
     return launch.run();
   }
 
+  // Launches that are not run but kept, with the parameters they have now; null: run.
+  using Recording = std::vector<std::function<Status()>>;
+  void record(Recording* recording) { recording_ = recording; }
+
  private:
   Memory& memory_;
+  Recording* recording_ = nullptr;
   Options options_;
   uint64_t launches_ = 0;  // each has its own order
   Blocks blocks_;

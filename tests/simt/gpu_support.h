@@ -22,6 +22,8 @@ namespace shoal::testing {
 // GpuDevice on an emulated card; `seed` draws the order of its threads. `checked` false: plain
 // pointers, no shadow memory, several times faster.
 std::unique_ptr<Device> make_emulated_device(uint64_t seed, bool checked = true);
+// Recordings a device made by make_emulated_device(…, true) has started.
+uint64_t graphs_started(Device& device);
 
 inline constexpr uint64_t kEmulatorSeeds = 8;
 

@@ -62,12 +62,15 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
     }
   }
   Device& device = *member.device;
-  std::vector<std::unique_ptr<Buffer>> buffers;
+  // The same memory in every step, as StepRunner has it.
+  size_t used = 0;
   const auto upload = [&](const auto& values) {
     const uint64_t bytes = values.size() * sizeof(values[0]);
-    buffers.push_back(device.allocate(bytes, "step").value());
-    device.copy_to_device(buffers.back()->data(), values.data(), bytes);
-    return buffers.back()->data();
+    if (used == member.step.size()) member.step.emplace_back();
+    std::unique_ptr<Buffer>& buffer = member.step[used++];
+    if (!buffer || buffer->bytes() < bytes) buffer = device.allocate(bytes, "step").value();
+    device.copy_to_device(buffer->data(), values.data(), bytes);
+    return buffer->data();
   };
   StepView view;
   view.rows = static_cast<int64_t>(ids.size());

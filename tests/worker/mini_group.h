@@ -60,6 +60,7 @@ class MiniGroup {
     std::unique_ptr<KvStore> kv;
     std::unique_ptr<Transformer> transformer;
     std::unique_ptr<Collective> group;
+    std::vector<std::unique_ptr<Buffer>> step;  // arrays of a step
   };
   void run_rank(Member& member, const std::vector<Piece>& pieces,
                 std::vector<std::vector<float>>* out);
