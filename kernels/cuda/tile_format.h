@@ -375,6 +375,32 @@ SHOAL_SIMT void put_sequence(const Word& word, const Bytes& bytes, int t) {
   }
 }
 
+// ---- formats with blocks of 32: a unit is one part
+
+template <class Self>
+struct BlockOf32 : CodedFormat<Self> {
+  static constexpr int kParts = 1;
+};
+
+// Of units of one part: the words it starts with.
+template <class Unit>
+SHOAL_SIMT RowWords first_words(const Unit& unit, uint32_t lane) {
+  const U32x2 w = vector_view<U32x2>(unit)[lane];
+  return {{w.x, w.y}};
+}
+template <class Blocks, class Unit>
+SHOAL_SIMT void put_first_nibbles(const Blocks& nibbles, int row, const Unit& unit) {
+  for (int t = 0; t < 4; ++t) {
+    copy_bytes(unit + (8 * lane_of(row, t) + 4 * (row / 8)), nibbles + 4 * t, 4);
+  }
+}
+template <class Blocks, class Unit>
+SHOAL_SIMT void put_first_sequence(const Blocks& nibbles, int row, const Unit& unit) {
+  for (int t = 0; t < 4; ++t) {
+    put_sequence(unit + (8 * lane_of(row, t) + 4 * (row / 8)), nibbles, t);
+  }
+}
+
 }  // namespace tile
 
 }  // namespace shoal::gpu

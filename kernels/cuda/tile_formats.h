@@ -5,3 +5,4 @@
 #include "kernels/cuda/tile_formats_k.h"
 #include "kernels/cuda/tile_formats_legacy.h"
 #include "kernels/cuda/tile_formats_plain.h"
+#include "kernels/cuda/tile_formats_small.h"

@@ -2,36 +2,11 @@
 #pragma once
 
 #include "kernels/body/blocks_legacy.h"
-#include "kernels/body/blocks_small.h"
 #include "kernels/cuda/tile_format.h"
 
 namespace shoal::gpu {
 
 namespace tile {
-
-template <class Self>
-struct BlockOf32 : CodedFormat<Self> {
-  static constexpr int kParts = 1;
-};
-
-// A part's words as the unit starts with them.
-template <class Unit>
-SHOAL_SIMT RowWords first_words(const Unit& unit, uint32_t lane) {
-  const U32x2 w = vector_view<U32x2>(unit)[lane];
-  return {{w.x, w.y}};
-}
-template <class Blocks, class Unit>
-SHOAL_SIMT void put_first_nibbles(const Blocks& nibbles, int row, const Unit& unit) {
-  for (int t = 0; t < 4; ++t) {
-    copy_bytes(unit + (8 * lane_of(row, t) + 4 * (row / 8)), nibbles + 4 * t, 4);
-  }
-}
-template <class Blocks, class Unit>
-SHOAL_SIMT void put_first_sequence(const Blocks& nibbles, int row, const Unit& unit) {
-  for (int t = 0; t < 4; ++t) {
-    put_sequence(unit + (8 * lane_of(row, t) + 4 * (row / 8)), nibbles, t);
-  }
-}
 
 // Fifth bits behind the nibbles, 64 B: [lane] a byte per row: features 4t … at bits 0 … 3, 16 + 4t
 // … at bits 4 … 7.
@@ -169,32 +144,6 @@ struct TileFormat<TensorType::kIQ4_NL> : tile::BlockOf32<TileFormat<TensorType::
   SHOAL_SIMT static void put(const Blocks& block, int row, const Unit& unit) {
     tile::put_first_sequence(block + 2, row, unit);
     tile::copy_bytes(unit + (256 + 2 * row), block, 2);
-  }
-};
-
-// 272 B: sequence; 256: [row] scale. Codes are twice the values plus 12.
-template <>
-struct TileFormat<TensorType::kMXFP4> : tile::BlockOf32<TileFormat<TensorType::kMXFP4>> {
-  static constexpr int kZero = 12;
-  // Of four nibbles. A selector above 7 yields the sign of a byte, and no table byte has one: 0.
-  SHOAL_SIMT static uint32_t codes(uint32_t nibbles) {
-    return simt::permute_bytes(0x0f0e0d0cu, 0x18141210u, nibbles) |
-           simt::permute_bytes(0x090a0b0cu, 0x00040608u, nibbles ^ 0x8888u);
-  }
-  template <class Unit>
-  SHOAL_SIMT static void part(const Unit& unit, uint32_t lane, NoHead, int, tile::TilePart& out) {
-    const tile::RowWords w = tile::first_words(unit, lane);
-    const auto scales = unit + (256 + lane / 4);
-    for (int r = 0; r < 2; ++r) {
-      out.a[r] = codes(w.row[r]);
-      out.a[2 + r] = codes(w.row[r] >> 16);
-      out.scales[0][r] = body::e8m0_halved(uint8_t{scales[8 * r]});
-    }
-  }
-  template <class Blocks, class Unit>
-  SHOAL_SIMT static void put(const Blocks& block, int row, const Unit& unit) {
-    tile::put_first_sequence(block + 1, row, unit);
-    unit[256 + row] = uint8_t{block[0]};
   }
 };
 

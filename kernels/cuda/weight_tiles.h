@@ -1,10 +1,10 @@
 // Weights in the order tensor cores take them (WeightLayout::kTiles), and how file rows get there.
 //
-// A tile is 16 rows; along the features it is cut into units of 256 (types with blocks of 256) or
-// 32 features, each exactly as large as the file's 16 blocks: memory does not grow, every unit
-// starts at a multiple of 16 bytes, and a unit is one sequential read. Tile after tile, unit after
-// unit. Rows beyond the last are zeros.
-// What is where in a unit: tile_format.h and the formats in tile_formats_*.h.
+// A tile is 16 rows; along the features it is cut into units of one block of the file, at least 32
+// features. A unit is exactly as large as the file's blocks of its 16 rows: memory does not grow,
+// every unit starts at a multiple of 16 bytes and is one sequential read. Tile after tile, unit
+// after unit. Rows beyond the last are zeros. What is where in a unit: tile_format.h and the
+// formats in tile_formats_*.h.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ using TileTypes =
     TileTypeList<TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ4_0,
                  TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
                  TensorType::kIQ4_NL, TensorType::kMXFP4, TensorType::kQ2_K, TensorType::kQ3_K,
-                 TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K, TensorType::kIQ4_XS>;
+                 TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K, TensorType::kIQ4_XS,
+                 TensorType::kTQ2_0, TensorType::kNVFP4>;
 
 template <TensorType... types>
 constexpr bool is_in(TileTypeList<types...>, TensorType type) {
