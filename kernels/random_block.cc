@@ -106,9 +106,13 @@ void random_mxfp4(float scale, uint8_t* block) {
   block[0] = static_cast<uint8_t>(std::clamp(exponent, 1.0f, 254.0f));
 }
 
+// The four scales differ; the mean of their squares does not.
 void random_nvfp4(float scale, uint8_t* block) {
-  const uint8_t code = nearest_ue4m3(scale / kE2m1Rms);
-  std::fill_n(block, 4, code);
+  constexpr float kFactors[4] = {0.5f, 0.8f, 1.1f, 1.3784049f};
+  const int first = block[0] & 3;
+  for (int i = 0; i < 4; ++i) {
+    block[i] = nearest_ue4m3(scale * kFactors[(first + i) % 4] / kE2m1Rms);
+  }
 }
 
 // One number of a type without blocks.
