@@ -12,32 +12,12 @@
 #include <memory>
 #include <thread>
 
+#include "kernels/cpu/read_memory.h"
+
 namespace shoal {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 30;  // beyond any last-level cache by far
-
-// 64-byte vectors and eight accumulators, so that loads and not additions are the limit, whatever
-// the build's baseline: the best clone for this processor is picked at run time.
-using Vector = uint64_t __attribute__((vector_size(64)));
-
-#if defined(__x86_64__) && !defined(SHOAL_SANITIZED)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-uint64_t
-sum(const uint64_t* data, size_t words) {
-  constexpr size_t kLanes = 8, kStep = 8 * kLanes;
-  Vector lanes[kLanes] = {};
-  for (size_t i = 0; i + kStep <= words; i += kStep) {
-    const auto* vectors = reinterpret_cast<const Vector*>(data + i);
-    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += vectors[lane];
-  }
-  uint64_t total = 0;
-  for (const Vector& lane : lanes) {
-    for (int i = 0; i < 8; ++i) total += lane[i];
-  }
-  return total;
-}
 
 }  // namespace
 
@@ -63,7 +43,7 @@ double measure_read_bandwidth(int threads, int repeats, const std::vector<int>& 
       std::fill(part, part + share, static_cast<uint64_t>(t) + 1);  // first touch by its reader
       for (int r = 0; r <= repeats; ++r) {
         gate.arrive_and_wait();
-        sink += sum(part, share);
+        sink += sum_words(part, share);
         gate.arrive_and_wait();
       }
     });

@@ -386,6 +386,18 @@ class Device {
   // One LocalSample per row of logits [rows, vocab] (row stride logits_stride); overwrites logits.
   virtual void sample_local(float* logits, int64_t logits_stride, int64_t vocab, int64_t first_id,
                             std::span<const SampleRow> rows, std::span<LocalSample> out) = 0;
+
+  // ---- measuring
+  // Reads `bytes` (a multiple of 16) at `from` and writes nothing: no op that has as much to read
+  // can be faster.
+  virtual void read_memory(const void* from, uint64_t bytes) = 0;
+  // Bytes of the last cache before memory; 0: unknown. What is to be read from memory and not from
+  // there must be several times as large.
+  virtual uint64_t cache_bytes() const = 0;
+  // Seconds the device takes for the ops that `ops` calls. The host's time to enqueue them is left
+  // out where the device can (CUDA: they become a graph, timed between two events). REQUIRES that
+  // they have run once before, and neither allocate nor copy.
+  virtual Result<double> time_of(const std::function<void()>& ops) = 0;
 };
 
 struct CpuOptions {

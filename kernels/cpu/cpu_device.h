@@ -111,6 +111,9 @@ class CpuDevice final : public Device {
                  const KvLayer& kv, Activations& out) override;
   void sample_local(float* logits, int64_t logits_stride, int64_t vocab, int64_t first_id,
                     std::span<const SampleRow> rows, std::span<LocalSample> out) override;
+  void read_memory(const void* from, uint64_t bytes) override;
+  uint64_t cache_bytes() const override;
+  Result<double> time_of(const std::function<void()>& ops) override;
 
  private:
   // Completes a row whose first out.width values are in place: zeros behind them, int8 codes.

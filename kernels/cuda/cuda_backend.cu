@@ -19,6 +19,7 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::open(int index) {
   backend->name_ = properties.name;
   backend->generation_ = "sm" + std::to_string(properties.major) + std::to_string(properties.minor);
   backend->multiprocessors_ = static_cast<uint32_t>(properties.multiProcessorCount);
+  backend->cache_bytes_ = static_cast<uint64_t>(properties.l2CacheSize);
   SHOAL_TRY(cuda_status(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
                         "making a stream"));
   return Result<std::unique_ptr<CudaBackend>>(std::move(backend));
@@ -96,6 +97,46 @@ uint64_t CudaBackend::free_memory() const {
   size_t free = 0, total = 0;
   (void)cudaSetDevice(index_);
   return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+}
+
+namespace {
+
+// A graph of what a stream was given between two calls; what the runtime made is freed in any case.
+struct Recording {
+  ~Recording() {
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    if (executable != nullptr) (void)cudaGraphExecDestroy(executable);
+    for (cudaEvent_t event : {before, after}) {
+      if (event != nullptr) (void)cudaEventDestroy(event);
+    }
+  }
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  cudaEvent_t before = nullptr, after = nullptr;
+};
+
+}  // namespace
+
+Result<double> CudaBackend::time_of(const std::function<void()>& ops) {
+  constexpr const char* kWhat = "a graph to measure";
+  constexpr auto kLongest = std::chrono::minutes(2);
+  Recording made;
+  (void)cudaSetDevice(index_);
+  SHOAL_TRY(cuda_status(cudaEventCreate(&made.before), kWhat));
+  SHOAL_TRY(cuda_status(cudaEventCreate(&made.after), kWhat));
+  SHOAL_TRY(synchronize(std::chrono::steady_clock::now() + kLongest));
+  SHOAL_TRY(cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), kWhat));
+  ops();
+  SHOAL_TRY(cuda_status(cudaStreamEndCapture(stream_, &made.graph), kWhat));
+  SHOAL_TRY(cuda_status(cudaGraphInstantiate(&made.executable, made.graph, 0), kWhat));
+  SHOAL_TRY(cuda_status(cudaGraphUpload(made.executable, stream_), kWhat));
+  SHOAL_TRY(cuda_status(cudaEventRecord(made.before, stream_), kWhat));
+  SHOAL_TRY(cuda_status(cudaGraphLaunch(made.executable, stream_), kWhat));
+  SHOAL_TRY(cuda_status(cudaEventRecord(made.after, stream_), kWhat));
+  SHOAL_TRY(synchronize(std::chrono::steady_clock::now() + kLongest));
+  float milliseconds = 0;
+  SHOAL_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, made.before, made.after), kWhat));
+  return 1e-3 * static_cast<double>(milliseconds);
 }
 
 void CudaBackend::note(cudaError_t error, const char* what) {

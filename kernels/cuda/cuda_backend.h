@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -55,6 +56,8 @@ class CudaBackend {
   std::string name() const { return name_; }
   std::string generation() const { return generation_; }
   uint32_t multiprocessors() const { return multiprocessors_; }
+  uint64_t cache_bytes() const { return cache_bytes_; }
+  Result<double> time_of(const std::function<void()>& ops);
 
  private:
   CudaBackend() = default;
@@ -64,6 +67,7 @@ class CudaBackend {
   Stream stream_ = nullptr;
   std::string name_, generation_;
   uint32_t multiprocessors_ = 0;
+  uint64_t cache_bytes_ = 0;
   Status error_;  // of a copy; comes out of synchronize()
 };
 

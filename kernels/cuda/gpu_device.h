@@ -15,6 +15,8 @@
 //     std::string name() const;                // "NVIDIA H200", "emulated"
 //     std::string generation() const;          // "sm90": what results may depend on
 //     uint32_t multiprocessors() const;
+//     uint64_t cache_bytes() const;            // of the L2
+//     Result<double> time_of(const std::function<void()>& ops);  // seconds, without the host's
 //   };
 //
 // CudaBackend (cuda_backend.h) is a card, EmulatedBackend (tests/simt/emulated_backend.h) the
@@ -25,6 +27,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -178,6 +181,11 @@ class GpuDevice final : public Device {
   void sample_local(float* logits, int64_t logits_stride, int64_t vocab, int64_t first_id,
                     std::span<const SampleRow> rows, std::span<LocalSample> out) override;
 
+  // measure.inl
+  void read_memory(const void* from, uint64_t bytes) override;
+  uint64_t cache_bytes() const override { return backend_->cache_bytes(); }
+  Result<double> time_of(const std::function<void()>& ops) override;
+
  private:
   friend class GpuRecorder<Backend>;
   static GpuActivations& activations(Activations& x) { return static_cast<GpuActivations&>(x); }
@@ -230,5 +238,6 @@ class GpuDevice final : public Device {
 #include "kernels/cuda/elementwise.inl"
 #include "kernels/cuda/experts.inl"
 #include "kernels/cuda/matmul.inl"
+#include "kernels/cuda/measure.inl"
 #include "kernels/cuda/memory.inl"
 #include "kernels/cuda/sample.inl"

@@ -5,7 +5,7 @@ namespace shoal {
 
 // Changes whenever kernels/device.h or a type in it does; the compiler's version is in it because
 // C++ objects cross the border.
-inline constexpr const char kCudaLibraryAbi[] = "shoal-cuda 1, g++ " __VERSION__;
+inline constexpr const char kCudaLibraryAbi[] = "shoal-cuda 2, g++ " __VERSION__;
 
 inline constexpr int kCudaErrorBytes = 1024;
 enum class CudaLibraryError : int { kOther = 0, kDriver, kNoDevice, kIndex };

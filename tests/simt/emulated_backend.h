@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -48,6 +49,13 @@ class EmulatedBackend {
   std::string name() const { return "emulated"; }
   std::string generation() const { return "emulated"; }
   uint32_t multiprocessors() const { return 4; }
+  uint64_t cache_bytes() const { return 1 << 12; }
+  // Of the emulation: says nothing of any card.
+  Result<double> time_of(const std::function<void()>& ops) {
+    const TimePoint start = std::chrono::steady_clock::now();
+    ops();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
 
  private:
   Memory memory_;
