@@ -58,20 +58,11 @@ Result<std::string> data_address(const WorkerOptions& options) {
 
 Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
   SHOAL_ASSIGN(const DeviceChoice choice, parse_device(options.device));
-  if (choice.kind == DeviceChoice::kCuda) return make_cuda_device(choice.index);
-  if (choice.kind == DeviceChoice::kAuto) {
-    const auto count = cuda_device_count();
-    if (count && choice.index < *count) return make_cuda_device(choice.index);
-    log_info("computing on the CPU: " +
-             (count
-                  ? fmt::format("there are {} CUDA cards, this is worker {}", *count, choice.index)
-                  : count.status().message()));
-  }
   CpuOptions cpu;
   cpu.threads = options.threads;
   cpu.cores = options.cores;
   cpu.isa = options.isa;
-  return make_cpu_device(cpu);
+  return open_device(choice, cpu);
 }
 
 Status serve(const WorkerOptions& options) {

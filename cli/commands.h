@@ -25,5 +25,6 @@ void add_chat_command(CLI::App& app, CommandAction& action);
 void add_keygen_command(CLI::App& app, CommandAction& action);
 void add_synth_command(CLI::App& app, CommandAction& action);
 void add_bench_command(CLI::App& app, CommandAction& action);
+void add_bench_kernels_command(CLI::App& bench, CommandAction& action);  // of `bench`
 
 }  // namespace shoal

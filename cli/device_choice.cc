@@ -1,6 +1,11 @@
 #include "cli/device_choice.h"
 
+#include <fmt/core.h>
+
 #include <charconv>
+
+#include "base/log.h"
+#include "kernels/cuda_library.h"
 
 namespace shoal {
 
@@ -20,6 +25,19 @@ Result<DeviceChoice> parse_device(const std::string& text) {
   if (good) return choice;
   return invalid_argument("device '" + text +
                           "': expected cpu, cuda:N or auto:N with N from 0 to 63");
+}
+
+Result<std::unique_ptr<Device>> open_device(const DeviceChoice& choice, const CpuOptions& cpu) {
+  if (choice.kind == DeviceChoice::kCuda) return make_cuda_device(choice.index);
+  if (choice.kind == DeviceChoice::kAuto) {
+    const auto count = cuda_device_count();
+    if (count && choice.index < *count) return make_cuda_device(choice.index);
+    log_info("computing on the CPU: " +
+             (count
+                  ? fmt::format("there are {} CUDA cards, this is worker {}", *count, choice.index)
+                  : count.status().message()));
+  }
+  return make_cpu_device(cpu);
 }
 
 }  // namespace shoal

@@ -43,6 +43,31 @@ class Bench(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("WORKERSxTHREADS", done.stderr)
 
+    def test_kernels(self):
+        done = shoal("bench", "kernels", "--device", "cpu", "--types", "Q4_K", "--shapes", "gate=256x512", "o=7x1536",
+                     "--rows", "1", "3", "--context", "100", "--mib", "1", "--repeats", "1", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertGreater(report["read_ceiling_gb_per_second"], 0.1)
+        rows = {}
+        for row in report["kernels"]:
+            rows.setdefault(row["op"], []).append(row)
+            self.assertAlmostEqual(row["gb_per_second"], row["bytes"] / row["seconds"] * 1e-9, places=6)
+            share = row["share_of_ceiling"]
+            if row["op"] in ("norm", "sampling"):
+                self.assertIsNone(share)
+            else:
+                self.assertAlmostEqual(share, row["gb_per_second"] / report["read_ceiling_gb_per_second"], places=6)
+        self.assertEqual({op: len(list(found)) for op, found in rows.items()},
+                         {"gated": 2, "matmul": 2, "attention": 4, "norm": 2, "sampling": 6, "experts": 2})
+        self.assertEqual(rows["gated"][0]["bytes"], 2 * 256 * 512 / 256 * 144)  # 144 bytes per 256 weights
+        self.assertEqual(rows["matmul"][1]["bytes"], 7 * 1536 / 256 * 144)
+        self.assertEqual(rows["attention"][1]["bytes"], 3 * 100 * 8 * 128 * 2 * 2)
+        table = shoal("bench", "kernels", "--device", "cpu", "--ops", "norm", "--rows", "2", "--mib", "1", "--repeats", "1")
+        self.assertRegex(table.stdout, r"\| norm \| f32 \| 8192 \| 2 \| \d")
+        for bad in (["--types", "Q9"], ["--shapes", "o=7"], ["--ops", "none"], ["--device", "gpu"]):
+            self.assertEqual(shoal("bench", "kernels", *bad).returncode, 2, bad)
+
 
 if __name__ == "__main__":
     harness.main()
