@@ -101,41 +101,34 @@ uint64_t CudaBackend::free_memory() const {
 
 namespace {
 
-// A graph of what a stream was given between two calls; what the runtime made is freed in any case.
-struct Recording {
-  ~Recording() {
-    if (graph != nullptr) (void)cudaGraphDestroy(graph);
-    if (executable != nullptr) (void)cudaGraphExecDestroy(executable);
-    for (cudaEvent_t event : {before, after}) {
-      if (event != nullptr) (void)cudaEventDestroy(event);
-    }
+// Destroyed in any case.
+struct Event {
+  ~Event() {
+    if (event != nullptr) (void)cudaEventDestroy(event);
   }
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  cudaEvent_t before = nullptr, after = nullptr;
+  cudaEvent_t event = nullptr;
 };
 
 }  // namespace
 
 Result<double> CudaBackend::time_of(const std::function<void()>& ops) {
-  constexpr const char* kWhat = "a graph to measure";
   constexpr auto kLongest = std::chrono::minutes(2);
-  Recording made;
+  const std::string what = "measuring on " + name_;
+  Event before, after;
   (void)cudaSetDevice(index_);
-  SHOAL_TRY(cuda_status(cudaEventCreate(&made.before), kWhat));
-  SHOAL_TRY(cuda_status(cudaEventCreate(&made.after), kWhat));
+  SHOAL_TRY(cuda_status(cudaEventCreate(&before.event), what));
+  SHOAL_TRY(cuda_status(cudaEventCreate(&after.event), what));
   SHOAL_TRY(synchronize(std::chrono::steady_clock::now() + kLongest));
-  SHOAL_TRY(cuda_status(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), kWhat));
+  SHOAL_TRY(begin_graph());
   ops();
-  SHOAL_TRY(cuda_status(cudaStreamEndCapture(stream_, &made.graph), kWhat));
-  SHOAL_TRY(cuda_status(cudaGraphInstantiate(&made.executable, made.graph, 0), kWhat));
-  SHOAL_TRY(cuda_status(cudaGraphUpload(made.executable, stream_), kWhat));
-  SHOAL_TRY(cuda_status(cudaEventRecord(made.before, stream_), kWhat));
-  SHOAL_TRY(cuda_status(cudaGraphLaunch(made.executable, stream_), kWhat));
-  SHOAL_TRY(cuda_status(cudaEventRecord(made.after, stream_), kWhat));
+  SHOAL_ASSIGN(const CudaGraph graph, end_graph());
+  SHOAL_TRY(cuda_status(cudaGraphUpload(graph.get(), stream_), what));
+  SHOAL_TRY(cuda_status(cudaEventRecord(before.event, stream_), what));
+  SHOAL_TRY(start_graph(graph));
+  SHOAL_TRY(cuda_status(cudaEventRecord(after.event, stream_), what));
   SHOAL_TRY(synchronize(std::chrono::steady_clock::now() + kLongest));
   float milliseconds = 0;
-  SHOAL_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, made.before, made.after), kWhat));
+  SHOAL_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, before.event, after.event), what));
   return 1e-3 * static_cast<double>(milliseconds);
 }
 
