@@ -38,6 +38,12 @@ class Buffer {
   int32_t* i32() { return static_cast<int32_t*>(data()); }
 };
 
+// What a weight is for. A device may keep the two in different orders.
+enum class WeightUse : uint8_t {
+  kProducts,  // matmul, gated_matmul, experts
+  kRows,      // embed, head_matmul; and matmul, slower
+};
+
 // Columns [first_col, first_col + cols) of a matrix whose file rows have `file_cols` features.
 // first_col and cols are multiples of 32 (the shard granularity) or cover the whole row.
 // The bytes given to fill_weight are the blocks that touch these columns:
@@ -49,6 +55,7 @@ struct WeightSlice {
   int64_t cols = 0;       // input features of this shard; may be 0
   int64_t first_col = 0;  // position of column 0 in the file row
   int64_t file_cols = 0;  // length of the file row
+  WeightUse use = WeightUse::kProducts;
 
   int64_t first_block() const;
   int64_t block_count() const;       // blocks per row that touch the slice

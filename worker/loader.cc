@@ -125,6 +125,14 @@ Destination destination_of(const TensorDecl& decl, ModelShard& model) {
   return to;
 }
 
+// The embedding is read row by row, also where it is the output's matrix too; k_b and v_b are a
+// small matrix per head.
+WeightUse use_of(Role role) {
+  return role == Role::kTokenEmbedding || role == Role::kLatentKB || role == Role::kLatentVB
+             ? WeightUse::kRows
+             : WeightUse::kProducts;
+}
+
 // Rows [begin, end) of one weight, read by one thread.
 struct ReadTask {
   const TensorInfo* tensor;
@@ -231,6 +239,7 @@ class Loader {
     shape.cols = slice.cols.size();
     shape.first_col = slice.cols.begin;
     shape.file_cols = decl.cols;
+    shape.use = use_of(decl.role);
     SHOAL_ASSIGN(linear.weight, device_.create_weight(shape, decl.name));
     model_.weight_bytes += linear.weight->device_bytes();
     const bool looked_up = decl.role == Role::kTokenEmbedding && !model_.spec.tied_output;

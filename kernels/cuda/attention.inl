@@ -112,15 +112,7 @@ void GpuDevice<Backend>::start_attention(AttentionParams& p) {
   constexpr uint32_t kBlocksPerMultiprocessor = 4;
   p.sets_per_kv_head = (p.group + Kernel::kHeads - 1) / Kernel::kHeads;
   const int64_t sets = p.places.kv_heads * p.sets_per_kv_head;
-  const auto counter_bytes = static_cast<uint64_t>(kAttentionRows * sets) * sizeof(uint32_t);
-  if (!arrivals_ || arrivals_->bytes() < counter_bytes) {
-    arrivals_.reset();
-    ++scratch_generation_;
-    auto made = allocate(counter_bytes, "counters of attention");
-    SHOAL_CHECK(made.is_ok(), made.status().message());
-    arrivals_ = std::move(made).value();
-  }
-  p.arrivals = {static_cast<uint32_t*>(arrivals_->data())};
+  p.arrivals = {arrivals(static_cast<uint64_t>(kAttentionRows * sets))};
   const uint64_t slot_bytes =
       Kernel::kHeads * (2 + static_cast<uint64_t>(p.value_dim)) * sizeof(float);
   const int64_t most_splits =

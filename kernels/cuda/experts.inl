@@ -42,7 +42,7 @@ class ScratchCutter {
   uint64_t used_ = 0;
 };
 
-// Where a plan and the products of a band stand.
+// Where a plan and its products stand.
 struct ExpertScratch {
   ExpertScratch(PlanExperts::Params* p, int64_t products_count, void* memory) {
     ScratchCutter cut(memory);
@@ -52,7 +52,7 @@ struct ExpertScratch {
     cut.take(p->pairs, &p->slots);
     cut.take(p->pairs, &p->slot_rows);
     cut.take(p->pairs, &p->slot_weights);
-    cut.take(PlanExperts::most_tiles(p->pairs, p->count), &p->tiles);
+    cut.take(PlanExperts::most_tiles(*p), &p->tiles);
     cut.take(2, &p->totals);
     cut.take(products_count, &products);
     bytes = cut.used();
@@ -61,14 +61,15 @@ struct ExpertScratch {
   uint64_t bytes;
 };
 
-inline PlanExperts::Params expert_plan(const ExpertTask& task, int64_t rows) {
+// Of rows [first, first + rows).
+inline PlanExperts::Params expert_plan(const ExpertTask& task, int64_t first, int64_t rows) {
   PlanExperts::Params p;
   p.local.address = task.local;
   p.replicas.address = task.replicas;
   p.replica.address = task.replica;
-  p.positions.address = task.positions;
-  p.ids.address = task.ids;
-  p.weights.address = task.weights;
+  p.positions.address = task.positions == nullptr ? nullptr : task.positions + first;
+  p.ids.address = task.ids + first * task.top_k;
+  p.weights.address = task.weights + first * task.top_k;
   p.pairs = rows * task.top_k;
   p.top_k = task.top_k;
   p.experts = static_cast<int32_t>(task.experts);
@@ -91,22 +92,77 @@ inline void check_experts(const ExpertTask& task, const GpuActivations& x, int64
   SHOAL_CHECK(pairs <= hidden.rows && down.cols <= hidden.columns, "scratch of experts too small");
 }
 
+// Slots of a tile of the plan: many where all weights are in tiles and experts have that many rows.
+inline int64_t slots_of_tile(const ExpertTask& task, int64_t pairs) {
+  constexpr int64_t kManySlots = 16;  // of an expert, on average
+  int64_t slots = INT64_MAX;
+  for (const MatmulTask* of : {&task.gate, &task.up, &task.down}) {
+    if (of->weight == nullptr) continue;
+    const auto& w = static_cast<const GpuWeight&>(*of->weight);
+    if (w.layout != WeightLayout::kTiles) return kProductRows;
+    slots = std::min(slots, set_rows(TileKernel::kManyRows, w.shape.type));
+  }
+  return pairs > kManySlots * task.count ? slots : kProductRows;
+}
+
 template <class Backend>
 void GpuDevice<Backend>::combine_experts(const ExpertTask& task, const PlanExperts::Params& plan,
-                                         const float* products, int64_t first, int64_t columns,
-                                         int64_t rows) {
+                                         const float* products, int64_t columns, int64_t rows) {
   CombineExperts::Params p;
   p.slots.address = products == nullptr ? nullptr : plan.slots.address;
-  p.weights.address = task.scale_input ? nullptr : task.weights;
+  p.weights.address = task.scale_input ? nullptr : plan.weights.address;
   p.products.address = products;
-  p.out.address = task.down.out + first;
+  p.out.address = task.down.out;
   p.columns = columns;
   p.out_stride = task.down.out_stride;
   p.top_k = task.top_k;
   p.accumulate = task.down.accumulate ? 1 : 0;
   const auto blocks =
-      static_cast<uint32_t>((columns + CombineExperts::kThreads - 1) / CombineExperts::kThreads);
+      static_cast<uint32_t>((p.columns + CombineExperts::kThreads - 1) / CombineExperts::kThreads);
   start<CombineExperts>({{static_cast<uint32_t>(rows), blocks, 1}, {CombineExperts::kThreads}}, p);
+}
+
+// Rows [first, first + rows).
+template <class Backend>
+void GpuDevice<Backend>::run_experts(const ExpertTask& task, const GpuActivations& x, int64_t first,
+                                     int64_t rows, GpuActivations& hidden) {
+  PlanExperts::Params plan = expert_plan(task, first, rows);
+  const int64_t n = task.down.weight->slice().cols, width = x.width, pairs = plan.pairs;
+  plan.tile_rows = static_cast<int32_t>(slots_of_tile(task, pairs));
+  const int64_t floats = pairs * std::max(2 * n, width);
+  const uint64_t bytes = ExpertScratch(&plan, floats, nullptr).bytes;
+  float* products = ExpertScratch(&plan, floats, scratch(bytes)).products.address;
+  const uint32_t warps = static_cast<uint32_t>(std::min<int64_t>(task.count, 32));
+  start<PlanExperts>({{1}, {warps * simt::kWarpSize}}, plan);
+
+  const auto planned = [&](ProductInput input, int64_t outputs) {
+    input.sets = PlanExperts::most_tiles(plan);
+    input.set_rows = plan.tile_rows;
+    input.choices = task.top_k;
+    input.params.tiles.address = plan.tiles.address;
+    input.params.tile_count.address = plan.totals.address;
+    input.params.expert_rows = outputs;
+    return input;
+  };
+  ProductInput input = planned(product_input(x, first, rows), n);
+  input.params.slot_rows.address = plan.slot_rows.address;
+  if (task.scale_input) input.params.slot_scales.address = plan.slot_weights.address;
+  GateRows gate{task.gate, task.up, pairs, n, {}};
+  gate.params.out.address = hidden.values;
+  gate.params.out_stride = hidden.stride;
+  gate.params.rows_used.address = plan.totals.address + 1;
+  gate.params.kind = task.kind;
+  start_gate(gate, input, products);
+  finish_activations(hidden, pairs);
+
+  MatmulTask down = task.down;
+  down.out = products;
+  down.out_stride = width;
+  down.accumulate = false;
+  start_products({&down, 1}, planned(product_input(hidden, 0, pairs), width));
+  ExpertTask band = task;
+  band.down.out = task.down.out + first * task.down.out_stride;
+  combine_experts(band, plan, products, width, rows);
 }
 
 template <class Backend>
@@ -115,47 +171,13 @@ void GpuDevice<Backend>::experts(const ExpertTask& task, const Activations& inpu
   const GpuActivations& x = activations(input);
   GpuActivations& hidden = activations(scratch_rows);
   SHOAL_CHECK(rows <= x.rows, "more rows than the activations hold");
-  PlanExperts::Params plan = expert_plan(task, rows);
   if (rows == 0) return;
-  if (task.count == 0) return combine_experts(task, plan, nullptr, 0, x.width, rows);
-  check_experts(task, x, plan.pairs, hidden);
-  const int64_t n = task.down.weight->slice().cols, width = x.width, pairs = plan.pairs;
-  const int64_t up_step = band_of(n, 2 * pairs), down_step = band_of(width, pairs);
-  const int64_t floats = std::max(2 * pairs * up_step, pairs * down_step);
-  const uint64_t bytes = ExpertScratch(&plan, floats, nullptr).bytes;
-  float* products = ExpertScratch(&plan, floats, scratch(bytes)).products.address;
-
-  const uint32_t warps = static_cast<uint32_t>(std::min<int64_t>(task.count, 32));
-  start<PlanExperts>({{1}, {warps * simt::kWarpSize}}, plan);
-  const int64_t tiles = PlanExperts::most_tiles(pairs, task.count);
-  ProductParams p = product_input(x, rows);
-  p.tiles.address = plan.tiles.address;
-  p.tile_count.address = plan.totals.address;
-  p.slot_rows.address = plan.slot_rows.address;
-  if (task.scale_input) p.slot_scales.address = plan.slot_weights.address;
-  p.expert_rows = n;
-  hidden.width = n;
-  for (int64_t first = 0; first < n; first += up_step) {
-    GateBand band{task.gate, task.up, first, std::min(up_step, n - first), {}};
-    band.params.out.address = hidden.values + first;
-    band.params.out_stride = hidden.stride;
-    band.params.rows_used.address = plan.totals.address + 1;
-    band.params.kind = task.kind;
-    start_gate_band(band, p, tiles, pairs, products);
-  }
-  finish_activations(hidden, pairs);
-
-  p = product_input(hidden, pairs);
-  p.tiles.address = plan.tiles.address;
-  p.tile_count.address = plan.totals.address;
-  p.expert_rows = width;
-  for (int64_t first = 0; first < width; first += down_step) {
-    ProductTask part{task.down, first, std::min(down_step, width - first)};
-    part.task.out = products;
-    part.task.out_stride = part.count;
-    part.task.accumulate = false;
-    start_products({&part, 1}, p, tiles);
-    combine_experts(task, plan, products, first, part.count, rows);
+  if (task.count == 0) return combine_experts(task, {}, nullptr, x.width, rows);
+  check_experts(task, x, rows * task.top_k, hidden);
+  hidden.width = task.down.weight->slice().cols;
+  const int64_t step = band_rows(rows, task.top_k * std::max(2 * hidden.width, x.width));
+  for (int64_t first = 0; first < rows; first += step) {
+    run_experts(task, x, first, std::min(step, rows - first), hidden);
   }
 }
 

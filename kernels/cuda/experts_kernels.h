@@ -2,7 +2,7 @@
 // to which expert, and the sum over a row's choices.
 //
 // A slot is a pair's place in the order by expert, then by pair: products of one expert lie
-// together and its weights are read once per tile of kProductRows slots.
+// together and its weights are read once per tile of slots.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@ struct PlanExperts {
     Global<const float> weights;                     // [pairs]
     int64_t pairs = 0, top_k = 1;
     int32_t experts = 0, count = 0;
+    int32_t tile_rows = kProductRows;  // slots of a tile
     // The plan. expert_of, counts and first_slots are for the kernel alone.
     Global<int32_t> expert_of;            // [pairs]
     Global<int32_t> counts, first_slots;  // [count]
@@ -36,8 +37,8 @@ struct PlanExperts {
   };
 
   // Tiles there can be: every expert that occurs has one that is not full.
-  static int64_t most_tiles(int64_t pairs, int64_t count) {
-    return (pairs < count ? pairs : count) + pairs / kProductRows;
+  static int64_t most_tiles(const Params& p) {
+    return (p.pairs < p.count ? p.pairs : p.count) + p.pairs / p.tile_rows;
   }
 
   template <class Ctx>
@@ -99,14 +100,14 @@ struct PlanExperts {
     for (int32_t base = 0; base < p.count; base += simt::kWarpSize) {
       const int32_t e = base + static_cast<int32_t>(ctx.lane());
       const int32_t count = e < p.count ? int32_t{counts[e < p.count ? e : 0]} : 0;
-      const int32_t own_tiles = (count + kProductRows - 1) / kProductRows;
+      const int32_t own_tiles = (count + p.tile_rows - 1) / p.tile_rows;
       const int32_t slot = slots + sum_below(ctx, count);
       const int32_t tile = placed + sum_below(ctx, own_tiles);
       if (e < p.count) first_slots[e] = slot;
       for (int32_t i = 0; i < own_tiles; ++i) {
-        const int32_t left = count - i * kProductRows;
+        const int32_t left = count - i * p.tile_rows;
         tiles[tile + i] =
-            ExpertTile{e, slot + i * kProductRows, left < kProductRows ? left : kProductRows, 0};
+            ExpertTile{e, slot + i * p.tile_rows, left < p.tile_rows ? left : p.tile_rows, 0};
       }
       slots += ctx.reduce_add(count);
       placed += ctx.reduce_add(own_tiles);

@@ -29,6 +29,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,7 @@
 #include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/recorder.h"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/tile_launch.h"
 #include "kernels/device.h"
 
 namespace shoal::gpu {
@@ -106,16 +108,18 @@ struct GpuActivations final : Activations {
   std::unique_ptr<Buffer> memory;
 };
 
-// Outputs [first, first + count) of a task; column 0 of its `out` is output `first`.
-struct ProductTask {
-  MatmulTask task;
-  int64_t first = 0, count = 0;
+// What weights are multiplied with.
+struct ProductInput {
+  ProductParams params;             // all but the weights
+  int64_t sets = 0;                 // of rows; of the plan of experts: as many as it may have
+  int64_t set_rows = kProductRows;  // of the plan
+  int64_t choices = 1;              // experts of a row
 };
 
-// Features [first, first + count) of a gated network.
-struct GateBand {
+// Gate and up products of [rows] and the gate; of experts: of each `features`.
+struct GateRows {
   MatmulTask gate, up;  // `gate` without a weight: ungated
-  int64_t first = 0, count = 0;
+  int64_t rows = 0, features = 0;
   Gate::Params params;  // where the features go
 };
 
@@ -206,30 +210,37 @@ class GpuDevice final : public Device {
   // Zeros behind the last feature, int8 codes: what every op that writes Activations ends with.
   void finish_activations(GpuActivations& out, int64_t rows);
   // Device memory for ops that need some, grown as needed and kept.
-  void* scratch(uint64_t bytes);
+  void* scratch(uint64_t bytes) { return grow(&scratch_, bytes, "scratch of an operation"); }
+  // Counters: zeros between launches.
+  uint32_t* arrivals(uint64_t count) {
+    return static_cast<uint32_t*>(grow(&arrivals_, count * sizeof(uint32_t), "counters"));
+  }
+  void* grow(std::unique_ptr<Buffer>* buffer, uint64_t bytes, const char* what);
   template <class Kernel>
   void start_attention(AttentionParams& params);  // attention.inl
 
   // matmul.inl
-  static ProductParams product_input(const GpuActivations& x, int64_t rows);
-  // Adds outputs [first, first + count) of a task to a launch.
-  static void add_product(const ProductTask& part, const GpuWeight& w, uint32_t* blocks,
-                          ProductParams* p);
-  void start_products(std::span<const ProductTask> tasks, const ProductParams& input,
-                      int64_t tiles);
-  void start_gate_band(const GateBand& band, const ProductParams& input, int64_t tiles,
-                       int64_t rows, float* products);
+  static ProductInput product_input(const GpuActivations& x, int64_t first, int64_t rows);
+  void start_products(std::span<const MatmulTask> tasks, const ProductInput& input);
+  void start_row_products(std::span<const MatmulTask* const> tasks, const ProductInput& input);
+  void start_gate(const GateRows& task, const ProductInput& input, float* products);
+  // tiles.inl
+  void start_tile_products(std::span<const MatmulTask* const> tasks, const ProductInput& input);
+  Status put_rows(const GpuWeight& weight, int64_t first_row, std::span<const uint8_t> rows);
   // experts.inl
   void combine_experts(const ExpertTask& task, const PlanExperts::Params& plan,
-                       const float* products, int64_t first, int64_t columns, int64_t rows);
+                       const float* products, int64_t columns, int64_t rows);
+  void run_experts(const ExpertTask& task, const GpuActivations& x, int64_t first, int64_t rows,
+                   GpuActivations& hidden);
 
   std::unique_ptr<Backend> backend_;
   bool int8_ = true;
   Status error_;
-  std::unique_ptr<Buffer> scratch_;
+  std::unique_ptr<Buffer> scratch_, partials_, arrivals_;
   uint64_t scratch_generation_ = 0;  // counts how often memory of ops has moved
+  std::mutex staging_mutex_;  // weights are filled by several threads
+  std::unique_ptr<Buffer> staging_;
   uint64_t attention_bytes_ = uint64_t{32} << 20;
-  std::unique_ptr<Buffer> arrivals_;  // counters of attention, zero between launches
 };
 
 }  // namespace shoal::gpu
@@ -241,3 +252,4 @@ class GpuDevice final : public Device {
 #include "kernels/cuda/measure.inl"
 #include "kernels/cuda/memory.inl"
 #include "kernels/cuda/sample.inl"
+#include "kernels/cuda/tiles.inl"

@@ -8,7 +8,9 @@ std::string GpuDevice<Backend>::describe() const {
 
 template <class Backend>
 std::string GpuDevice<Backend>::arithmetic() const {
-  return "cuda " + backend_->generation();
+  // The order of additions in products of tiles follows from the number of multiprocessors.
+  return "cuda " + backend_->generation() + ", " + std::to_string(backend_->multiprocessors()) +
+         " multiprocessors";
 }
 
 template <class Backend>
@@ -39,14 +41,19 @@ template <class Backend>
 Result<std::unique_ptr<Weight>> GpuDevice<Backend>::create_weight(const WeightSlice& slice,
                                                                   const std::string& name) {
   constexpr uint64_t kRowAlignment = 16;
+  // Tiles of codes want codes of the activations; a slice without columns has no units.
+  const bool tiled = slice.use == WeightUse::kProducts && tile_unit_features(slice.type) > 0 &&
+                     slice.cols > 0 && (int8_ || !tile_takes_codes(slice.type));
   auto weight = std::make_unique<GpuWeight>();
   weight->shape = slice;
   weight->row_stride =
       (slice.slice_row_bytes() + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
   weight->lead =
       slice.cols == 0 ? 0 : slice.first_col - slice.first_block() * traits(slice.type).block_elems;
-  SHOAL_ASSIGN(weight->memory,
-               allocate(static_cast<uint64_t>(slice.rows) * weight->row_stride, name));
+  weight->layout = tiled ? WeightLayout::kTiles : WeightLayout::kRows;
+  const uint64_t bytes =
+      tiled ? weight_tiles(slice).bytes() : static_cast<uint64_t>(slice.rows) * weight->row_stride;
+  SHOAL_ASSIGN(weight->memory, allocate(bytes, name));
   return std::unique_ptr<Weight>(std::move(weight));
 }
 
@@ -61,6 +68,7 @@ Status GpuDevice<Backend>::fill_weight(Weight& target, int64_t first_row,
       first_row >= 0 && count * row == rows.size() &&
           static_cast<uint64_t>(first_row) + count <= static_cast<uint64_t>(weight.shape.rows),
       "rows outside the weight");
+  if (weight.layout == WeightLayout::kTiles) return put_rows(weight, first_row, rows);
   auto* to = static_cast<uint8_t*>(weight.memory->data()) +
              static_cast<uint64_t>(first_row) * weight.row_stride;
   if (row == weight.row_stride) {
@@ -97,15 +105,15 @@ Result<std::unique_ptr<Activations>> GpuDevice<Backend>::create_activations(int6
 }
 
 template <class Backend>
-void* GpuDevice<Backend>::scratch(uint64_t bytes) {
-  if (!scratch_ || scratch_->bytes() < bytes) {
-    scratch_.reset();
+void* GpuDevice<Backend>::grow(std::unique_ptr<Buffer>* buffer, uint64_t bytes, const char* what) {
+  if (!*buffer || (*buffer)->bytes() < bytes) {
+    buffer->reset();
     ++scratch_generation_;
-    auto grown = allocate(bytes, "scratch of an operation");
+    auto grown = allocate(bytes, what);
     SHOAL_CHECK(grown.is_ok(), grown.status().message());
-    scratch_ = std::move(grown).value();
+    *buffer = std::move(grown).value();
   }
-  return scratch_->data();
+  return (*buffer)->data();
 }
 
 }  // namespace shoal::gpu

@@ -14,14 +14,15 @@ namespace shoal::gpu {
 
 // Tiles are dealt to at most so many blocks in y.
 inline constexpr int64_t kMaxTileBlocks = 32768;
-// Products of gated networks and experts stand in scratch memory in bands of outputs, so that it
-// does not grow with the batch: 8 Mi floats.
+// Products of gated networks and experts stand in scratch memory for a band of rows at a time, so
+// that it does not grow with the batch: 8 Mi floats.
 inline constexpr int64_t kBandFloats = int64_t{1} << 23;
 
-// Outputs of a band if each takes `floats`.
-inline int64_t band_of(int64_t outputs, int64_t floats) {
-  const int64_t most = std::max<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 32);
-  return std::min(outputs, most / 32 * 32);
+// Rows of a band if each takes `floats`; whole sets of the kernels for many rows where there are.
+inline int64_t band_rows(int64_t rows, int64_t floats) {
+  constexpr int64_t kSet = 64;
+  const int64_t most = std::max<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 1);
+  return std::min(rows, most < kSet ? most : most / kSet * kSet);
 }
 
 inline int64_t product_tiles(int64_t rows) { return (rows + kProductRows - 1) / kProductRows; }

@@ -103,28 +103,33 @@ struct TileGemm {
   };
 
   // What a block brings in.
-  template <class Ctx>
+  template <class Ints, class Bytes, class Codes, class Floats>
   struct Stages {
-    template <class T>
-    using Shared = decltype(simt::shared_array<T>(*static_cast<Ctx*>(nullptr), 0, 0));
-
-    Shared<int32_t> rows;  // of x, per column
-    Shared<uint8_t> weights;
-    Shared<int8_t> codes;
-    Shared<float> values, scales, sums;
-
-    SHOAL_SIMT explicit Stages(Ctx& ctx)
-        : rows(simt::shared_array<int32_t>(ctx, 0, kColumns)),
-          weights(simt::shared_array<uint8_t>(ctx, kWeightsAt, kCodesAt - kWeightsAt)),
-          codes(simt::shared_array<int8_t>(ctx, kCodesAt, kValuesAt - kCodesAt)),
-          values(simt::shared_array<float>(ctx, kValuesAt, (kScalesAt - kValuesAt) / 4)),
-          scales(simt::shared_array<float>(ctx, kScalesAt, kStages * kScaleFloats)),
-          sums(simt::shared_array<float>(ctx, kSumsAt, kStages * kScaleFloats)) {}
+    Ints rows;  // of x, per column
+    Bytes weights;
+    Codes codes;
+    Floats values, scales, sums;
   };
+  template <class Ints, class Bytes, class Codes, class Floats>
+  SHOAL_SIMT static Stages<Ints, Bytes, Codes, Floats> stages_of(Ints rows, Bytes weights,
+                                                                 Codes codes, Floats values,
+                                                                 Floats scales, Floats sums) {
+    return {rows, weights, codes, values, scales, sums};
+  }
+  template <class Ctx>
+  SHOAL_SIMT static auto open_stages(Ctx& ctx) {
+    using simt::shared_array;
+    return stages_of(shared_array<int32_t>(ctx, 0, kColumns),
+                     shared_array<uint8_t>(ctx, kWeightsAt, kCodesAt - kWeightsAt),
+                     shared_array<int8_t>(ctx, kCodesAt, kValuesAt - kCodesAt),
+                     shared_array<float>(ctx, kValuesAt, (kScalesAt - kValuesAt) / 4),
+                     shared_array<float>(ctx, kScalesAt, kStages * kScaleFloats),
+                     shared_array<float>(ctx, kSumsAt, kStages * kScaleFloats));
+  }
 
   // The parts of x from `first` on. A column that does not exist is zeros.
-  template <class Ctx, class X>
-  SHOAL_SIMT static void load_columns(Ctx& ctx, const Params& p, const Stages<Ctx>& to, const X& x,
+  template <class Ctx, class S, class X>
+  SHOAL_SIMT static void load_columns(Ctx& ctx, const Params& p, const S& to, const X& x,
                                       int32_t count, uint32_t stage, int64_t first) {
     constexpr int kVectors = (Format::kInteger ? 2 : 8) * kParts;  // of a column
     const auto has = [&](int64_t part) {
@@ -159,8 +164,8 @@ struct TileGemm {
     }
   }
 
-  template <class Ctx, class X, class Units>
-  SHOAL_SIMT static void load(Ctx& ctx, const Params& p, const Stages<Ctx>& to, const X& x,
+  template <class Ctx, class S, class X, class Units>
+  SHOAL_SIMT static void load(Ctx& ctx, const Params& p, const S& to, const X& x,
                               const Units& units, int32_t own_units, int32_t count, uint32_t stage,
                               int32_t first) {
     if (first < p.units) load_columns(ctx, p, to, x, count, stage, int64_t{first} * Format::kParts);
@@ -173,8 +178,8 @@ struct TileGemm {
     ctx.copy_async_commit();
   }
 
-  template <class Ctx>
-  SHOAL_SIMT static auto columns(Ctx& ctx, const Params& p, const Stages<Ctx>& in, int32_t count,
+  template <class Ctx, class S>
+  SHOAL_SIMT static auto columns(Ctx& ctx, const Params& p, const S& in, int32_t count,
                                  uint32_t stage, int32_t first) {
     const auto words = vector_view<uint32_t>(in.codes + stage * kColumns * kCodeBytes);
     const auto plain = in.values + stage * kColumns * (kValueBytes / 4);
@@ -198,7 +203,7 @@ struct TileGemm {
   SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
     const TileRows rows = take_rows(ctx, p, int64_t{p.first_set} + ctx.block().x, kColumns);
     if (rows.count == 0) return;
-    const Stages<Ctx> stages(ctx);
+    const auto stages = open_stages(ctx);
     for (int m = static_cast<int>(ctx.thread().x); m < kColumns; m += kThreads) {
       stages.rows[m] = static_cast<int32_t>(x_row(ctx, p, rows, m < rows.count ? m : 0));
     }

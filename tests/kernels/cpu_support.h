@@ -83,9 +83,9 @@ struct Matrix {
 };
 
 // Columns [first, first + cols) of the matrix on a device.
-inline std::unique_ptr<Weight> upload(Device& device, const Matrix& m, int64_t first,
-                                      int64_t cols) {
-  const WeightSlice slice{m.type, m.rows, cols, first, m.cols};
+inline std::unique_ptr<Weight> upload(Device& device, const Matrix& m, int64_t first, int64_t cols,
+                                      WeightUse use = WeightUse::kProducts) {
+  const WeightSlice slice{m.type, m.rows, cols, first, m.cols, use};
   auto weight = device.create_weight(slice, "test");
   SHOAL_CHECK(weight.is_ok(), weight.status().to_string());
   const uint64_t offset = static_cast<uint64_t>(slice.first_block()) * traits(m.type).block_bytes;

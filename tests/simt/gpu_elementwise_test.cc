@@ -21,7 +21,7 @@ void for_every_seed(const F& f) {
 
 std::vector<float> embedded(Device& device, const Matrix& table, const std::vector<int32_t>& ids,
                             float scale) {
-  const auto weight = upload(device, table);
+  const auto weight = upload(device, table, 0, table.cols, WeightUse::kRows);
   DeviceArray<int32_t> d_ids(device, ids);
   DeviceArray<float> out(device,
                          std::vector<float>(ids.size() * static_cast<size_t>(table.cols), NAN));

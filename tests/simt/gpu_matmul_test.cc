@@ -114,6 +114,25 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+// Weights as products like them best, and all of them in rows.
+class GpuLayouts : public ::testing::TestWithParam<WeightUse> {
+ protected:
+  // For rows: the types that otherwise would be in tiles.
+  static std::vector<TensorType> types() {
+    std::vector<TensorType> out;
+    for (const TensorType type : storable_types()) {
+      if (GetParam() == WeightUse::kProducts || gpu::tile_unit_features(type) > 0) {
+        out.push_back(type);
+      }
+    }
+    return out;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, GpuLayouts, ::testing::Values(WeightUse::kProducts, WeightUse::kRows),
+                         [](const auto& use) {
+                           return use.param == WeightUse::kRows ? "Rows" : "Products";
+                         });
+
 // What the codes of activations stand for, and each feature's step.
 struct Rounded {
   std::vector<float> values, steps;
@@ -153,14 +172,14 @@ double excess(const Matrix& w, const std::vector<float>& x, const std::vector<fl
   return largest;
 }
 
-TEST(GpuMatmul, EveryTypeAndShapeWithInt8Activations) {
+TEST_P(GpuLayouts, EveryTypeAndShapeWithInt8Activations) {
   Rng rng(22);
   const auto gpu = card(1, true);
-  for (const TensorType type : storable_types()) {
+  for (const TensorType type : types()) {
     for (const int64_t cols : {32, 96, 256, 288, 1408, 2880, 2816}) {
       if (cols % traits(type).block_elems != 0) continue;
       const Matrix w(type, cols == 96 ? 1 : 13, cols, rng);
-      const auto weight = upload(*gpu, w);
+      const auto weight = upload(*gpu, w, 0, w.cols, GetParam());
       for (const int64_t rows : {1, 11}) {
         const auto x = random_values(rng, rows * cols);
         const auto y = multiply(*gpu, *weight, x, cols, rows);
@@ -207,17 +226,17 @@ TEST(GpuMatmul, EveryTypeUnderEverySeed) {
 
 // Features of a shard's outer blocks that are not its own never count, nor does what stands behind
 // the activations.
-TEST(GpuMatmul, MaskedSlicesAtEveryOffset) {
+TEST_P(GpuLayouts, MaskedSlicesAtEveryOffset) {
   Rng rng(13);
   const auto cpu = make_device("", false);
   for (const bool int8 : {false, true}) {
     const auto gpu = card(2, int8);
-    for (const TensorType type : storable_types()) {
+    for (const TensorType type : types()) {
       const int64_t file_cols = 768, rows = 2;
       const Matrix w(type, 5, file_cols, rng);
       for (int64_t first = 0; first < 512; first += 96) {
         for (const int64_t cols : {32, 96, 256}) {
-          const auto weight = upload(*gpu, w, first, cols);
+          const auto weight = upload(*gpu, w, first, cols, GetParam());
           const auto x = random_values(rng, rows * cols);
           const auto input = activations(*gpu, rows, cols);
           DeviceArray<float> in(*gpu, x);
@@ -237,14 +256,14 @@ TEST(GpuMatmul, MaskedSlicesAtEveryOffset) {
 }
 
 // Row r of many has the bits of row r alone.
-TEST(GpuMatmul, RowsDoNotDependOnTheirCompany) {
+TEST_P(GpuLayouts, RowsDoNotDependOnTheirCompany) {
   Rng rng(15);
   for (const bool int8 : {false, true}) {
     const auto gpu = card(3, int8, false);
-    for (const TensorType type : storable_types()) {
+    for (const TensorType type : types()) {
       const int64_t cols = 1536, rows = 129;
       const Matrix w(type, 7, cols, rng);
-      const auto weight = upload(*gpu, w);
+      const auto weight = upload(*gpu, w, 0, w.cols, GetParam());
       const auto x = random_values(rng, rows * cols);
       const auto all = multiply(*gpu, *weight, x, cols, rows);
       for (const int64_t count : {1, 2, 8, 13}) {
@@ -305,13 +324,13 @@ TEST(GpuMatmul, NoFeatures) {
 }
 
 // A NaN or infinity comes out as one, in its row alone.
-TEST(GpuMatmul, BrokenActivationsStayVisibleAndAlone) {
+TEST_P(GpuLayouts, BrokenActivationsStayVisibleAndAlone) {
   Rng rng(19);
   for (const bool int8 : {false, true}) {
     const auto gpu = card(6, int8);
-    for (const TensorType type : storable_types()) {
+    for (const TensorType type : types()) {
       const Matrix w(type, 3, 256, rng);
-      const auto weight = upload(*gpu, w);
+      const auto weight = upload(*gpu, w, 0, w.cols, GetParam());
       for (const float bad : {NAN, INFINITY}) {
         auto x = random_values(rng, 2 * 256);
         x[256 + 77] = bad;
@@ -413,7 +432,7 @@ TEST(GpuMatmul, HeadMatmulMatchesTheCpu) {
           run_heads(*cpu, *on_cpu, c.heads, c.first, c.stride, x, width, rows, stride, head_stride);
       for (const bool int8 : {false, true}) {
         const auto gpu = card(8, int8);
-        const auto on_gpu = upload(*gpu, w, c.first_col, c.cols);
+        const auto on_gpu = upload(*gpu, w, c.first_col, c.cols, WeightUse::kRows);
         const auto got = run_heads(*gpu, *on_gpu, c.heads, c.first, c.stride, x, width, rows,
                                    stride, head_stride);
         double size = 1;

@@ -2,6 +2,7 @@
 #include "tests/simt/emulator.h"
 
 #include "kernels/cuda/product_dispatch.h"
+#include "kernels/cuda/tile_dispatch.h"
 
 namespace shoal::gpu {
 
@@ -9,5 +10,13 @@ template Status launch_product<simt::Sm80>(emulator::Stream<true>&, TensorType, 
                                            const ProductParams&);
 template Status launch_product<simt::Sm80>(emulator::Stream<false>&, TensorType, simt::Dim3,
                                            const ProductParams&);
+template Status launch_tiles<simt::Sm80>(emulator::Stream<true>&, TileKernel, TensorType, uint32_t,
+                                         const TileProductParams&);
+template Status launch_tiles<simt::Sm80>(emulator::Stream<false>&, TileKernel, TensorType, uint32_t,
+                                         const TileProductParams&);
+template Status launch_put_rows<simt::Sm80>(emulator::Stream<true>&, TensorType,
+                                            const PutRowsParams&);
+template Status launch_put_rows<simt::Sm80>(emulator::Stream<false>&, TensorType,
+                                            const PutRowsParams&);
 
 }  // namespace shoal::gpu
