@@ -9,5 +9,6 @@ SHOAL_TILES(kQ4_K);
 SHOAL_TILES(kQ5_K);
 SHOAL_TILES(kQ6_K);
 SHOAL_TILES(kIQ4_XS);
+SHOAL_TILES(kTQ2_0);
 
 }  // namespace shoal::gpu

@@ -10,5 +10,6 @@ SHOAL_TILES(kQ5_1);
 SHOAL_TILES(kQ8_0);
 SHOAL_TILES(kIQ4_NL);
 SHOAL_TILES(kMXFP4);
+SHOAL_TILES(kNVFP4);
 
 }  // namespace shoal::gpu
