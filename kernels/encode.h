@@ -20,9 +20,11 @@ bool can_encode(TensorType type);
 Status encode_row(TensorType type, const float* values, int64_t n, uint8_t* out);
 
 // Blocks of random codes for n elements. The root mean square of each block's decoded values is
-// `scale` to the precision of the format's scale field: a factor √2 for MXFP4, whose scales are
-// powers of two, and at least 2^-8 for NVFP4. Integer types hold round(scale · normal). Never a NaN
-// or infinity.
+// `scale` to the precision of the format's scale field. MXFP4's and NVFP4's scales differ from
+// block to block and are right over many of them: to a factor √2 for MXFP4, whose scales are powers
+// of two, and at least 2^-8 for NVFP4. Integer types hold round(scale · normal). Never a NaN or
+// infinity.
+//
 // REQUIRES: a storable type, scale finite and > 0, n as above.
 void random_row(TensorType type, Rng& rng, float scale, int64_t n, uint8_t* out);
 

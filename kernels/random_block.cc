@@ -101,8 +101,10 @@ uint8_t nearest_ue4m3(float wanted) {
 // Root mean square of e2m1_doubled over random nibbles: √((0+1+4+9+16+36+64+144) / 8).
 constexpr float kE2m1Rms = 5.852350f;
 
+// One block in five has twice the scale, the others half: their mean square is that of the scale.
 void random_mxfp4(float scale, uint8_t* block) {
-  const float exponent = std::round(std::log2(scale / kE2m1Rms)) + 128.0f;
+  const float step = block[0] < 51 ? 1.0f : -1.0f;
+  const float exponent = std::round(std::log2(scale / kE2m1Rms)) + 128.0f + step;
   block[0] = static_cast<uint8_t>(std::clamp(exponent, 1.0f, 254.0f));
 }
 
