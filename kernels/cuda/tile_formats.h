@@ -1,5 +1,6 @@
 // Every TileFormat. A new one is a TileFormat in one of these files, a line of TileTypes
-// (weight_tiles.h) and one of docs/gpu-kernels.md.
+// (weight_tiles.h), one of tiles_*.cu (the linker asks for it) and one of docs/gpu-kernels.md (its
+// test does).
 #pragma once
 
 #include "kernels/cuda/tile_formats_k.h"

@@ -133,18 +133,18 @@ TEST(GpuCoverage, KernelsAreThoseOfTheSources) {
     // The contract's example has one too.
     if (entry.path().extension() != ".h" || entry.path().filename() == "simt.h") continue;
     for (const std::string& definition : matches(read_file(entry), R"(kName =([^;]*);)")) {
-      named.merge(matches(definition, "\"(\\w+)\""));
+      named.merge(matches(definition, "\"([\\w ]+)\""));
     }
   }
   EXPECT_GT(named.size(), 10u);
   std::set<std::string> written;
-  for (const Cells& row : table("Op")) written.merge(matches(row[1], "`(\\w+)`"));
+  for (const Cells& row : table("Op")) written.merge(matches(row[1], "`([\\w ]+)`"));
   EXPECT_EQ(written, named);
 }
 
 TEST(GpuCoverage, TestsExist) {
-  const auto suites = matches_in(kRoot / "tests/simt", R"(TEST(?:_P)?\((\w+), )");
-  const auto single = matches_in(kRoot / "tests/simt", R"(TEST(?:_P)?\((\w+, \w+)\))");
+  const auto suites = matches_in(kRoot / "tests/simt", R"(TEST(?:_[PF])?\((\w+), )");
+  const auto single = matches_in(kRoot / "tests/simt", R"(TEST(?:_[PF])?\((\w+, \w+)\))");
   const std::string page = read_file(kRoot / "docs/gpu-kernels.md");
   for (const Cells& row : table("Op")) {
     ASSERT_EQ(row.size(), 3u) << row[0];
