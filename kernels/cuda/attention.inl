@@ -91,7 +91,7 @@ void GpuDevice<Backend>::attention(const float* q, int64_t q_stride, const Atten
   p.has_sinks = spec.sinks != nullptr;
   // The plan of a launch holds so many rows; what a row becomes does not depend on it.
   for (int64_t first = 0; first < step.rows; first += kAttentionRows) {
-    p.rows = static_cast<int32_t>(std::min(kAttentionRows, step.rows - first));
+    p.rows = static_cast<int32_t>(std::min<int64_t>(kAttentionRows, step.rows - first));
     p.q = {q + first * q_stride};
     p.out = {out.values + first * out.stride};
     p.positions = {step.positions + first};
@@ -110,21 +110,20 @@ template <class Backend>
 template <class Kernel>
 void GpuDevice<Backend>::start_attention(AttentionParams& p) {
   constexpr uint32_t kBlocksPerMultiprocessor = 4;
-  p.sets_per_kv_head = (p.group + Kernel::kHeads - 1) / Kernel::kHeads;
+  Kernel::shape(p);
   const int64_t sets = p.places.kv_heads * p.sets_per_kv_head;
   p.arrivals = {arrivals(static_cast<uint64_t>(kAttentionRows * sets))};
-  const uint64_t slot_bytes =
-      Kernel::kHeads * (2 + static_cast<uint64_t>(p.value_dim)) * sizeof(float);
-  const int64_t most_splits =
-      p.rows * (p.table_stride * p.places.block_tokens / kAttentionSplit + 1);
-  p.slots =
-      std::min<int64_t>(most_splits * sets, static_cast<int64_t>(attention_bytes_ / slot_bytes));
-  p.partials = {static_cast<float*>(scratch(static_cast<uint64_t>(p.slots) * slot_bytes))};
+  // Positions are the card's: the host only knows what the tables could hold.
+  const int64_t splits = p.rows * (p.table_stride * p.places.block_tokens / kAttentionSplit + 1);
   const int64_t blocks = std::min<int64_t>(
-      most_splits * sets, int64_t{backend_->multiprocessors()} * kBlocksPerMultiprocessor);
+      splits * sets, int64_t{backend_->multiprocessors()} * kBlocksPerMultiprocessor);
+  const uint64_t slot_bytes = Kernel::slot_floats(p) * sizeof(float);
+  p.slots = std::min<int64_t>(splits * sets, static_cast<int64_t>(attention_bytes_ / slot_bytes));
+  const auto slots = static_cast<uint64_t>(p.slots + blocks * Kernel::kBlockSlots);
+  p.partials = {static_cast<float*>(scratch(slots * slot_bytes))};
   start<Kernel>({.grid = {static_cast<uint32_t>(blocks)},
                  .block = {Kernel::kThreads},
-                 .shared_bytes = Kernel::Arena::of(p.head_dim, p.value_dim).end},
+                 .shared_bytes = Kernel::shared_bytes(p)},
                 p);
 }
 

@@ -1,44 +1,10 @@
-// Paged causal attention for any head size and KV type. For each row and query head
-//
-//   s_j = log2(e) · cap(scale · q·k_j),  o = Σ 2^(s_j − max s) v_j / Σ 2^(s_j − max s)
-//
-// computed in splits of kSplit positions, each with its own (max, Σ, o), folded in position order
-// (Milakov & Gimelshein 2018, "Online normalizer calculation"). Splits start at multiples of kSplit
-// whatever the batch, and a row's splits are folded one after the other whether one block walks all
-// of them or several share them and the last to arrive folds: a row's bits do not depend on its
-// company.
+// Paged causal attention for any head size and KV type, without tensor cores (the rule:
+// attention_plan.h).
 #pragma once
 
-#include "kernels/cuda/kv_kernels.h"
+#include "kernels/cuda/attention_plan.h"
 
 namespace shoal::gpu {
-
-inline constexpr int32_t kAttentionSplit = 1024;  // positions
-inline constexpr int64_t kAttentionRows = 256;    // of one launch: their plan is in shared memory
-
-// What is the same for every kernel of attention.
-struct AttentionParams {
-  simt::Global<const float> q;            // [rows, q_stride]
-  simt::Global<float> out;                // [rows, out_stride]
-  simt::Global<const int32_t> positions;  // [rows]
-  simt::Global<const int32_t> sequences;  // [rows]
-  simt::Global<const int32_t> tables;     // [sequences, table_stride]
-  simt::Global<const uint8_t> cache;
-  simt::Global<const float> sinks;  // [q_heads] or null
-  simt::Global<float> partials;     // [slots, kHeads, 2 + value_dim]
-  simt::Global<uint32_t> arrivals;  // [rows, sets], zero between launches
-  KvPlaces places;
-  int64_t q_stride, out_stride, table_stride, slots;
-  int64_t window, chunk;
-  int32_t rows, q_heads, head_dim, value_dim;
-  int32_t group, sets_per_kv_head, first_head;  // first_head: first_kv_head · group − first_q_head
-  float scale, softcap;
-  bool has_sinks;
-};
-
-struct HeadRange {
-  int32_t begin, end;
-};
 
 template <KvType kType>
 struct KvElements;
@@ -64,31 +30,8 @@ struct KvElements<KvType::kF16> {
   }
 };
 
-// The running (max, Σ) of up to kHeads heads, held by every thread alike.
-template <int kHeads>
-struct Totals {
-  float max[kHeads], sum[kHeads];
-
-  // Takes in a further split; old and added values are to be multiplied by the two factors.
-  SHOAL_SIMT void fold(int h, float split_max, float split_sum, float* old_by, float* added_by) {
-    const float peak = split_max > max[h] ? split_max : max[h];
-    *old_by = simt::exp2_approx(max[h] - peak);
-    *added_by = simt::exp2_approx(split_max - peak);
-    max[h] = peak;
-    sum[h] = sum[h] * *old_by + split_sum * *added_by;
-  }
-  // What the output is multiplied by; a sink is one more logit without a value.
-  SHOAL_SIMT float factor(int h, bool has_sink, float sink) const {
-    if (!has_sink) return 1.0f / sum[h];
-    sink *= 1.44269504f;
-    const float peak = sink > max[h] ? sink : max[h];
-    const float by = simt::exp2_approx(max[h] - peak);
-    return by / (sum[h] * by + simt::exp2_approx(sink - peak));
-  }
-};
-
-// A block per (row, set of up to kHeads query heads of one KV head, split), or per (row, set) where
-// there are more splits than slots for their results.
+// An item per (row, set of up to kHeads query heads of one KV head, split), or per (row, set) where
+// there are more splits than slots for their results; a slot holds [kHeads][max, Σ, values].
 template <KvType kType>
 struct PlainAttention {
   static constexpr const char* kName = kType == KvType::kF32 ? "attention_f32" : "attention_f16";
@@ -98,15 +41,29 @@ struct PlainAttention {
   static constexpr int kE = KvElements<kType>::kPerWord;
   static constexpr uint32_t kLanesPerToken = 8, kTokensPerPass = kThreads / kLanesPerToken;
   using Params = AttentionParams;
+  static constexpr int32_t kBlockSlots = 0;  // of its own that a block needs
   static_assert(kHeads == kWarps, "a warp per head computes the softmax");
+
+  // How many heads a set has, rows an item and a slot.
+  static void shape(AttentionParams& p) {
+    p.sets_per_kv_head = divide_up(p.group, kHeads);
+    p.set_heads = kHeads;
+    p.tile_rows = p.slot_rows = 1;
+  }
+  static uint64_t slot_floats(const AttentionParams& p) {
+    return kHeads * (2 + static_cast<uint64_t>(p.value_dim));
+  }
+  static uint32_t shared_bytes(const AttentionParams& p) {
+    return Arena::of(p.head_dim, p.value_dim).end;
+  }
 
   // Byte offsets in shared memory.
   struct Arena {
-    uint32_t plan = 0, stats, q, scores, sums, part, total, end;
+    uint32_t stats, q, scores, sums, part, total, end;
     SHOAL_BODY static Arena of(int64_t head_dim, int64_t value_dim) {
       const auto words = [](int64_t n) { return static_cast<uint32_t>((n + kE - 1) / kE); };
       Arena a;
-      a.stats = (kAttentionRows + 4) * 4;
+      a.stats = AttentionPlan<int>::kBytes;
       a.q = a.stats + 2 * kHeads * 4;
       a.scores = a.q + kHeads * words(head_dim) * kE * 4;
       a.sums = a.scores + kHeads * kAttentionSplit * 4;
@@ -127,8 +84,6 @@ struct PlainAttention {
     int32_t kv_head = 0;
     HeadRange heads{};
 
-    SHOAL_SIMT int32_t first_split() const { return first / kAttentionSplit; }
-    SHOAL_SIMT int32_t split_end() const { return position / kAttentionSplit + 1; }
     SHOAL_SIMT int32_t begin(int32_t split) const {
       const int32_t at = split * kAttentionSplit;
       return first > at ? first : at;
@@ -152,60 +107,17 @@ struct PlainAttention {
     SHOAL_SIMT int64_t value_words() const { return (p.value_dim + kE - 1) / kE; }
     // The 16-byte words of a token's key.
     SHOAL_SIMT auto key(int32_t token) const {
-      const auto tokens = static_cast<uint32_t>(p.places.block_tokens);
-      const uint32_t block = static_cast<uint32_t>(token) / tokens;
       const int32_t sequence = ctx.global(p.sequences)[row];
-      const int32_t physical = ctx.global(p.tables)[sequence * p.table_stride + block];
-      return simt::vector_view<simt::U32x4>(
-          ctx.global(p.cache) +
-          p.places.key(physical, kv_head, static_cast<uint32_t>(token) - block * tokens));
+      return simt::vector_view<simt::U32x4>(ctx.global(p.cache) +
+                                            key_place(ctx, p, sequence, kv_head, token));
     }
   };
-
-  SHOAL_SIMT static int32_t first_visible(const Params& p, int32_t position) {
-    return static_cast<int32_t>(body::first_visible(position, p.window, p.chunk));
-  }
-
-  // plan[r]: splits of the rows before r.
-  template <class Ctx, class Plan>
-  SHOAL_SIMT static void make_plan(Ctx& ctx, const Params& p, const Plan& plan) {
-    if (ctx.warp() != 0) return;
-    const auto positions = ctx.global(p.positions);
-    int32_t before = 0;
-    for (int32_t base = 0; base < p.rows; base += 32) {
-      const int32_t row = base + static_cast<int32_t>(ctx.lane());
-      int32_t splits = 0;
-      if (row < p.rows) {
-        const int32_t position = positions[row];
-        splits = position / kAttentionSplit - first_visible(p, position) / kAttentionSplit + 1;
-      }
-      int32_t upto = splits;
-      for (uint32_t by = 1; by < 32; by *= 2) {
-        const int32_t left = ctx.shuffle_up(upto, by);
-        if (ctx.lane() >= by) upto += left;
-      }
-      if (row < p.rows) plan[row] = before + upto - splits;
-      before += ctx.shuffle(upto, 31);
-    }
-    if (ctx.lane() == 0) plan[p.rows] = before;
-  }
-
-  template <class Ctx>
-  SHOAL_SIMT static void set_heads(Work<Ctx>& work, int32_t set) {
-    const Params& p = work.p;
-    work.kv_head = set / p.sets_per_kv_head;
-    const int32_t from = p.first_head + work.kv_head * p.group;
-    const int32_t part = set % p.sets_per_kv_head * kHeads;
-    const int32_t to = part + kHeads < p.group ? part + kHeads : p.group;
-    const auto clamp = [&](int32_t h) { return h < 0 ? 0 : h > p.q_heads ? p.q_heads : h; };
-    work.heads = {clamp(from + part), clamp(from + to)};
-  }
 
   // Queries with the scale multiplied in, zeros behind them.
   template <class Ctx>
   SHOAL_SIMT static void stage_queries(const Work<Ctx>& work) {
     const Params& p = work.p;
-    const float by = p.softcap > 0 ? p.scale / p.softcap : p.scale * 1.44269504f;
+    const float by = p.softcap > 0 ? p.scale / p.softcap : p.scale * kLog2E;
     const auto to = work.q();
     const auto from = work.ctx.global(p.q);
     const int64_t width = work.q_words() * kE;
@@ -255,7 +167,7 @@ struct PlainAttention {
         for (uint32_t bits = kLanesPerToken / 2; bits > 0; bits /= 2) {
           dot[h] += ctx.shuffle_xor(dot[h], bits);
         }
-        if (p.softcap > 0) dot[h] = p.softcap * 1.44269504f * std::tanh(dot[h]);
+        if (p.softcap > 0) dot[h] = p.softcap * kLog2E * std::tanh(dot[h]);
         if (lane == 0 && token < end) scores[h * kAttentionSplit + token - begin] = dot[h];
       }
     }
@@ -354,23 +266,17 @@ struct PlainAttention {
     weigh(work, begin, end);
   }
 
-  // Takes stats [h · stride_stats] and values [h · stride] of a split into the total. A thread has
-  // the same features in every call.
+  // Takes stats [h · stats_stride] and values [h · values_stride] of a split into the total. A
+  // thread has the same features in every call.
   template <class Ctx, class Stats, class Values>
   SHOAL_SIMT static void fold(const Work<Ctx>& work, bool first, const Stats& stats,
                               int64_t stats_stride, const Values& values, int64_t values_stride,
-                              Totals<kHeads>* totals) {
+                              AttentionTotal (&totals)[kHeads]) {
     const auto total = work.total();
     for (int h = 0; h < kHeads; ++h) {
       if (h >= work.count()) continue;
-      const float max = stats[h * stats_stride], sum = stats[h * stats_stride + 1];
-      float old_by = 0, added_by = 1;
-      if (first) {
-        totals->max[h] = max;
-        totals->sum[h] = sum;
-      } else {
-        totals->fold(h, max, sum, &old_by, &added_by);
-      }
+      float old_by, added_by;
+      totals[h].fold(stats[h * stats_stride], stats[h * stats_stride + 1], &old_by, &added_by);
       for (int64_t i = work.ctx.thread().x; i < work.p.value_dim; i += kThreads) {
         const int64_t at = h * work.value_words() * kE + i;
         const float added = values[h * values_stride + i];
@@ -382,7 +288,7 @@ struct PlainAttention {
   }
 
   template <class Ctx>
-  SHOAL_SIMT static void write(const Work<Ctx>& work, const Totals<kHeads>& totals) {
+  SHOAL_SIMT static void write(const Work<Ctx>& work, const AttentionTotal (&totals)[kHeads]) {
     const Params& p = work.p;
     const auto out = work.ctx.global(p.out);
     const auto total = work.total();
@@ -391,7 +297,7 @@ struct PlainAttention {
       const int64_t head = work.heads.begin + h;
       float sink = 0;
       if (p.has_sinks) sink = work.ctx.global(p.sinks)[head];
-      const float by = totals.factor(h, p.has_sinks, sink);
+      const float by = totals[h].factor(p.has_sinks, sink);
       for (int64_t i = work.ctx.thread().x; i < p.value_dim; i += kThreads) {
         const float x = total[h * work.value_words() * kE + i];
         out[work.row * p.out_stride + head * p.value_dim + i] = x * by;
@@ -400,27 +306,26 @@ struct PlainAttention {
   }
 
   template <class Ctx>
-  SHOAL_SIMT static void run_row(const Work<Ctx>& work) {
-    Totals<kHeads> totals{};
-    for (int32_t split = work.first_split(); split < work.split_end(); ++split) {
-      run_split(work, split);
-      fold(work, split == work.first_split(), work.stats(), 2, work.part(), work.value_words() * kE,
-           &totals);
+  SHOAL_SIMT static void run_row(const Work<Ctx>& work, const AttentionTile& tile) {
+    AttentionTotal totals[kHeads];
+    for (int32_t nth = 0; nth < tile.splits(); ++nth) {
+      run_split(work, tile.first_split() + nth);
+      fold(work, nth == 0, work.stats(), 2, work.part(), work.value_words() * kE, totals);
       work.ctx.sync_threads();  // the next split writes stats and part
     }
     write(work, totals);
   }
 
-  // One split of a row that has several: leaves its result in `slot`; the last of them folds all.
+  // One split of a row that has several: leaves its result in its slot; the last of them folds all.
   template <class Ctx>
-  SHOAL_SIMT static void run_shared(const Work<Ctx>& work, int32_t split, int64_t slot,
-                                    int64_t slot_stride, int64_t counter) {
+  SHOAL_SIMT static void run_shared(const Work<Ctx>& work, const AttentionTile& tile, int32_t nth,
+                                    int32_t set, int32_t sets) {
     Ctx& ctx = work.ctx;
     const Params& p = work.p;
-    run_split(work, split);
-    const int64_t stride = 2 + p.value_dim, set = kHeads * stride;
-    const auto partials = ctx.global(p.partials);
-    const auto own = partials + slot * set;
+    run_split(work, tile.first_split() + nth);
+    const int64_t stride = 2 + p.value_dim, slot = kHeads * stride;
+    const auto first = ctx.global(p.partials) + (int64_t{tile.slots_before} * sets + set) * slot;
+    const auto own = first + nth * sets * slot;
     for (int32_t h = 0; h < work.count(); ++h) {
       if (ctx.thread().x < 2) {
         const float stat = work.stats()[2 * h + ctx.thread().x];
@@ -431,65 +336,43 @@ struct PlainAttention {
         own[h * stride + 2 + i] = x;
       }
     }
-    ctx.sync_threads();
-    const auto last = simt::shared_array<uint32_t>(ctx, work.arena.stats, 1);
-    const int32_t splits = work.split_end() - work.first_split();
-    if (ctx.thread().x == 0) {
-      const auto arrivals = ctx.global(p.arrivals) + counter;
-      const bool is_last = simt::arrive_last(ctx, arrivals, static_cast<uint32_t>(splits));
-      if (is_last) arrivals[0] = 0u;
-      last[0] = is_last ? 1u : 0u;
-    }
-    ctx.sync_threads();
-    const bool folds = last[0] != 0u;
-    if (!folds) return;
-    Totals<kHeads> totals{};
-    const int64_t first_slot = slot - (split - work.first_split()) * slot_stride;
-    for (int32_t s = 0; s < splits; ++s) {
-      const auto from = partials + (first_slot + s * slot_stride) * set;
-      fold(work, s == 0, from, stride, from + 2, stride, &totals);
+    const auto flag = simt::shared_array<uint32_t>(ctx, work.arena.stats, 1);
+    if (!last_of_tile(ctx, p, tile, set, sets, flag)) return;
+    AttentionTotal totals[kHeads];
+    for (int32_t s = 0; s < tile.splits(); ++s) {
+      const auto from = first + s * sets * slot;
+      fold(work, s == 0, from, stride, from + 2, stride, totals);
     }
     write(work, totals);
   }
 
   template <class Ctx, class Arch>
   SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
-    const auto plan = simt::shared_array<int32_t>(ctx, 0, kAttentionRows + 1);
-    make_plan(ctx, p, plan);
-    ctx.sync_threads();
-    const int64_t splits = plan[p.rows];
-    const int64_t sets = p.places.kv_heads * p.sets_per_kv_head;
-    const bool shared = splits * sets <= p.slots;
-    const int64_t items = (shared ? splits : p.rows) * sets;
-    Work<Ctx> work{ctx, p, Arena::of(p.head_dim, p.value_dim)};
+    AttentionPlan<Ctx> plan(ctx, p);
+    plan.make();
+    const auto sets = static_cast<int32_t>(p.places.kv_heads) * p.sets_per_kv_head;
+    const bool shared = int64_t{plan.slots()} * sets <= p.slots;
+    const int64_t items = int64_t{shared ? plan.splits() : plan.tiles()} * sets;
     for (int64_t item = ctx.block().x; item < items; item += ctx.grid_dim().x) {
-      const auto unit = static_cast<int32_t>(item / sets);
-      set_heads(work, static_cast<int32_t>(item % sets));
-      work.row = unit;
-      int32_t nth = 0;  // of the row's splits
-      if (shared) {     // the last row whose splits begin at or before the unit
-        int32_t low = 0, high = p.rows - 1;
-        while (low < high) {
-          const int32_t middle = (low + high + 1) / 2, begins = plan[middle];
-          if (begins <= unit) {
-            low = middle;
-          } else {
-            high = middle - 1;
-          }
-        }
-        const int32_t begins = plan[low];
-        work.row = low;
-        nth = unit - begins;
-      }
-      if (work.count() == 0) continue;
-      work.position = ctx.global(p.positions)[work.row];
-      work.first = first_visible(p, work.position);
+      const auto unit = static_cast<int32_t>(item / sets), set = static_cast<int32_t>(item % sets);
+      const HeadRange heads = HeadRange::of(p, set);
+      if (heads.begin == heads.end) continue;
+      int32_t nth = 0;  // of the tile's splits
+      const AttentionTile tile = shared ? plan.find(unit, &nth) : plan.tile(unit);
+      const Work<Ctx> work{.ctx = ctx,
+                           .p = p,
+                           .arena = Arena::of(p.head_dim, p.value_dim),
+                           .row = tile.row,
+                           .position = tile.last,
+                           .first = tile.first,
+                           .kv_head = set / p.sets_per_kv_head,
+                           .heads = heads};
       stage_queries(work);
       ctx.sync_threads();
-      if (shared && work.split_end() - work.first_split() > 1) {
-        run_shared(work, work.first_split() + nth, item, sets, work.row * sets + item % sets);
+      if (shared && tile.splits() > 1) {
+        run_shared(work, tile, nth, set, sets);
       } else {
-        run_row(work);
+        run_row(work, tile);
       }
       ctx.sync_threads();  // the next item stages its queries
     }
