@@ -1,5 +1,6 @@
 // The KV cache and attention of GpuDevice.
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/attention_tensor.h"
 
 namespace shoal::gpu {
 
@@ -98,6 +99,14 @@ void GpuDevice<Backend>::attention(const float* q, int64_t q_stride, const Atten
     p.sequences = {step.sequences + first};
     if (kv.type == KvType::kF32) {
       start_attention<PlainAttention<KvType::kF32>>(p);
+    } else if (kv.latent_dim == 0 && kv.head_dim == 64) {
+      start_attention<TensorAttention<64>>(p);
+    } else if (kv.latent_dim == 0 && kv.head_dim == 80) {
+      start_attention<TensorAttention<80>>(p);
+    } else if (kv.latent_dim == 0 && kv.head_dim == 96) {
+      start_attention<TensorAttention<96>>(p);
+    } else if (kv.latent_dim == 0 && kv.head_dim == 128) {
+      start_attention<TensorAttention<128>>(p);
     } else {
       start_attention<PlainAttention<KvType::kF16>>(p);
     }

@@ -117,7 +117,7 @@ struct PlainAttention {
   template <class Ctx>
   SHOAL_SIMT static void stage_queries(const Work<Ctx>& work) {
     const Params& p = work.p;
-    const float by = p.softcap > 0 ? p.scale / p.softcap : p.scale * kLog2E;
+    const float by = query_scale(p);
     const auto to = work.q();
     const auto from = work.ctx.global(p.q);
     const int64_t width = work.q_words() * kE;
@@ -167,7 +167,7 @@ struct PlainAttention {
         for (uint32_t bits = kLanesPerToken / 2; bits > 0; bits /= 2) {
           dot[h] += ctx.shuffle_xor(dot[h], bits);
         }
-        if (p.softcap > 0) dot[h] = p.softcap * kLog2E * std::tanh(dot[h]);
+        if (p.softcap > 0) dot[h] = capped(p, dot[h]);
         if (lane == 0 && token < end) scores[h * kAttentionSplit + token - begin] = dot[h];
       }
     }

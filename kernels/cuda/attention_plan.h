@@ -42,6 +42,16 @@ struct AttentionParams {
   bool has_sinks;
 };
 
+// A score in units of log2: log2(e) · scale · q·k, or with a cap log2(e) · cap · tanh(scale · q·k /
+// cap). Queries are multiplied by query_scale beforehand; tanh x = 1 − 2 / (e^2x + 1).
+SHOAL_BODY float query_scale(const AttentionParams& p) {
+  return p.softcap > 0 ? 2.0f * kLog2E * p.scale / p.softcap : kLog2E * p.scale;
+}
+SHOAL_BODY float capped(const AttentionParams& p, float dot) {
+  const float cap = p.softcap * kLog2E;
+  return cap - simt::divide_approx(2.0f * cap, simt::exp2_approx(dot) + 1.0f);
+}
+
 SHOAL_BODY int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 SHOAL_BODY int32_t first_visible(const AttentionParams& p, int32_t position) {
@@ -107,6 +117,7 @@ class AttentionPlan {
   SHOAL_SIMT int32_t slots() const { return at(kSlots)[tiles_]; }
   SHOAL_SIMT int32_t position(int32_t row) const { return at(kPositions)[row]; }
 
+  SHOAL_SIMT int32_t first_row(int32_t tile) const { return at(kRows)[tile]; }
   SHOAL_SIMT AttentionTile tile(int32_t index) const {
     AttentionTile tile;
     tile.index = index;
