@@ -363,7 +363,7 @@ struct PlainAttention {
                            .p = p,
                            .arena = Arena::of(p.head_dim, p.value_dim),
                            .row = tile.row,
-                           .position = tile.last,
+                           .position = plan.position(tile.row),
                            .first = tile.first,
                            .kv_head = set / p.sets_per_kv_head,
                            .heads = heads};

@@ -242,9 +242,10 @@ struct AttentionTotal {
     max = peak;
     sum = sum * *old_by + split_sum * *added_by;
   }
-  // What the output is multiplied by; a sink is one more logit without a value.
+  // What the output is multiplied by: 0 for a row that sees nothing. A sink is one more logit
+  // without a value.
   SHOAL_BODY float factor(bool has_sink, float sink) const {
-    if (!has_sink) return 1.0f / sum;
+    if (!has_sink) return sum > 0 ? 1.0f / sum : 0.0f;
     sink *= kLog2E;
     const float peak = sink > max ? sink : max;
     const float by = simt::exp2_approx(max - peak);

@@ -179,7 +179,7 @@ TEST(GpuCoverage, HeadSizesRun) {
       const auto want = expected.attend(spec, rows, q, {}), got = cache.attend(spec, rows, q, {});
       ASSERT_EQ(got.size(), want.size());
       for (size_t i = 0; i < got.size(); ++i) {
-        ASSERT_NEAR(got[i], want[i], 1e-4) << row[0] << ", feature " << i;
+        ASSERT_NEAR(got[i], want[i], 5e-4) << row[0] << ", feature " << i;
       }
     }
   }
