@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
+
+#include "base/check.h"
 
 namespace shoal {
 namespace {
@@ -33,38 +37,55 @@ Result<File> File::open(const std::string& path) {
     ::close(fd);
     return invalid_argument(path + " is not a regular file");
   }
-  return File(fd, path, static_cast<uint64_t>(info.st_size));
+  const int direct_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  struct stat direct {};
+  // Whoever replaced the path meanwhile does not change what is read.
+  const bool same = direct_fd >= 0 && ::fstat(direct_fd, &direct) == 0 &&
+                    direct.st_ino == info.st_ino && direct.st_dev == info.st_dev;
+  if (direct_fd >= 0 && !same) ::close(direct_fd);
+  return File(fd, same ? direct_fd : -1, path, static_cast<uint64_t>(info.st_size));
 }
 
 File::File(File&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)), size_(other.size_) {}
+    : fd_(std::exchange(other.fd_, -1)),
+      direct_fd_(std::exchange(other.direct_fd_, -1)),
+      path_(std::move(other.path_)),
+      size_(other.size_) {}
 
 File& File::operator=(File&& other) noexcept {
   if (this != &other) {
-    if (fd_ >= 0) ::close(fd_);
+    close();
     fd_ = std::exchange(other.fd_, -1);
+    direct_fd_ = std::exchange(other.direct_fd_, -1);
     path_ = std::move(other.path_);
     size_ = other.size_;
   }
   return *this;
 }
 
-File::~File() {
+File::~File() { close(); }
+
+void File::close() {
   if (fd_ >= 0) ::close(fd_);
+  if (direct_fd_ >= 0) ::close(direct_fd_);
+}
+
+Status File::check_range(uint64_t offset, uint64_t bytes) const {
+  if (offset <= size_ && bytes <= size_ - offset) return Status::ok();
+  return data_loss(path_ + ": read of " + std::to_string(bytes) + " bytes at offset " +
+                   std::to_string(offset) + " runs past the end (" + std::to_string(size_) +
+                   " bytes)");
 }
 
 Status File::read_at(uint64_t offset, std::span<uint8_t> out) const {
-  if (offset > size_ || out.size() > size_ - offset) {
-    return data_loss(path_ + ": read of " + std::to_string(out.size()) + " bytes at offset " +
-                     std::to_string(offset) + " runs past the end (" + std::to_string(size_) +
-                     " bytes)");
-  }
+  SHOAL_TRY(check_range(offset, out.size()));
   uint64_t done = 0;
   while (done < out.size()) {
     const ssize_t got =
         ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return errno_status("read of " + path_ + " at offset " + std::to_string(offset + done));
+    if (got < 0)
+      return errno_status("read of " + path_ + " at offset " + std::to_string(offset + done));
     if (got == 0) {
       return data_loss(path_ + " was truncated while being read: nothing at offset " +
                        std::to_string(offset + done));
@@ -72,6 +93,40 @@ Status File::read_at(uint64_t offset, std::span<uint8_t> out) const {
     done += static_cast<uint64_t>(got);
   }
   return Status::ok();
+}
+
+// `out` covers whole pages, but for the end of the file, where a read comes back short.
+bool File::read_direct(uint64_t offset, std::span<uint8_t> out) const {
+  const uint64_t wanted = std::min<uint64_t>(out.size(), size_ - offset);
+  uint64_t done = 0;
+  while (done < wanted) {
+    const ssize_t got = ::pread(direct_fd_, out.data() + done, out.size() - done,
+                                static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    done += static_cast<uint64_t>(got);
+    if (done < wanted && done % kPage != 0) return false;
+  }
+  return true;
+}
+
+Result<std::span<uint8_t>> File::read_past_cache(uint64_t offset, uint64_t bytes,
+                                                 std::span<uint8_t> memory) const {
+  SHOAL_CHECK(
+      reinterpret_cast<uintptr_t>(memory.data()) % kPage == 0 && bytes + 2 * kPage <= memory.size(),
+      "memory for a direct read is not aligned or too small");
+  SHOAL_TRY(check_range(offset, bytes));
+  const uint64_t first = offset / kPage * kPage;
+  const std::span<uint8_t> out = memory.subspan(offset - first, bytes);
+  if (direct_fd_ >= 0) {
+    iovec vector{out.data(), out.size()};
+    const ssize_t cached = ::preadv2(fd_, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+    if (cached >= 0 && static_cast<uint64_t>(cached) == bytes) return out;
+    const uint64_t end = (offset + bytes + kPage - 1) / kPage * kPage;
+    if (read_direct(first, memory.first(end - first))) return out;
+  }
+  SHOAL_TRY(read_at(offset, out));  // also finds the words for what went wrong
+  return out;
 }
 
 void File::drop_cache(uint64_t offset, uint64_t bytes) const {

@@ -24,12 +24,25 @@ class File {
 
   // Fills `out` from byte `offset`, or an error naming path and offset. Thread-safe.
   Status read_at(uint64_t offset, std::span<uint8_t> out) const;
+  // The same for large reads that will not be repeated: what the page cache has comes from there,
+  // the rest straight from the disk, past the cache, where the file system can do that. `memory`
+  // starts at a multiple of kPage and has room for bytes + 2 · kPage; the result lies in it.
+  // Thread-safe.
+  static constexpr uint64_t kPage = 4096;
+  Result<std::span<uint8_t>> read_past_cache(uint64_t offset, uint64_t bytes,
+                                             std::span<uint8_t> memory) const;
   // Tells the kernel the pages in [offset, offset+bytes) will not be needed again.
   void drop_cache(uint64_t offset, uint64_t bytes) const;
 
  private:
-  File(int fd, std::string path, uint64_t size) : fd_(fd), path_(std::move(path)), size_(size) {}
+  File(int fd, int direct_fd, std::string path, uint64_t size)
+      : fd_(fd), direct_fd_(direct_fd), path_(std::move(path)), size_(size) {}
+  Status check_range(uint64_t offset, uint64_t bytes) const;
+  bool read_direct(uint64_t offset, std::span<uint8_t> out) const;
+  void close();
+
   int fd_ = -1;
+  int direct_fd_ = -1;  // O_DIRECT; −1 where the file system has none
   std::string path_;
   uint64_t size_ = 0;
 };

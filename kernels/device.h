@@ -69,6 +69,18 @@ class Weight {
   virtual uint64_t device_bytes() const = 0;
 };
 
+// One thread's way into weights: memory to read file rows into, and from there to the device while
+// the thread reads on.
+class WeightLane {
+ public:
+  virtual ~WeightLane() = default;
+  // Page-aligned, of the size the lane was made for; nothing of it is under way any more.
+  virtual Result<std::span<uint8_t>> memory() = 0;
+  // As Device::fill_weight(), with rows in what memory() gave last.
+  virtual Status fill(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) = 0;
+  virtual Status finish() = 0;  // waits until all rows are there
+};
+
 // Input rows of a matmul: float32 values and, where the device's kernels want them, int8 codes with
 // a float scale and sum per 32 features. Made once (by a norm, a gate, attention), read by many
 // matmuls.
@@ -354,6 +366,9 @@ class Device {
                                                         const std::string& name) = 0;
   // `rows` holds slice_row_bytes() × n bytes for rows [first_row, first_row + n), file layout.
   virtual Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) = 0;
+  // A lane with memory for `bytes` at a time; by default through fill_weight(). Any thread; the
+  // device outlives it.
+  virtual Result<std::unique_ptr<WeightLane>> make_weight_lane(uint64_t bytes);
   virtual Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows,
                                                                   int64_t cols) = 0;
 

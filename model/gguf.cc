@@ -18,6 +18,10 @@ class FileSource final : public ByteSource {
   Status read_at(uint64_t offset, std::span<uint8_t> out) const override {
     return file_.read_at(offset, out);
   }
+  Result<std::span<uint8_t>> read_past_cache(uint64_t offset, uint64_t bytes,
+                                             std::span<uint8_t> memory) const override {
+    return file_.read_past_cache(offset, bytes, memory);
+  }
 
  private:
   File file_;
@@ -44,6 +48,13 @@ class MemorySource final : public ByteSource {
 };
 
 }  // namespace
+
+Result<std::span<uint8_t>> ByteSource::read_past_cache(uint64_t offset, uint64_t bytes,
+                                                       std::span<uint8_t> memory) const {
+  SHOAL_CHECK(bytes <= memory.size(), "memory too small for a read");
+  SHOAL_TRY(read_at(offset, memory.first(bytes)));
+  return memory.first(bytes);
+}
 
 Result<std::shared_ptr<const ByteSource>> open_file_source(const std::string& path) {
   if (path.find('\0') != std::string::npos) {
@@ -73,6 +84,16 @@ Status GgufFile::read_tensor(const TensorInfo& tensor, uint64_t offset,
               "read past the end of tensor " + tensor.name);
   Status status = sources_[tensor.part]->read_at(tensor.file_offset + offset, out);
   return status ? status : status.annotate("tensor " + quoted(tensor.name));
+}
+
+Result<std::span<uint8_t>> GgufFile::read_tensor_past_cache(const TensorInfo& tensor,
+                                                            uint64_t offset, uint64_t bytes,
+                                                            std::span<uint8_t> memory) const {
+  SHOAL_CHECK(offset <= tensor.bytes && bytes <= tensor.bytes - offset,
+              "read past the end of tensor " + tensor.name);
+  auto read = sources_[tensor.part]->read_past_cache(tensor.file_offset + offset, bytes, memory);
+  if (!read.is_ok()) return read.status().annotate("tensor " + quoted(tensor.name));
+  return read;
 }
 
 uint64_t GgufFile::header_bytes() const {

@@ -34,6 +34,9 @@ class ByteSource {
   virtual const std::string& name() const = 0;  // for messages: the path
   // Fills `out` from byte `offset`, or an error naming the source and the offset.
   virtual Status read_at(uint64_t offset, std::span<uint8_t> out) const = 0;
+  // The same past the page cache where that can be, into `memory`: see File::read_past_cache().
+  virtual Result<std::span<uint8_t>> read_past_cache(uint64_t offset, uint64_t bytes,
+                                                     std::span<uint8_t> memory) const;
 };
 
 // A regular file, kept open: replacing the path later does not change what is read.
@@ -98,6 +101,10 @@ class GgufFile : public GgufMetadata {
   // Reads out.size() bytes of the tensor's data from byte `offset` of it.
   // REQUIRES: offset + out.size() <= tensor.bytes.
   Status read_tensor(const TensorInfo& tensor, uint64_t offset, std::span<uint8_t> out) const;
+  // The same past the page cache, into `memory`: see File::read_past_cache().
+  Result<std::span<uint8_t>> read_tensor_past_cache(const TensorInfo& tensor, uint64_t offset,
+                                                    uint64_t bytes,
+                                                    std::span<uint8_t> memory) const;
 
   // --- Files. ---
   const std::vector<GgufPart>& parts() const { return parts_; }

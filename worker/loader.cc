@@ -1,20 +1,14 @@
 #include <algorithm>
-#include <mutex>
-#include <thread>
+#include <cmath>
 
 #include <fmt/core.h>
 
 #include "kernels/decode.h"
 #include "worker/model_shard.h"
+#include "worker/weight_reader.h"
 
 namespace shoal {
 namespace {
-
-// Bytes a reader takes at a time: large enough for sequential speed, small enough that a few
-// readers stay within the memory promised beyond the shard itself.
-constexpr uint64_t kChunkBytes = 2 << 20;
-// A column slice at least this long is read row by row; a shorter one with its surroundings.
-constexpr uint64_t kMinSegmentBytes = 16 << 10;
 
 // Where a declared tensor goes. One place knows which member a role fills.
 struct Destination {
@@ -133,26 +127,20 @@ WeightUse use_of(Role role) {
              : WeightUse::kProducts;
 }
 
-// Rows [begin, end) of one weight, read by one thread.
-struct ReadTask {
-  const TensorInfo* tensor;
-  Weight* weight;
-  int64_t first_row;  // of the weight
-  int64_t file_row;   // of the tensor
-  int64_t rows;
-  bool transpose = false;  // rows × columns of the file become columns × rows, as float32
-};
-
 class Loader {
  public:
   Loader(const GgufFile& file, Device& device, const LoadOptions& options, ModelShard& model)
-      : file_(file), device_(device), options_(options), model_(model) {}
+      : file_(file),
+        device_(device),
+        options_(options),
+        model_(model),
+        reader_(file, device, options) {}
 
   Status run() {
     for (const TensorDecl& decl : model_.spec.tensors) SHOAL_TRY(prepare(decl));
     SHOAL_TRY(make_rope_tables());
     SHOAL_TRY(make_expert_tables());
-    return read_all();
+    return reader_.read_all();
   }
 
  private:
@@ -253,26 +241,13 @@ class Loader {
       read_from_kv_b(decl, tensor, slice, *linear.weight);
     } else if (decl.experts > 0) {
       for (size_t i = 0; i < slice.experts.size(); ++i) {
-        read_rows(tensor, *linear.weight, static_cast<int64_t>(i) * slice.rows.size(),
-                  slice.experts[i] * decl.expert_rows + slice.rows.begin, slice.rows.size());
+        reader_.add_rows(tensor, *linear.weight, static_cast<int64_t>(i) * slice.rows.size(),
+                         slice.experts[i] * decl.expert_rows + slice.rows.begin, slice.rows.size());
       }
     } else {
-      read_rows(tensor, *linear.weight, 0, slice.rows.begin, slice.rows.size());
+      reader_.add_rows(tensor, *linear.weight, 0, slice.rows.begin, slice.rows.size());
     }
     return Status::ok();
-  }
-
-  // Plans the reading of `count` rows of the tensor, from file_row, into the weight from first_row.
-  void read_rows(const TensorInfo& tensor, Weight& weight, int64_t first_row, int64_t file_row,
-                 int64_t count) {
-    const WeightSlice& shape = weight.slice();
-    const uint64_t row = std::max<uint64_t>(1, read_span_bytes(shape));
-    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes / row));
-    for (int64_t at = 0; at < count && shape.cols > 0; at += step) {
-      const int64_t rows = std::min(step, count - at);
-      tasks_.push_back({&tensor, &weight, first_row + at, file_row + at, rows});
-      total_bytes_ += static_cast<uint64_t>(rows) * shape.slice_row_bytes();
-    }
   }
 
   // attn_kv_b has, head by head, `nope` rows of keys, then `value` rows of values. Keys are needed
@@ -286,21 +261,11 @@ class Loader {
     for (int64_t h = 0; h < slice.rows.size() / own; ++h) {
       const int64_t file_row = (first_head + h) * (a.latent.nope + a.latent.value);
       if (keys) {
-        tasks_.push_back({&tensor, &weight, h * own, file_row, a.latent.nope, true});
-        total_bytes_ +=
-            static_cast<uint64_t>(a.latent.nope) * row_bytes(tensor.type, tensor.dims[0]);
+        reader_.add_transposed(tensor, weight, h * own, file_row, a.latent.nope);
       } else {
-        read_rows(tensor, weight, h * own, file_row + a.latent.nope, own);
+        reader_.add_rows(tensor, weight, h * own, file_row + a.latent.nope, own);
       }
     }
-  }
-
-  // Bytes read per row: the slice, or the whole row when its pieces would be too small to seek for.
-  static uint64_t read_span_bytes(const WeightSlice& shape) {
-    const uint64_t segment = shape.slice_row_bytes();
-    return segment >= kMinSegmentBytes
-               ? segment
-               : row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
   }
 
   // LongRoPE's table depends on the context the model runs with, once for all its sequences: a
@@ -334,90 +299,11 @@ class Loader {
     return Status::ok();
   }
 
-  Status read_all() {
-    if (options_.bytes_total) options_.bytes_total->store(total_bytes_);
-    std::vector<std::thread> threads;
-    const int count = std::clamp(options_.threads, 1, 16);
-    for (int i = 1; i < count; ++i) threads.emplace_back([this] { read_some(); });
-    read_some();
-    for (std::thread& thread : threads) thread.join();
-    return error_;
-  }
-
-  void read_some() {
-    std::vector<uint8_t> raw, packed;
-    for (;;) {
-      const size_t index = next_.fetch_add(1);
-      if (index >= tasks_.size() || failed_.load()) return;
-      Status status = options_.stop && options_.stop->load()
-                          ? cancelled("loading was stopped")
-                          : read_task(tasks_[index], raw, packed);
-      if (status) continue;
-      failed_.store(true);
-      std::lock_guard lock(mutex_);
-      if (error_.is_ok()) error_ = std::move(status);
-    }
-  }
-
-  Status read_transposed(const ReadTask& task, std::vector<uint8_t>& raw) {
-    const TensorInfo& tensor = *task.tensor;
-    const auto cols = static_cast<int64_t>(tensor.dims[0]);
-    const uint64_t file_row = row_bytes(tensor.type, tensor.dims[0]);
-    raw.resize(static_cast<uint64_t>(task.rows) * file_row);
-    SHOAL_TRY(file_.read_tensor(tensor, static_cast<uint64_t>(task.file_row) * file_row, raw));
-    std::vector<float> row(tensor.dims[0]), turned(static_cast<size_t>(task.rows * cols));
-    for (int64_t r = 0; r < task.rows; ++r) {
-      decode_row(tensor.type, raw.data() + static_cast<uint64_t>(r) * file_row, cols, row.data());
-      for (int64_t c = 0; c < cols; ++c) {
-        turned[static_cast<size_t>(c * task.rows + r)] = row[static_cast<size_t>(c)];
-      }
-    }
-    const auto* bytes = reinterpret_cast<const uint8_t*>(turned.data());
-    const std::span<const uint8_t> packed(bytes, turned.size() * sizeof(float));
-    SHOAL_TRY(device_.fill_weight(*task.weight, task.first_row, packed));
-    if (options_.bytes_done) options_.bytes_done->fetch_add(raw.size());
-    return Status::ok();
-  }
-
-  Status read_task(const ReadTask& task, std::vector<uint8_t>& raw, std::vector<uint8_t>& packed) {
-    if (task.transpose) return read_transposed(task, raw);
-    const WeightSlice& shape = task.weight->slice();
-    const uint64_t file_row = row_bytes(shape.type, static_cast<uint64_t>(shape.file_cols));
-    const uint64_t segment = shape.slice_row_bytes();
-    const uint64_t skip =
-        static_cast<uint64_t>(shape.first_block()) * traits(shape.type).block_bytes;
-    const uint64_t first = static_cast<uint64_t>(task.file_row) * file_row;
-    const auto rows = static_cast<uint64_t>(task.rows);
-    packed.resize(rows * segment);
-    if (segment == file_row) {
-      SHOAL_TRY(file_.read_tensor(*task.tensor, first, packed));
-    } else if (segment >= kMinSegmentBytes) {
-      for (uint64_t r = 0; r < rows; ++r) {
-        SHOAL_TRY(file_.read_tensor(*task.tensor, first + r * file_row + skip,
-                                    std::span(packed).subspan(r * segment, segment)));
-      }
-    } else {
-      raw.resize(rows * file_row);
-      SHOAL_TRY(file_.read_tensor(*task.tensor, first, raw));
-      for (uint64_t r = 0; r < rows; ++r) {
-        std::copy_n(raw.data() + r * file_row + skip, segment, packed.data() + r * segment);
-      }
-    }
-    SHOAL_TRY(device_.fill_weight(*task.weight, task.first_row, packed));
-    if (options_.bytes_done) options_.bytes_done->fetch_add(packed.size());
-    return Status::ok();
-  }
-
   const GgufFile& file_;
   Device& device_;
   const LoadOptions& options_;
   ModelShard& model_;
-  std::vector<ReadTask> tasks_;
-  uint64_t total_bytes_ = 0;
-  std::atomic<size_t> next_{0};
-  std::atomic<bool> failed_{false};
-  std::mutex mutex_;  // guards error_
-  Status error_;
+  WeightReader reader_;
 };
 
 }  // namespace

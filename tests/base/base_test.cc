@@ -1,5 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
 #include "base/bounded_queue.h"
 #include "base/file.h"
 #include "base/rng.h"
@@ -102,6 +108,36 @@ TEST(File, ReadsAreBoundedBySize) {
   EXPECT_FALSE(File::open(dir.path()).is_ok());
   EXPECT_FALSE(read_text_file(path, 4).is_ok());
   EXPECT_EQ(*read_text_file(path, 5), "hello");
+}
+
+TEST(File, ReadsPastTheCacheAreTheSame) {
+  testing::TempDir dir;
+  const std::string path = dir.path() + "/f";
+  Rng rng(testing::test_seed(3));
+  std::string text(3 * File::kPage * 16 + 777, '\0');
+  for (char& c : text) c = static_cast<char>(rng());
+  ASSERT_TRUE(write_file_atomically(path, text, 0600).is_ok());
+  const auto file = File::open(path);
+  ASSERT_TRUE(file.is_ok());
+  const uint64_t room = text.size() + 2 * File::kPage;
+  auto* raw = static_cast<uint8_t*>(std::aligned_alloc(File::kPage, (room / 4096 + 1) * 4096));
+  const std::span<uint8_t> memory(raw, room);
+  for (int i = 0; i < 400; ++i) {
+    if (i % 2 == 0) file->drop_cache(0, text.size());  // else some of it is in memory
+    uint64_t begin = rng.below(text.size() + 1), end = rng.below(text.size() + 1);
+    if (begin > end) std::swap(begin, end);
+    if (i % 5 == 0) end = text.size();
+    const auto read = file->read_past_cache(begin, end - begin, memory);
+    ASSERT_TRUE(read.is_ok()) << read.status().to_string();
+    ASSERT_EQ(read->size(), end - begin);
+    ASSERT_EQ(std::memcmp(read->data(), text.data() + begin, end - begin), 0)
+        << begin << " … " << end;
+  }
+  EXPECT_EQ(file->read_past_cache(1, text.size(), memory).status().code(), Code::kDataLoss);
+  // A file that has become shorter is an error, not a hang.
+  ASSERT_EQ(::truncate(path.c_str(), 5000), 0);
+  EXPECT_EQ(file->read_past_cache(4000, 9000, memory).status().code(), Code::kDataLoss);
+  std::free(raw);
 }
 
 TEST(Rng, SameSeedSameNumbers) {
