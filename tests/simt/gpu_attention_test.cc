@@ -92,18 +92,6 @@ std::vector<AttentionRow> prefill_of(const Case& c, int32_t count) {
   return rows;
 }
 
-void no_room_for_splits(Device& device, bool checked) {
-  const auto limit = [](auto* gpu) {
-    ASSERT_NE(gpu, nullptr);
-    gpu->limit_attention_memory(0);
-  };
-  if (checked) {
-    limit(dynamic_cast<gpu::GpuDevice<emulator::EmulatedBackend<true>>*>(&device));
-  } else {
-    limit(dynamic_cast<gpu::GpuDevice<emulator::EmulatedBackend<false>>*>(&device));
-  }
-}
-
 void expect_as_the_cpu(const Case& c, const std::vector<AttentionRow>& rows, uint64_t seed,
                        bool checked, bool alone = false) {
   SCOPED_TRACE(std::string(c.name) + ", seed " + std::to_string(seed));
@@ -115,7 +103,7 @@ void expect_as_the_cpu(const Case& c, const std::vector<AttentionRow>& rows, uin
   PagedCache expected(*cpu, c.shape, 2, seed);
   const auto want = expected.attend(spec_of(c), rows, q, sinks);
   const auto device = make_emulated_device(seed, checked);
-  if (alone) no_room_for_splits(*device, checked);
+  if (alone) limit_attention_memory(*device, 0);
   PagedCache cache(*device, c.shape, 2, seed);
   const auto got = cache.attend(spec_of(c), rows, q, sinks);
   ASSERT_EQ(got.size(), want.size());
@@ -188,7 +176,7 @@ TEST(GpuAttention, RowsDoNotDependOnTheirCompany) {
         expect_part(from, std::min(from + chunk, rows.size()));
       }
     }
-    no_room_for_splits(*device, false);
+    limit_attention_memory(*device, 0);
     expect_part(0, rows.size());
     expect_part(rows.size() - 1, rows.size());
   }

@@ -53,10 +53,10 @@ TEST_F(RecorderTest, RunsRecordsAndRepeats) {
   const auto recorder = device_->make_recorder();
   for (int i = 0; i < 5; ++i) run(*recorder, {0, 1, 0, 0});
   EXPECT_EQ(called_, 2);  // as it is, and to record it
-  EXPECT_EQ(graphs_started(*device_), 4u);
+  EXPECT_EQ(graphs_started(*device_), on_card() ? 0u : 4u);
   run(*recorder, {0, 2, 0, 0});
   EXPECT_EQ(called_, 3) << "another key is another recording";
-  EXPECT_EQ(graphs_started(*device_), 4u);
+  EXPECT_EQ(graphs_started(*device_), on_card() ? 0u : 4u);
 }
 
 TEST_F(RecorderTest, MemoryThatMovedIsRecordedAnew) {

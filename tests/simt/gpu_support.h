@@ -1,4 +1,5 @@
-// Helpers of tests that run GpuDevice on the emulator beside the CPU device.
+// Helpers of tests that run GpuDevice on the emulator beside the CPU device; on a card too where
+// there is one (card_device.cc).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -22,8 +23,12 @@ namespace shoal::testing {
 // GpuDevice on an emulated card; `seed` draws the order of its threads. `checked` false: plain
 // pointers, no shadow memory, several times faster.
 std::unique_ptr<Device> make_emulated_device(uint64_t seed, bool checked = true);
+// Whether that is a card; the functions below then do nothing.
+bool on_card();
 // Recordings a device made by make_emulated_device(…, true) has started.
 uint64_t graphs_started(Device& device);
+// GpuDevice::limit_attention_memory.
+void limit_attention_memory(Device& device, uint64_t bytes);
 
 inline constexpr uint64_t kEmulatorSeeds = 8;
 
