@@ -25,6 +25,7 @@ class DeviceContext {
   // ---- memory
   template <class T>
   SHOAL_SIMT T* global(const Global<T>& memory) const {
+    __builtin_assume(__isGlobal(memory.address));  // shorter loads and stores
     return memory.address;
   }
   template <class T>

@@ -15,7 +15,8 @@ Status launch_tiles_of(Stream& stream, TileKernel kernel, uint32_t sets,
   if (kernel == TileKernel::kFewRows) {
     using Kernel = TileGemv<type>;
     static_assert(Kernel::kColumns == set_rows(TileKernel::kFewRows, type));
-    const auto blocks = (static_cast<uint32_t>(params.runs) + Kernel::kWarps - 1) / Kernel::kWarps;
+    const auto blocks =
+        (static_cast<uint32_t>(params.runs.count) + Kernel::kWarps - 1) / Kernel::kWarps;
     return simt::launch<Kernel, Arch>(
         stream, {{blocks, sets}, {Kernel::kThreads}, Kernel::kSharedBytes}, params);
   }

@@ -4,7 +4,7 @@
 //   put(blocks, row, unit)       puts a row's blocks of the file into a unit, row 0 … 15; rows in
 //                                any order
 //   Sums<groups>                 what a lane adds up, for so many groups of 8 columns
-//   add(ctx, unit, x, u, sums)   sums += unit u · x
+//   add<all>(ctx, unit, x, u, sums)   sums += unit u · x; all: no part of the unit is masked
 //   collect(ctx, sums, out)      the lane's results, [group]: rows g, g, g + 8, g + 8, columns 2t,
 //                                2t + 1, …
 //
@@ -161,15 +161,15 @@ struct CodedFormat : IntegerFormat {
     }
   }
 
-  template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+  template <bool kAll, class Ctx, class Unit, class X>
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int32_t u,
                              TileGroups<X::kGroups>& sums) {
     const uint32_t lane = ctx.lane();
     const auto head = Self::head(unit, lane);
     SHOAL_UNROLL
     for (int i = 0; i < Self::kParts; ++i) {
-      const int64_t part = u * Self::kParts + i;
-      if (!x.has(part)) continue;
+      const int32_t part = u * Self::kParts + i;
+      if (!kAll && !x.has(part)) continue;
       TilePart w;
       Self::part(unit, lane, head, i, w);
       SHOAL_UNROLL
@@ -204,10 +204,10 @@ struct FloatFormat {
     float v[2][8 * kGroups] = {};
   };
 
-  template <class Ctx, class Unit, class X>
-  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int64_t u,
+  template <bool kAll, class Ctx, class Unit, class X>
+  SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int32_t u,
                              Sums<X::kGroups>& sums) {
-    if (!x.has(u)) return;
+    if (!kAll && !x.has(u)) return;
     float w[2][8];
     Self::load(ctx, unit, w);
     SHOAL_UNROLL

@@ -19,35 +19,33 @@ struct GemmColumns {
   Floats part_scales, part_sums;  // [part][columns]
   Floats plain;                   // [column][value_stride]
   int code_stride, value_stride;  // of words, of floats
-  int64_t stage_part;             // the stage's first
-  int64_t first_part;
-  uint64_t parts;
+  int32_t stage_part;             // the stage's first
+  int32_t first_part;
+  uint32_t parts;
   int count;  // columns that exist
   uint32_t lane;
 
   SHOAL_SIMT int columns() const { return count; }
-  SHOAL_SIMT bool has(int64_t part) const {
-    return static_cast<uint64_t>(part - first_part) < parts;
+  SHOAL_SIMT bool has(int32_t part) const {
+    return static_cast<uint32_t>(part - first_part) < parts;
   }
   // B of m16n8k32: column g of the group, features 4t … and 16 + 4t ….
-  SHOAL_SIMT void fragment(int64_t part, int group, uint32_t (&b)[2]) const {
-    const auto words =
-        codes + ((8 * group + static_cast<int>(lane / 4)) * code_stride +
-                 8 * static_cast<int>(part - stage_part) + static_cast<int>(lane % 4));
+  SHOAL_SIMT void fragment(int32_t part, int group, uint32_t (&b)[2]) const {
+    const auto words = codes + ((8 * group + static_cast<int>(lane / 4)) * code_stride +
+                                8 * (part - stage_part) + static_cast<int>(lane % 4));
     b[0] = words[0];
     b[1] = words[4];
   }
   // Of columns 2t and 2t + 1 of the group.
-  SHOAL_SIMT F32x2 two(const Floats& per_part, int64_t part, int group) const {
-    return *vector_view<F32x2>(per_part + (8 * kGroups * static_cast<int>(part - stage_part) +
-                                           8 * group + 2 * static_cast<int>(lane % 4)));
+  SHOAL_SIMT F32x2 two(const Floats& per_part, int32_t part, int group) const {
+    return *vector_view<F32x2>(per_part + (8 * kGroups * (part - stage_part) + 8 * group +
+                                           2 * static_cast<int>(lane % 4)));
   }
-  SHOAL_SIMT F32x2 scales(int64_t part, int group) const { return two(part_scales, part, group); }
-  SHOAL_SIMT F32x2 sums(int64_t part, int group) const { return two(part_sums, part, group); }
+  SHOAL_SIMT F32x2 scales(int32_t part, int group) const { return two(part_scales, part, group); }
+  SHOAL_SIMT F32x2 sums(int32_t part, int group) const { return two(part_sums, part, group); }
   // Features 8t … 8t + 7 of a part.
-  SHOAL_SIMT void values(int64_t part, int column, float (&v)[8]) const {
-    const auto at = vector_view<F32x4>(plain + (column * value_stride +
-                                                32 * static_cast<int>(part - stage_part) +
+  SHOAL_SIMT void values(int32_t part, int column, float (&v)[8]) const {
+    const auto at = vector_view<F32x4>(plain + (column * value_stride + 32 * (part - stage_part) +
                                                 8 * static_cast<int>(lane % 4)));
     const F32x4 a = at[0], b = at[1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
@@ -130,10 +128,10 @@ struct TileGemm {
   // The parts of x from `first` on. A column that does not exist is zeros.
   template <class Ctx, class S, class X>
   SHOAL_SIMT static void load_columns(Ctx& ctx, const Params& p, const S& to, const X& x,
-                                      int32_t count, uint32_t stage, int64_t first) {
+                                      int32_t count, uint32_t stage, int32_t first) {
     constexpr int kVectors = (Format::kInteger ? 2 : 8) * kParts;  // of a column
-    const auto has = [&](int64_t part) {
-      return static_cast<uint64_t>(part - p.first_part) < static_cast<uint64_t>(p.parts);
+    const auto has = [&](int32_t part) {
+      return static_cast<uint32_t>(part - p.first_part) < static_cast<uint32_t>(p.parts);
     };
     for (int i = static_cast<int>(ctx.thread().x); i < kColumns * kVectors; i += kThreads) {
       const int column = i / kVectors, vector = i % kVectors;
@@ -168,7 +166,7 @@ struct TileGemm {
   SHOAL_SIMT static void load(Ctx& ctx, const Params& p, const S& to, const X& x,
                               const Units& units, int32_t own_units, int32_t count, uint32_t stage,
                               int32_t first) {
-    if (first < p.units) load_columns(ctx, p, to, x, count, stage, int64_t{first} * Format::kParts);
+    if (first < p.units) load_columns(ctx, p, to, x, count, stage, first * Format::kParts);
     const int32_t left = own_units - first;
     const uint32_t bytes = left <= 0 ? 0 : (left < kUnits ? left : kUnits) * kUnitBytes;
     for (uint32_t i = 16 * ctx.lane(); i < bytes; i += 512) {
@@ -192,9 +190,9 @@ struct TileGemm {
              plain,
              static_cast<int>(kCodeBytes / 4),
              static_cast<int>(kValueBytes / 4),
-             int64_t{first} * Format::kParts,
+             first * Format::kParts,
              p.first_part,
-             static_cast<uint64_t>(p.parts),
+             static_cast<uint32_t>(p.parts),
              count,
              ctx.lane()};
   }
@@ -220,9 +218,8 @@ struct TileGemm {
            static_cast<int32_t>(stage) * kUnits);
     }
 
-    const TileSplit split(p);
-    int32_t run = active ? split.owner(tile * p.units) : 0;
-    int32_t cut = active ? split.first(run + 1) - tile * p.units : 0;  // units of the tile
+    int32_t run = active ? p.runs.owner(tile * p.units) : 0;
+    int32_t cut = active ? p.runs.first(run + 1) - tile * p.units : 0;  // units of the tile
     Sums sums;
     Totals totals;
     uint32_t stage = 0;
@@ -231,14 +228,15 @@ struct TileGemm {
       ctx.sync_threads();
       const auto columns_now = columns(ctx, p, stages, rows.count, stage, first);
       for (int32_t u = first; u < first + kUnits && u < own_units; ++u) {
-        Format::add(ctx,
-                    stages.weights + ((stage * kWarps + ctx.warp()) * kWarpBytes +
-                                      static_cast<uint32_t>(u - first) * kUnitBytes),
-                    columns_now, u, sums);
+        Format::template add<false>(
+            ctx,
+            stages.weights + ((stage * kWarps + ctx.warp()) * kWarpBytes +
+                              static_cast<uint32_t>(u - first) * kUnitBytes),
+            columns_now, u, sums);
         if (u + 1 != cut && u + 1 != p.units) continue;
         totals.add(ctx, sums);
         sums = Sums{};
-        cut = split.first(++run + 1) - tile * p.units;
+        cut = p.runs.first(++run + 1) - tile * p.units;
       }
       ctx.sync_threads();
       load(ctx, p, stages, x, units, own_units, rows.count, stage,

@@ -6,13 +6,15 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/tile_product.h"
 
 namespace shoal::gpu {
 
-// Up to 8 activation rows as a lane meets them, straight from memory.
-template <class Rows, class Slots>
+// Up to 8 activation rows as a lane meets them, straight from memory. Columns that do not exist
+// are column 0 again: nothing is asked per load, and nobody stores them.
+template <class Rows, class Words, class Floats, class Slots>
 struct GemvColumns {
   static constexpr int kGroups = 1;
 
@@ -20,58 +22,37 @@ struct GemvColumns {
   Slots slot_rows;
   bool slots;
   int64_t first;  // row of column 0, or its slot
-  int64_t first_part;
-  uint64_t parts;
+  int32_t first_part;
+  uint32_t parts;
   int count;  // columns that exist
   uint32_t lane;
-  int64_t own, left, right;  // rows of columns g, 2t, 2t + 1
+  // Of part first_part: the lane's codes of column g, scales and sums of columns 2t and 2t + 1.
+  Words codes;
+  Floats left_scales, right_scales, left_sums, right_sums;
 
-  template <class Ctx>
-  SHOAL_SIMT GemvColumns(Ctx& ctx, const TileProductParams& p, const TileRows& rows,
-                         const Rows& opened)
-      : x(opened),
-        slot_rows(ctx.global(p.slot_rows)),
-        slots(p.slot_rows.address != nullptr),
-        first(rows.first),
-        first_part(p.first_part),
-        parts(static_cast<uint64_t>(p.parts)),
-        count(rows.count),
-        lane(ctx.lane()) {
-    own = row(static_cast<int>(lane / 4));
-    left = row(static_cast<int>(2 * (lane % 4)));
-    right = row(static_cast<int>(2 * (lane % 4)) + 1);
-  }
-
-  // −1: the column does not exist.
   SHOAL_SIMT int64_t row(int column) const {
-    if (column >= count) return -1;
+    if (column >= count) column = 0;
     return slots ? int64_t{int32_t{slot_rows[first + column]}} : first + column;
   }
   SHOAL_SIMT int columns() const { return count; }
-  SHOAL_SIMT bool has(int64_t part) const {
-    return static_cast<uint64_t>(part - first_part) < parts;
+  SHOAL_SIMT bool has(int32_t part) const {
+    return static_cast<uint32_t>(part - first_part) < parts;
   }
   // B of m16n8k32: column g, features 4t … and 16 + 4t ….
-  SHOAL_SIMT void fragment(int64_t part, int, uint32_t (&b)[2]) const {
-    b[0] = b[1] = 0;
-    if (own < 0) return;
-    const auto words = vector_view<uint32_t>(x.codes + (own * x.stride + 32 * (part - first_part)));
-    b[0] = words[lane % 4];
-    b[1] = words[4 + lane % 4];
+  SHOAL_SIMT void fragment(int32_t part, int, uint32_t (&b)[2]) const {
+    const auto words = codes + 8 * (part - first_part);
+    b[0] = words[0];
+    b[1] = words[4];
   }
   // Of columns 2t and 2t + 1.
-  template <class Floats>
-  SHOAL_SIMT F32x2 two(const Floats& per_part, int64_t part) const {
-    F32x2 v = {0, 0};
-    const int64_t stride = x.stride / kActivationBlock;
-    if (left >= 0) v.x = per_part[left * stride + part - first_part];
-    if (right >= 0) v.y = per_part[right * stride + part - first_part];
-    return v;
+  SHOAL_SIMT F32x2 scales(int32_t part, int) const {
+    return {left_scales[part - first_part], right_scales[part - first_part]};
   }
-  SHOAL_SIMT F32x2 scales(int64_t part, int) const { return two(x.scales, part); }
-  SHOAL_SIMT F32x2 sums(int64_t part, int) const { return two(x.sums, part); }
+  SHOAL_SIMT F32x2 sums(int32_t part, int) const {
+    return {left_sums[part - first_part], right_sums[part - first_part]};
+  }
   // Features 8t … 8t + 7 of a part.
-  SHOAL_SIMT void values(int64_t part, int column, float (&v)[8]) const {
+  SHOAL_SIMT void values(int32_t part, int column, float (&v)[8]) const {
     const auto at = vector_view<F32x4>(
         x.values + (row(column) * x.stride + 32 * (part - first_part) + 8 * (lane % 4)));
     const F32x4 a = at[0], b = at[1];
@@ -79,6 +60,31 @@ struct GemvColumns {
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
   }
 };
+
+template <class Ctx, class Rows>
+SHOAL_SIMT auto gemv_columns(Ctx& ctx, const TileProductParams& p, const TileRows& rows,
+                             const Rows& x) {
+  const auto slot_rows = ctx.global(p.slot_rows);
+  const auto words = vector_view<uint32_t>(x.codes);
+  using Words = std::remove_const_t<decltype(words)>;
+  using Floats = decltype(x.scales + 0);
+  GemvColumns<Rows, Words, Floats, std::remove_const_t<decltype(slot_rows)>> out = {
+      x,          slot_rows,    p.slot_rows.address != nullptr,
+      rows.first, p.first_part, static_cast<uint32_t>(p.parts),
+      rows.count, ctx.lane(),   words,
+      x.scales,   x.scales,     x.sums,
+      x.sums};
+  if (!x.int8) return out;
+  const int t = static_cast<int>(out.lane % 4);
+  const int64_t left = out.row(2 * t), right = out.row(2 * t + 1);
+  const int64_t blocks = x.stride / kActivationBlock;
+  out.codes = words + (out.row(static_cast<int>(out.lane / 4)) * (x.stride / 4) + t);
+  out.left_scales = x.scales + left * blocks;
+  out.right_scales = x.scales + right * blocks;
+  out.left_sums = x.sums + left * blocks;
+  out.right_sums = x.sums + right * blocks;
+  return out;
+}
 
 template <TensorType type>
 struct TileGemv {
@@ -148,14 +154,12 @@ struct TileGemv {
   template <class Ctx, class Arch>
   SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
     const int32_t run = static_cast<int32_t>(ctx.block().x * kWarps + ctx.warp());
-    if (run >= p.runs) return;
+    if (run >= p.runs.count) return;
     const TileRows rows = take_rows(ctx, p, int64_t{p.first_set} + ctx.block().y, kColumns);
     if (rows.count == 0) return;
-    const TileSplit split(p);
-    const int32_t begin = split.first(run), end = split.first(run + 1);
+    const int32_t begin = p.runs.first(run), end = p.runs.first(run + 1);
     const auto opened = open_activations(ctx, p.x);
-    using X = GemvColumns<std::remove_const_t<decltype(opened)>, decltype(ctx.global(p.slot_rows))>;
-    const X x(ctx, p, rows, opened);
+    const auto x = gemv_columns(ctx, p, rows, opened);
     const auto ring =
         simt::shared_array<uint8_t>(ctx, ctx.warp() * kStages * kStageBytes, kStages * kStageBytes);
     Cursor at = {begin / p.units, begin % p.units, end - begin};
@@ -169,57 +173,78 @@ struct TileGemv {
       const int32_t count = at.stage(p.units), tile = at.tile;
       ctx.copy_async_wait(kStages - 1);
       ctx.sync_warp();
-      for (int32_t i = 0; i < count; ++i) {
-        Format::add(ctx, ring + (stage * kStageBytes + static_cast<uint32_t>(i) * kUnitBytes), x,
-                    at.in_tile + i, sums);
-      }
+      add_stage(ctx, ring + stage * kStageBytes, x, at.in_tile, count, sums);
       ctx.sync_warp();
       fetch.stage(ctx, p, stage);
       at.advance(count, p.units);
       if (at.tile != tile || at.left == 0) {
-        finish(ctx, p, split, run, tile, rows, sums);
+        finish(ctx, p, run, tile, rows, sums);
         sums = Sums{};
       }
     }
     ctx.copy_async_wait(0);
   }
 
+  // Where nothing is masked, loads of later parts need not wait for the question about earlier
+  // ones.
+  template <class Ctx, class Units, class X>
+  SHOAL_SIMT static void add_stage(Ctx& ctx, const Units& units, const X& x, int32_t first,
+                                   int32_t count, Sums& sums) {
+    constexpr int32_t kParts = Format::kParts;
+    if (count == kStageUnits && x.has(first * kParts) && x.has((first + count) * kParts - 1)) {
+      SHOAL_UNROLL
+      for (int32_t i = 0; i < kStageUnits; ++i) {
+        const auto unit = units + static_cast<uint32_t>(i) * kUnitBytes;
+        Format::template add<true>(ctx, unit, x, first + i, sums);
+      }
+      return;
+    }
+    for (int32_t i = 0; i < count; ++i) {
+      const auto unit = units + static_cast<uint32_t>(i) * kUnitBytes;
+      Format::template add<false>(ctx, unit, x, first + i, sums);
+    }
+  }
+
   // A tile, or the run's part of it, is done.
   template <class Ctx>
-  SHOAL_SIMT static void finish(Ctx& ctx, const Params& p, const TileSplit& split, int32_t run,
-                                int32_t tile, const TileRows& rows, const Sums& sums) {
-    float collected[1][4];
-    Format::collect(ctx, sums, collected);
-    const float(&own)[4] = collected[0];
+  SHOAL_SIMT static void finish(Ctx& ctx, const Params& p, int32_t run, int32_t tile,
+                                const TileRows& rows, const Sums& sums) {
+    float own[1][4];
+    Format::collect(ctx, sums, own);
     const int32_t first_unit = tile * p.units;
-    const int32_t from = split.owner(first_unit), to = split.owner(first_unit + p.units - 1);
-    const TilePlace where = find_tile(p, tile, rows.expert);
-    if (from == to) return put_results(ctx, p, where, rows, 0, own);
+    const int32_t from = p.runs.owner(first_unit), to = p.runs.owner(first_unit + p.units - 1);
+    if (from != to && !add_runs(ctx, p, run, tile, from, to, rows.count, own[0])) return;
+    put_results(ctx, p, find_tile(p, tile, rows.expert), rows, 0, own[0]);
+  }
 
+  // A tile of several runs: true for the last to arrive, which then has them all in `sums`.
+  template <class Ctx>
+  SHOAL_SIMT static bool add_runs(Ctx& ctx, const Params& p, int32_t run, int32_t tile,
+                                  int32_t from, int32_t to, int32_t columns, float (&sums)[4]) {
     // Two places per run: of the tile it began in, of the one it ended in.
     const int64_t set = ctx.block().y;
-    const auto partials = ctx.global(p.partials) + set * p.runs * 64;
+    const auto partials = ctx.global(p.partials) + set * p.runs.count * 64;
     const auto place = [&](int32_t r) {
-      return int64_t{2 * r + (split.first(r) >= first_unit ? 0 : 1)} * 32 + ctx.lane();
+      return (2 * r + (p.runs.first(r) >= tile * p.units ? 0 : 1)) * 32 +
+             static_cast<int32_t>(ctx.lane());
     };
-    const bool used = static_cast<int32_t>(2 * (ctx.lane() % 4)) < rows.count;
-    if (used) partials[place(run)] = F32x4{own[0], own[1], own[2], own[3]};
+    const bool used = static_cast<int32_t>(2 * (ctx.lane() % 4)) < columns;
+    if (used) partials[place(run)] = F32x4{sums[0], sums[1], sums[2], sums[3]};
     ctx.sync_warp();
     const auto arrived = ctx.global(p.arrivals) + (set * p.tiles + tile);
     uint32_t last = 0;
     if (ctx.lane() == 0) {
       last = simt::arrive_last(ctx, arrived, static_cast<uint32_t>(to - from + 1)) ? 1 : 0;
     }
-    if (ctx.shuffle(last, 0) == 0) return;
+    if (ctx.shuffle(last, 0) == 0) return false;
     ctx.sync_warp();
-    float total[4] = {};
     for (int32_t r = from; used && r <= to; ++r) {
       const F32x4 v = partials[place(r)];
       const float part[4] = {v.x, v.y, v.z, v.w};
-      for (int i = 0; i < 4; ++i) total[i] = r == from ? part[i] : total[i] + part[i];
+      for (int i = 0; i < 4; ++i) sums[i] = r == from ? part[i] : sums[i] + part[i];
     }
-    put_results(ctx, p, where, rows, 0, total);
     if (ctx.lane() == 0) arrived[0] = 0u;
+    return true;
   }
 };
 

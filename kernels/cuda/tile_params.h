@@ -12,6 +12,35 @@ namespace shoal::gpu {
 
 inline constexpr int kMaxTileWeights = 4;  // of one launch
 
+// The units of a launch, cut into runs: the first `longer` have `units` + 1, the others `units`.
+struct TileRuns {
+  int32_t count = 0, units = 0, longer = 0;
+
+  SHOAL_SIMT int32_t first(int32_t run) const {
+    return run * units + (run < longer ? run : longer);
+  }
+  SHOAL_SIMT int32_t owner(int32_t unit) const {
+    const auto in_longer = static_cast<uint32_t>(longer * (units + 1));
+    const auto u = static_cast<uint32_t>(unit), size = static_cast<uint32_t>(units);
+    if (u < in_longer) return static_cast<int32_t>(u / (size + 1));
+    return longer + static_cast<int32_t>((u - in_longer) / size);
+  }
+};
+
+// At most `most` runs of `units` in all.
+inline TileRuns cut_runs(int64_t units, int64_t most) {
+  const int64_t count = units < most ? units : most;
+  if (count == 0) return {};
+  return {static_cast<int32_t>(count), static_cast<int32_t>(units / count),
+          static_cast<int32_t>(units % count)};
+}
+
+// As many as fill a card; `share`: launches like it that the card has at a time.
+inline TileRuns tile_runs(int64_t units, int64_t multiprocessors, int64_t share) {
+  constexpr int64_t kRunsPerMultiprocessor = 16;
+  return cut_runs(units, (multiprocessors * kRunsPerMultiprocessor + share - 1) / share);
+}
+
 // A weight of a launch. Experts: all of them.
 struct TileWeight {
   Global<const uint8_t> units;  // [stored_tiles, units]
@@ -30,7 +59,7 @@ struct TileProductParams {
   int32_t count = 0;  // of weights
   int32_t tiles = 0;  // of all weights; of one expert of each
   int32_t units = 0;  // per tile
-  int32_t runs = 0;
+  TileRuns runs;
   int32_t first_part = 0;  // parts of 32 stored features in front of column 0: masked
   int32_t parts = 0;       // that count
   ActivationRows x;        // feature 0 = column 0
@@ -46,13 +75,6 @@ struct TileProductParams {
   Global<F32x4> partials;     // [grid.y, runs, 2, 32]
   Global<uint32_t> arrivals;  // [grid.y, tiles]; zeros before and after
 };
-
-// The runs of a launch that fills a card; `share`: launches like it that the card has at a time.
-inline int64_t tile_runs(int64_t units, int64_t multiprocessors, int64_t share) {
-  constexpr int64_t kRunsPerMultiprocessor = 16;
-  const int64_t most = (multiprocessors * kRunsPerMultiprocessor + share - 1) / share;
-  return units < most ? units : most;
-}
 
 // Tiles that any expert's rows touch.
 constexpr int64_t expert_tiles(int64_t rows) {

@@ -4,7 +4,7 @@
 //   out[r, o] (+)= scale · slot scale · Σ_k W[o, k] · x[r, k] + bias[o]
 //
 // The tiles of a launch's weights, one weight behind the other, and of a tile its units, are one
-// sequence; it is cut into `runs` equal runs, ± 1 unit. What falls to one run is added up unit by
+// sequence; it is cut into equal runs, ± 1 unit. What falls to one run is added up unit by
 // unit; what a tile has from several runs is added in their order. The cuts follow from the weights
 // and the card only. Both kernels keep to this order, so a row's result depends neither on its
 // company nor on which of them computed it.
@@ -16,16 +16,6 @@
 #include "kernels/cuda/tile_params.h"
 
 namespace shoal::gpu {
-
-struct TileSplit {
-  int64_t total, runs;
-  SHOAL_SIMT explicit TileSplit(const TileProductParams& p)
-      : total(int64_t{p.tiles} * p.units), runs(p.runs) {}
-  SHOAL_SIMT int32_t first(int32_t run) const { return static_cast<int32_t>(total * run / runs); }
-  SHOAL_SIMT int32_t owner(int32_t unit) const {
-    return static_cast<int32_t>((int64_t{unit} * runs + runs - 1) / total);
-  }
-};
 
 // Activation rows that meet the weights together.
 struct TileRows {
@@ -68,7 +58,7 @@ SHOAL_SIMT TilePlace find_tile(const TileProductParams& p, int32_t tile, int32_t
     if (i < p.count && tile >= p.weights[i].first_tile) place.weight = i;
   }
   const TileWeight& w = p.weights[place.weight];
-  const int64_t before = w.rows * expert;
+  const auto before = static_cast<uint64_t>(w.rows) * static_cast<uint32_t>(expert);
   const int32_t local = tile - w.first_tile;
   place.stored = static_cast<int32_t>(before / kTileRows) + local;
   place.output = kTileRows * local - static_cast<int32_t>(before % kTileRows);

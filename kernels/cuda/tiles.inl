@@ -71,8 +71,7 @@ void GpuDevice<Backend>::start_tile_products(std::span<const MatmulTask* const> 
   SHOAL_CHECK(tiles * units < INT32_MAX, "weights of too many units");
   p.tiles = static_cast<int32_t>(tiles);
   p.units = static_cast<int32_t>(units);
-  p.runs =
-      static_cast<int32_t>(tile_runs(tiles * units, backend_->multiprocessors(), input.choices));
+  p.runs = tile_runs(tiles * units, backend_->multiprocessors(), input.choices);
   p.first_part = static_cast<int32_t>(like.lead / 32);
   p.parts = static_cast<int32_t>((like.shape.cols + 31) / 32);
   p.x = {const_cast<float*>(x.values.address), const_cast<int8_t*>(x.codes.address),
@@ -89,7 +88,8 @@ void GpuDevice<Backend>::start_tile_products(std::span<const MatmulTask* const> 
   const int64_t sets = plan ? input.sets : (x.rows + per_set - 1) / per_set;
   int64_t step = sets;
   if (kernel == TileKernel::kFewRows) {
-    const uint64_t set_bytes = static_cast<uint64_t>(p.runs) * kRunPlaces * sizeof(simt::F32x4);
+    const uint64_t set_bytes =
+        static_cast<uint64_t>(p.runs.count) * kRunPlaces * sizeof(simt::F32x4);
     step = std::min(sets, static_cast<int64_t>(std::max<uint64_t>(kPartialBytes / set_bytes, 1)));
     p.partials.address = static_cast<simt::F32x4*>(
         grow(&partials_, static_cast<uint64_t>(step) * set_bytes, "partial sums of products"));

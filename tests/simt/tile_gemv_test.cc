@@ -103,8 +103,8 @@ gpu::TileProductParams params_of(const Stored& w, const Rows& x, const Run& run)
   p.tiles = static_cast<int32_t>(tiles.tiles);
   p.units = static_cast<int32_t>(tiles.units);
   const int64_t total = tiles.tiles * tiles.units;
-  p.runs = static_cast<int32_t>(run.runs != 0 ? std::min(run.runs, total)
-                                              : gpu::tile_runs(total, run.multiprocessors, 1));
+  p.runs = run.runs != 0 ? gpu::cut_runs(total, run.runs)
+                         : gpu::tile_runs(total, run.multiprocessors, 1);
   p.first_part = static_cast<int32_t>(
       (w.slice.first_col - w.slice.first_block() * traits(w.slice.type).block_elems) / 32);
   p.parts = static_cast<int32_t>((w.slice.cols + 31) / 32);
@@ -139,7 +139,7 @@ std::vector<float> multiply(const Stored& w, const Rows& x, const Run& run) {
     const int64_t most = gpu::set_rows(kernel, type), sets = (x.count + most - 1) / most;
     p.weights[0].out =
         memory.upload(std::vector<float>(static_cast<size_t>(x.count) * (rows + 1), 0.5f), "out");
-    const auto places = static_cast<uint64_t>(sets * p.runs * 64);
+    const auto places = static_cast<uint64_t>(sets * p.runs.count * 64);
     const auto counters = static_cast<size_t>(sets * p.tiles);
     p.partials = memory.allocate<simt::F32x4>(places, "partials");
     p.arrivals = memory.upload(std::vector<uint32_t>(counters), "arrivals");
