@@ -144,12 +144,85 @@ std::vector<float> llama3_factors(const SynthShape& shape) {
   return factors;
 }
 
+// What a tensor without a file is: its first rows, over and over.
+struct SynthPart {
+  uint64_t begin = 0, end = 0;  // in the file
+  std::vector<uint8_t> rows;
+};
+
+class SynthSource final : public ByteSource {
+ public:
+  SynthSource(std::string name, std::string header, uint64_t bytes)
+      : name_(std::move(name)), header_(std::move(header)), bytes_(bytes) {}
+  // In the order of the file.
+  void set_parts(std::vector<SynthPart> parts) { parts_ = std::move(parts); }
+
+  uint64_t size() const override { return bytes_; }
+  const std::string& name() const override { return name_; }
+  Status read_at(uint64_t offset, std::span<uint8_t> out) const override {
+    if (offset > bytes_ || out.size() > bytes_ - offset) {
+      return out_of_range(
+          fmt::format("{}: {} bytes at {} are beyond its end", name_, out.size(), offset));
+    }
+    std::fill(out.begin(), out.end(), uint8_t{0});  // of the padding
+    copy(0, header_.size(), header_.data(), header_.size(), offset, out);
+    auto part = std::upper_bound(parts_.begin(), parts_.end(), offset,
+                                 [](uint64_t at, const SynthPart& p) { return at < p.end; });
+    for (; part != parts_.end() && part->begin < offset + out.size(); ++part) {
+      copy(part->begin, part->end, part->rows.data(), part->rows.size(), offset, out);
+    }
+    return Status::ok();
+  }
+
+ private:
+  // Bytes [begin, end) of the file are `pattern` repeated: those of them that `out`, which is from
+  // `offset` on, covers.
+  static void copy(uint64_t begin, uint64_t end, const void* pattern, uint64_t length,
+                   uint64_t offset, std::span<uint8_t> out) {
+    const auto* from = static_cast<const uint8_t*>(pattern);
+    end = std::min<uint64_t>(end, offset + out.size());
+    for (uint64_t at = std::max(begin, offset); at < end;) {
+      const uint64_t place = (at - begin) % length;
+      const uint64_t count = std::min(length - place, end - at);
+      std::copy_n(from + place, count, out.data() + (at - offset));
+      at += count;
+    }
+  }
+
+  std::string name_, header_;
+  uint64_t bytes_;
+  std::vector<SynthPart> parts_;
+};
+
 class SynthWriter {
  public:
   SynthWriter(const SynthShape& shape, const SynthOptions& options)
       : shape_(shape), options_(options) {}
 
   Status write(const std::string& path) {
+    SHOAL_TRY(add_all());
+    total_ = writer_.file_bytes();
+    return writer_.finish(path);
+  }
+
+  Result<std::shared_ptr<const ByteSource>> source() {
+    keeps_rows_ = true;
+    SHOAL_TRY(add_all());
+    auto source = std::make_shared<SynthSource>("synthetic " + shape_.architecture,
+                                                writer_.header(), writer_.file_bytes());
+    SHOAL_ASSIGN(const GgufFile file, GgufFile::parse(source));
+    SHOAL_CHECK(file.tensors().size() == parts_.size(), "tensors were lost");
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const TensorInfo& tensor = file.tensors()[i];
+      parts_[i].begin = tensor.file_offset;
+      parts_[i].end = tensor.file_offset + tensor.bytes;
+    }
+    source->set_parts(std::move(parts_));
+    return std::shared_ptr<const ByteSource>(std::move(source));
+  }
+
+ private:
+  Status add_all() {
     add_metadata(writer_, shape_, options_.mix);
     if (shape_.llama3_rope_factors) {
       const std::vector<float> factors = llama3_factors(shape_);
@@ -167,11 +240,9 @@ class SynthWriter {
         SHOAL_TRY(floats(tensor));
       }
     }
-    total_ = writer_.file_bytes();
-    return writer_.finish(path);
+    return Status::ok();
   }
 
- private:
   using FillRow = std::function<void(uint64_t row, Rng& rng, std::span<uint8_t> out)>;
 
   Status matrix(const SynthTensor& tensor) {
@@ -200,6 +271,18 @@ class SynthWriter {
              FillRow fill) {
     const uint64_t seed = mix64(options_.seed ^ ++counter_);
     const uint64_t row = row_bytes(type, static_cast<uint64_t>(dims[0]));
+    if (keeps_rows_) {
+      uint64_t rows = 1;
+      for (size_t d = 1; d < dims.size(); ++d) rows *= static_cast<uint64_t>(dims[d]);
+      rows = std::min(rows, kSynthSourceRows);
+      SynthPart part;
+      part.rows.resize(rows * row);
+      for (uint64_t r = 0; r < rows; ++r) {
+        Rng rng(mix64(seed ^ r));
+        fill(r, rng, std::span(part.rows).subspan(r * row, row));
+      }
+      parts_.push_back(std::move(part));
+    }
     return writer_.add_tensor(name, type, {dims.begin(), dims.end()},
                               [this, seed, row, fill = std::move(fill)](
                                   uint64_t first_row, uint64_t rows, std::span<uint8_t> out) {
@@ -217,6 +300,8 @@ class SynthWriter {
   const SynthOptions& options_;
   GgufWriter writer_;
   uint64_t counter_ = 0, done_ = 0, total_ = 0;
+  bool keeps_rows_ = false;
+  std::vector<SynthPart> parts_;  // in file order, without their places
 };
 
 Status check_shape(const SynthShape& shape) {
@@ -253,6 +338,12 @@ Status write_synth_model(const SynthShape& shape, const SynthOptions& options,
                          const std::string& path) {
   SHOAL_TRY(check_shape(shape));
   return SynthWriter(shape, options).write(path);
+}
+
+Result<std::shared_ptr<const ByteSource>> make_synth_source(const SynthShape& shape,
+                                                            const SynthOptions& options) {
+  SHOAL_TRY(check_shape(shape));
+  return SynthWriter(shape, options).source();
 }
 
 }  // namespace shoal

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "model/gguf.h"
 #include "model/tensor_type.h"
 
 namespace shoal {
@@ -70,6 +72,12 @@ struct SynthOptions {
 // Writes the model to `path`. Errors name the dimension or type that does not work.
 Status write_synth_model(const SynthShape& shape, const SynthOptions& options,
                          const std::string& path);
+
+// The same model without a file, for measuring what no disk here holds: tensors repeat their first
+// kSynthSourceRows rows again and again. Reads are thread-safe.
+inline constexpr uint64_t kSynthSourceRows = 64;
+Result<std::shared_ptr<const ByteSource>> make_synth_source(const SynthShape& shape,
+                                                            const SynthOptions& options);
 
 enum class SynthFill : uint8_t {
   kMatrix,  // of the mix's type, normal-like

@@ -136,6 +136,7 @@ void add_bench_command(CLI::App& app, CommandAction& action) {
   CLI::App* bench = app.add_subcommand("bench", "Measure");
   bench->require_subcommand(1);
   add_bench_kernels_command(*bench, action);
+  add_bench_decode_command(*bench, action);
   CLI::App* command =
       bench->add_subcommand("latency", "Speed of streams, as a share of memory bandwidth");
   command->add_option("model", options->model, "Path of a GGUF (see `shoal synth`)")->required();

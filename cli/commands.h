@@ -26,5 +26,6 @@ void add_keygen_command(CLI::App& app, CommandAction& action);
 void add_synth_command(CLI::App& app, CommandAction& action);
 void add_bench_command(CLI::App& app, CommandAction& action);
 void add_bench_kernels_command(CLI::App& bench, CommandAction& action);  // of `bench`
+void add_bench_decode_command(CLI::App& bench, CommandAction& action);
 
 }  // namespace shoal

@@ -82,8 +82,9 @@ class GgufWriter {
   Status add_tensor(std::string name, TensorType type, std::vector<uint64_t> dims,
                     std::span<const uint8_t> bytes);
 
-  // Bytes the file will have.
+  // Bytes the file will have, and those in front of the tensors' data.
   uint64_t file_bytes() const;
+  std::string header() const;
 
   // Writes everything to a temporary file beside `path` and renames it; errors leave no file.
   Status finish(const std::string& path) const;
@@ -102,7 +103,6 @@ class GgufWriter {
   };
   using Sink = std::function<Status(std::span<const uint8_t>)>;
 
-  std::string header() const;
   Status write_to(const Sink& sink) const;
   Status write_tensor(const Tensor& tensor, const Sink& sink) const;
 

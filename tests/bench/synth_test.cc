@@ -154,6 +154,46 @@ TEST(SynthModel, EveryNamedShapeIsReadable) {
   }
 }
 
+// Without a file: the same metadata and tensors, the first rows of each the file's, then again.
+TEST(SynthModel, SourceIsTheFileWithRowsThatRepeat) {
+  const testing::TempDir dir;
+  SynthShape shape = shrink(*synth_shape("llama-3.2-1b"));
+  shape.layers = 1;
+  const std::string path = dir.path() + "/m.gguf";
+  ASSERT_TRUE(write_synth_model(shape, {}, path).is_ok());
+  const auto file = GgufFile::open(path);
+  const auto source = make_synth_source(shape, {});
+  ASSERT_TRUE(file.is_ok() && source.is_ok());
+  EXPECT_EQ((*source)->size(), file->source(0).size());
+  const auto made = GgufFile::parse(*source);
+  ASSERT_TRUE(made.is_ok()) << made.status().message();
+  ASSERT_EQ(made->tensors().size(), file->tensors().size());
+  uint64_t longest = 0;
+  for (size_t t = 0; t < made->tensors().size(); ++t) {
+    const TensorInfo& tensor = made->tensors()[t];
+    longest = std::max(longest, tensor.rows());
+    std::vector<uint8_t> got(tensor.bytes), want(tensor.bytes);
+    ASSERT_TRUE(made->read_tensor(tensor, 0, got).is_ok());
+    ASSERT_TRUE(file->read_tensor(file->tensors()[t], 0, want).is_ok());
+    const uint64_t row = tensor.bytes / tensor.rows();
+    for (uint64_t r = 0; r < tensor.rows(); ++r) {
+      ASSERT_TRUE(std::equal(got.begin() + static_cast<long>(r * row),
+                             got.begin() + static_cast<long>((r + 1) * row),
+                             want.begin() + static_cast<long>(r % kSynthSourceRows * row)))
+          << tensor.name << ", row " << r;
+    }
+    // From the middle of one row to the middle of another.
+    const uint64_t from = row / 2, count = tensor.bytes - row / 2 - row / 3;
+    std::vector<uint8_t> part(count);
+    ASSERT_TRUE(made->read_tensor(tensor, from, part).is_ok());
+    ASSERT_TRUE(std::equal(part.begin(), part.end(), got.begin() + static_cast<long>(from)))
+        << tensor.name;
+  }
+  EXPECT_GT(longest, kSynthSourceRows) << "nothing repeats: this test shows nothing";
+  std::vector<uint8_t> beyond(2);
+  EXPECT_FALSE((*source)->read_at((*source)->size() - 1, beyond).is_ok());
+}
+
 TEST(SynthModel, RefusesByName) {
   const testing::TempDir dir;
   const std::string path = dir.path() + "/m.gguf";

@@ -68,6 +68,22 @@ class Bench(unittest.TestCase):
         for bad in (["--types", "Q9"], ["--shapes", "o=7"], ["--ops", "none"], ["--device", "gpu"]):
             self.assertEqual(shoal("bench", "kernels", *bad).returncode, 2, bad)
 
+    def test_decode(self):
+        for shape, mix in (("tiny-gpt-oss", "MXFP4_MOE"), ("llama-3.2-1b", "Q4_K_M")):
+            done = shoal("bench", "decode", shape, "--type", mix, "--layers", "2", "--device", "cpu", "--context", "70",
+                         "--generate", "3", "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            report = json.loads(done.stdout)
+            self.assertGreater(report["decode_tokens_per_second"], 0.1)
+            self.assertGreater(report["prefill_tokens_per_second"], 0.1)
+            self.assertLess(report["bytes_per_token"], report["weight_bytes"])
+            self.assertAlmostEqual(report["weight_gb_per_second"],
+                                   report["bytes_per_token"] * report["decode_tokens_per_second"] / 1e9, places=6)
+        self.assertEqual(report["kv_bytes"], 2 * 70 * 2 * 8 * 64 * 2)  # K and V, tokens, layers, heads, size, f16
+        refused = shoal("bench", "decode", "gpt-2")
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("llama-3.3-70b", refused.stderr)
+
 
 if __name__ == "__main__":
     harness.main()
