@@ -116,6 +116,8 @@ Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& opti
   SHOAL_TRY(connect(plan, options));
   SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
   note_held();
+  SHOAL_TRY(runner_->warm_up({plan.epoch, std::chrono::steady_clock::now() +
+                                              from_seconds(plan.form_timeout_seconds)}));
   // Everybody has weights, cache and scratch before anybody says ready.
   const OpContext op{plan.epoch,
                      std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};

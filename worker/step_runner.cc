@@ -156,6 +156,42 @@ Result<ForwardInput> StepRunner::upload() {
   return input;
 }
 
+Status StepRunner::warm_up(const OpContext& op) {
+  if (device_.host_visible()) return Status::ok();
+  uint64_t rows = std::min<uint64_t>(plan_.max_rows, sequence_blocks_ * plan_.block_tokens);
+  for (const uint32_t blocks : plan_.kv_blocks) {
+    rows = std::min<uint64_t>(rows, uint64_t{blocks} * plan_.block_tokens);
+  }
+  if (rows == 0) return Status::ok();
+  host_.clear();
+  for (uint64_t r = 0; r < rows; ++r) {
+    host_.ids.push_back(0);
+    host_.positions.push_back(static_cast<int32_t>(r));
+    host_.sequences.push_back(0);
+    for (auto& group : host_.groups) group.kv_slots.push_back(static_cast<int64_t>(r));
+    if (r < Transformer::kLogitRows) host_.sample_rows.push_back(static_cast<int32_t>(r));
+  }
+  table_stride_ = static_cast<int64_t>(sequence_blocks_);
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<int32_t>& table = host_.groups[g].tables;
+    table.resize(sequence_blocks_);
+    for (size_t b = 0; b < table.size(); ++b) {
+      table[b] = static_cast<int32_t>(std::min<size_t>(b, plan_.kv_blocks[g] - 1));
+    }
+  }
+  SHOAL_ASSIGN(const ForwardInput input, upload());
+  const auto alone = make_single_collective(plan_.epoch);
+  SHOAL_TRY(transformer_->forward(input, kv_, *alone, op));
+  float* logits = transformer_->logits(0, input.sample_count);
+  const std::vector<SampleRow> wanted(static_cast<size_t>(input.sample_count),
+                                      {.top_logprobs = 64, .shaped_candidates = 64});
+  std::vector<LocalSample> found(wanted.size());
+  const Range vocab = model_.shard.vocab;
+  device_.sample_local(logits, transformer_->logits_stride(), vocab.size(), vocab.begin, wanted,
+                       found);
+  return device_.synchronize(op.deadline);
+}
+
 Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   if (step.step != last_step_ + 1) {
     return failed_precondition(

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -30,9 +31,44 @@ class CudaGraph {
   cudaGraphExec_t graph_;
 };
 
+// A stream of its own with two slots to read into; see GpuWeightLane. One thread.
+class CudaLane {
+ public:
+  static Result<std::unique_ptr<CudaLane>> make(int index, uint64_t bytes);
+  CudaLane(const CudaLane&) = delete;
+  CudaLane& operator=(const CudaLane&) = delete;
+  ~CudaLane();
+
+  cudaStream_t& stream() { return stream_; }
+  // The slot that was filled first; waits until its rows have left.
+  Result<std::span<uint8_t>> next_slot();
+  uint8_t* staging() const { return slots_[current_].staging; }  // the slot's, on the card
+  // `count` rows to where each starts `to_stride` bytes behind the one before.
+  void upload(void* to, uint64_t to_stride, const void* from, uint64_t row, uint64_t count);
+  Status started();  // what the slot's rows need is in the stream
+  Status finish();
+
+ private:
+  struct Slot {
+    uint8_t *memory = nullptr, *staging = nullptr;
+    cudaEvent_t left = nullptr;
+  };
+
+  CudaLane() = default;
+  Status create(uint64_t bytes);
+
+  int index_ = 0;
+  uint64_t bytes_ = 0;
+  cudaStream_t stream_ = nullptr;
+  Slot slots_[2];
+  int current_ = 0;
+  cudaError_t error_ = cudaSuccess;  // of an upload
+};
+
 class CudaBackend {
  public:
   using Graph = CudaGraph;
+  using Lane = CudaLane;
   using Stream = cudaStream_t;
   // Bodies are compiled once for every generation in the library; limits are those of the smallest.
   using Arch = simt::Sm86;
@@ -48,6 +84,7 @@ class CudaBackend {
   void upload(void* to, const void* from, uint64_t bytes);
   void download(void* to, const void* from, uint64_t bytes);
   Status synchronize(TimePoint deadline);
+  Result<std::unique_ptr<Lane>> make_lane(uint64_t bytes) { return Lane::make(index_, bytes); }
   // What the stream gets between the two is recorded instead of run.
   Status begin_graph();
   Result<CudaGraph> end_graph();

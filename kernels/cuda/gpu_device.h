@@ -37,6 +37,7 @@
 #include "base/check.h"
 #include "kernels/cuda/experts_kernels.h"
 #include "kernels/cuda/gate_kernel.h"
+#include "kernels/cuda/gpu_weight_lane.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/product_launch.h"
 #include "kernels/cuda/recorder.h"
@@ -130,7 +131,7 @@ class GpuDevice final : public Device {
 
   explicit GpuDevice(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
 
-  const Backend& backend() const { return *backend_; }
+  Backend& backend() { return *backend_; }
 
   std::string describe() const override;
   std::string arithmetic() const override;
@@ -149,6 +150,10 @@ class GpuDevice final : public Device {
   Result<std::unique_ptr<Weight>> create_weight(const WeightSlice& slice,
                                                 const std::string& name) override;
   Status fill_weight(Weight& weight, int64_t first_row, std::span<const uint8_t> rows) override;
+  Result<std::unique_ptr<WeightLane>> make_weight_lane(uint64_t bytes) override {
+    SHOAL_ASSIGN(auto lane, backend_->make_lane(bytes));
+    return std::unique_ptr<WeightLane>(std::make_unique<GpuWeightLane<Backend>>(std::move(lane)));
+  }
   Result<std::unique_ptr<Activations>> create_activations(int64_t max_rows, int64_t cols) override;
 
   // attention.inl: memory for the results of splits of long contexts. Where it does not hold them
@@ -198,10 +203,12 @@ class GpuDevice final : public Device {
   }
   static const GpuWeight& weight(const Weight& w) { return static_cast<const GpuWeight&>(w); }
 
+  // After an error nothing is started until synchronize() has told it: memory may be missing.
+  bool broken() const { return !error_.is_ok(); }
   // Starts a kernel; its error comes out of synchronize(). An empty grid starts nothing.
   template <class Kernel>
   void start(const simt::LaunchShape& shape, const typename Kernel::Params& params) {
-    if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+    if (broken() || shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
     keep_error(simt::launch<Kernel, Arch>(backend_->stream(), shape, params));
   }
   void keep_error(Status status) {
@@ -209,7 +216,8 @@ class GpuDevice final : public Device {
   }
   // Zeros behind the last feature, int8 codes: what every op that writes Activations ends with.
   void finish_activations(GpuActivations& out, int64_t rows);
-  // Device memory for ops that need some, grown as needed and kept.
+  // Device memory for ops that need some, grown as needed and kept; null, and broken(), where there
+  // is none left.
   void* scratch(uint64_t bytes) { return grow(&scratch_, bytes, "scratch of an operation"); }
   // Counters: zeros between launches.
   uint32_t* arrivals(uint64_t count) {
@@ -238,7 +246,7 @@ class GpuDevice final : public Device {
   Status error_;
   std::unique_ptr<Buffer> scratch_, partials_, arrivals_;
   uint64_t scratch_generation_ = 0;  // counts how often memory of ops has moved
-  std::mutex staging_mutex_;  // weights are filled by several threads
+  std::mutex staging_mutex_;         // weights are filled by several threads
   std::unique_ptr<Buffer> staging_;
   uint64_t attention_bytes_ = uint64_t{32} << 20;
 };

@@ -76,7 +76,8 @@ void GpuDevice<Backend>::start_row_products(std::span<const MatmulTask* const> t
     blocks += static_cast<uint32_t>((to.rows + kProductWarps - 1) / kProductWarps);
   }
   const auto y = static_cast<uint32_t>(std::min(input.sets, kMaxTileBlocks));
-  keep_error(launch_product<Arch>(backend_->stream(), like.shape.type, {blocks, y, 1}, p));
+  if (!broken())
+    keep_error(launch_product<Arch>(backend_->stream(), like.shape.type, {blocks, y, 1}, p));
 }
 
 template <class Backend>

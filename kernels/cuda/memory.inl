@@ -57,17 +57,48 @@ Result<std::unique_ptr<Weight>> GpuDevice<Backend>::create_weight(const WeightSl
   return std::unique_ptr<Weight>(std::move(weight));
 }
 
-template <class Backend>
-Status GpuDevice<Backend>::fill_weight(Weight& target, int64_t first_row,
-                                       std::span<const uint8_t> rows) {
-  auto& weight = static_cast<GpuWeight&>(target);
+// How many rows there are in `rows`.
+inline uint64_t check_rows(const GpuWeight& weight, int64_t first_row,
+                           std::span<const uint8_t> rows) {
   const uint64_t row = weight.shape.slice_row_bytes();
-  if (rows.empty() || row == 0) return Status::ok();
-  const uint64_t count = rows.size() / row;
+  const uint64_t count = row == 0 ? 0 : rows.size() / row;
   SHOAL_CHECK(
       first_row >= 0 && count * row == rows.size() &&
           static_cast<uint64_t>(first_row) + count <= static_cast<uint64_t>(weight.shape.rows),
       "rows outside the weight");
+  return count;
+}
+
+template <class Backend>
+Status GpuWeightLane<Backend>::fill(Weight& target, int64_t first_row,
+                                    std::span<const uint8_t> rows) {
+  const auto& weight = static_cast<const GpuWeight&>(target);
+  const uint64_t row = weight.shape.slice_row_bytes(), count = check_rows(weight, first_row, rows);
+  if (count == 0) return Status::ok();
+  auto* to = static_cast<uint8_t*>(weight.memory->data());
+  if (weight.layout == WeightLayout::kTiles) {
+    lane_->upload(lane_->staging(), row, rows.data(), row, count);
+    PutRowsParams p;
+    p.row_bytes = static_cast<int64_t>(row);
+    p.units = weight_tiles(weight.shape).units;
+    p.to.address = to;
+    p.from.address = lane_->staging();
+    p.first_row = first_row;
+    p.count = static_cast<int64_t>(count);
+    SHOAL_TRY(launch_put_rows<Arch>(lane_->stream(), weight.shape.type, p));
+  } else {
+    lane_->upload(to + static_cast<uint64_t>(first_row) * weight.row_stride, weight.row_stride,
+                  rows.data(), row, count);
+  }
+  return lane_->started();
+}
+
+template <class Backend>
+Status GpuDevice<Backend>::fill_weight(Weight& target, int64_t first_row,
+                                       std::span<const uint8_t> rows) {
+  auto& weight = static_cast<GpuWeight&>(target);
+  const uint64_t row = weight.shape.slice_row_bytes(), count = check_rows(weight, first_row, rows);
+  if (count == 0) return Status::ok();
   if (weight.layout == WeightLayout::kTiles) return put_rows(weight, first_row, rows);
   auto* to = static_cast<uint8_t*>(weight.memory->data()) +
              static_cast<uint64_t>(first_row) * weight.row_stride;
@@ -110,7 +141,10 @@ void* GpuDevice<Backend>::grow(std::unique_ptr<Buffer>* buffer, uint64_t bytes, 
     buffer->reset();
     ++scratch_generation_;
     auto grown = allocate(bytes, what);
-    SHOAL_CHECK(grown.is_ok(), grown.status().message());
+    if (!grown.is_ok()) {
+      keep_error(grown.status());
+      return nullptr;
+    }
     *buffer = std::move(grown).value();
   }
   return (*buffer)->data();

@@ -12,6 +12,7 @@ void GpuDevice<Backend>::sample_local(float* logits, int64_t logits_stride, int6
   if (rows.empty()) return;
   const SampleCall call(rows, vocab, first_id);
   auto* base = static_cast<uint8_t*>(scratch(call.bytes()));
+  if (broken()) return;
   const std::vector<uint8_t> input = call.input();
   backend_->upload(base, input.data(), input.size());
 

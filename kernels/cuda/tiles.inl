@@ -97,6 +97,7 @@ void GpuDevice<Backend>::start_tile_products(std::span<const MatmulTask* const> 
   }
   for (int64_t first = 0; first < sets; first += step) {
     p.first_set = static_cast<int32_t>(first);
+    if (broken()) return;
     keep_error(launch_tiles<Arch>(backend_->stream(), kernel, type,
                                   static_cast<uint32_t>(std::min(step, sets - first)), p));
   }

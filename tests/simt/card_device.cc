@@ -24,6 +24,7 @@ std::unique_ptr<Device> make_emulated_device(uint64_t, bool) {
 // What only the emulator can be asked.
 uint64_t graphs_started(Device&) { return 0; }
 void limit_attention_memory(Device&, uint64_t) {}
+void limit_allocations(Device&, uint64_t) {}
 
 }  // namespace shoal::testing
 

@@ -21,20 +21,32 @@ std::unique_ptr<Device> make_emulated_device(uint64_t seed, bool checked) {
 
 bool on_card() { return false; }
 
+namespace {
+
+template <class Use>
+void with_card(Device& device, const Use& use) {
+  using emulator::EmulatedBackend;
+  if (auto* card = dynamic_cast<gpu::GpuDevice<EmulatedBackend<true>>*>(&device)) {
+    use(*card);
+  } else {
+    use(dynamic_cast<gpu::GpuDevice<EmulatedBackend<false>>&>(device));
+  }
+}
+
+}  // namespace
+
 uint64_t graphs_started(Device& device) {
-  using Card = gpu::GpuDevice<emulator::EmulatedBackend<true>>;
-  return dynamic_cast<Card&>(device).backend().graphs_started;
+  uint64_t count = 0;
+  with_card(device, [&](auto& card) { count = card.backend().graphs_started; });
+  return count;
+}
+
+void limit_allocations(Device& device, uint64_t bytes) {
+  with_card(device, [&](auto& card) { card.backend().memory_limit = bytes; });
 }
 
 void limit_attention_memory(Device& device, uint64_t bytes) {
-  const auto limit = [&](auto* gpu) {
-    if (gpu != nullptr) gpu->limit_attention_memory(bytes);
-    return gpu != nullptr;
-  };
-  using emulator::EmulatedBackend;
-  const bool done = limit(dynamic_cast<gpu::GpuDevice<EmulatedBackend<true>>*>(&device)) ||
-                    limit(dynamic_cast<gpu::GpuDevice<EmulatedBackend<false>>*>(&device));
-  SHOAL_CHECK(done, "not an emulated device");
+  with_card(device, [&](auto& card) { card.limit_attention_memory(bytes); });
 }
 
 }  // namespace testing

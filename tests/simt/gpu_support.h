@@ -25,8 +25,10 @@ namespace shoal::testing {
 std::unique_ptr<Device> make_emulated_device(uint64_t seed, bool checked = true);
 // Whether that is a card; the functions below then do nothing.
 bool on_card();
-// Recordings a device made by make_emulated_device(…, true) has started.
+// Recordings a device made by make_emulated_device() has started.
 uint64_t graphs_started(Device& device);
+// No allocation of such a device may be larger from now on.
+void limit_allocations(Device& device, uint64_t bytes);
 // GpuDevice::limit_attention_memory.
 void limit_attention_memory(Device& device, uint64_t bytes);
 
