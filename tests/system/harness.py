@@ -204,7 +204,8 @@ class Server(Process):
     """`shoal serve` on an ephemeral port, ready to answer."""
 
     def __init__(self, model=TINY_DENSE, workers=2, args=(), ready_seconds=60, **popen):
-        super().__init__([SHOAL, "serve", model, "--workers", str(workers), "--port", "0", *args], **popen)
+        super().__init__([SHOAL, "serve", model, "--workers", str(workers), "--port", "0", *args,
+                          *os.environ.get("SHOAL_TEST_SERVE_ARGS", "").split()], **popen)
         try:
             url = self.wait_for_line(r"ready.*(http://[^\s/]+)", ready_seconds).group(1)
         except BaseException:
