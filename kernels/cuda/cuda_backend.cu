@@ -10,10 +10,30 @@ namespace shoal::gpu {
 
 using simt::cuda_status;
 
+namespace {
+
+__global__ void nothing() {}
+
+// Whether the library has code for the current device, or code that its driver can compile for it.
+Status check_code(const cudaDeviceProp& device) {
+  cudaFuncAttributes attributes;
+  const cudaError_t found = cudaFuncGetAttributes(&attributes, nothing);
+  if (found == cudaSuccess) return Status::ok();
+  (void)cudaGetLastError();
+  return failed_precondition(
+      std::string(device.name) + " is of compute capability " + std::to_string(device.major) + "." +
+      std::to_string(device.minor) + ", for which this build has no kernels (" +
+      cudaGetErrorName(found) + "): build with SHOAL_CUDA_ARCHITECTURES=" +
+      std::to_string(device.major) + std::to_string(device.minor) + "; 80 is the least");
+}
+
+}  // namespace
+
 Result<std::unique_ptr<CudaBackend>> CudaBackend::open(int index) {
   SHOAL_TRY(cuda_status(cudaSetDevice(index), "selecting CUDA device " + std::to_string(index)));
   cudaDeviceProp properties;
   SHOAL_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "asking the device"));
+  SHOAL_TRY(check_code(properties));
   std::unique_ptr<CudaBackend> backend(new CudaBackend());
   backend->index_ = index;
   backend->name_ = properties.name;
@@ -48,6 +68,12 @@ Result<void*> CudaBackend::allocate(uint64_t bytes, const std::string& what) {
 void CudaBackend::release(void* memory) {
   (void)cudaStreamSynchronize(stream_);
   (void)cudaFree(memory);
+}
+
+cudaStream_t& CudaBackend::stream() {
+  // Kernels start on the calling thread's current device, which may be another one.
+  note(cudaSetDevice(index_), "selecting the device");
+  return stream_;
 }
 
 void CudaBackend::upload(void* to, const void* from, uint64_t bytes) {

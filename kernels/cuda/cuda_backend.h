@@ -78,7 +78,7 @@ class CudaBackend {
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
 
-  Stream& stream() { return stream_; }
+  Stream& stream();
   Result<void*> allocate(uint64_t bytes, const std::string& what);
   void release(void* memory);
   void upload(void* to, const void* from, uint64_t bytes);
