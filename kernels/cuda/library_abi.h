@@ -3,9 +3,10 @@
 
 namespace shoal {
 
-// Changes whenever kernels/device.h or a type in it does; the compiler's version is in it because
-// C++ objects cross the border.
-inline constexpr const char kCudaLibraryAbi[] = "shoal-cuda 2, g++ " __VERSION__;
+// C++ objects cross the border: the text of kernels/device.h and of the headers whose types it has
+// (SHOAL_DEVICE_DIGEST, kernels/CMakeLists.txt) and the compiler's version must be the same.
+inline constexpr const char kCudaLibraryAbi[] =
+    "shoal-cuda " SHOAL_DEVICE_DIGEST ", g++ " __VERSION__;
 
 inline constexpr int kCudaErrorBytes = 1024;
 enum class CudaLibraryError : int { kOther = 0, kDriver, kNoDevice, kIndex };
