@@ -175,7 +175,8 @@ void GpuDevice<Backend>::experts(const ExpertTask& task, const Activations& inpu
   if (task.count == 0) return combine_experts(task, {}, nullptr, x.width, rows);
   check_experts(task, x, rows * task.top_k, hidden);
   hidden.width = task.down.weight->slice().cols;
-  const int64_t step = band_rows(rows, task.top_k * std::max(2 * hidden.width, x.width));
+  const int64_t step =
+      band_rows(rows, task.top_k * std::max(2 * hidden.width, x.width), band_floats_);
   for (int64_t first = 0; first < rows; first += step) {
     run_experts(task, x, first, std::min(step, rows - first), hidden);
   }

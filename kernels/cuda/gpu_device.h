@@ -160,6 +160,10 @@ class GpuDevice final : public Device {
   // all, a block walks through all splits of its rows: fewer blocks, the same result.
   void limit_attention_memory(uint64_t bytes) { attention_bytes_ = bytes; }
 
+  // matmul.inl: floats that products of gated networks and experts may have in memory at a time.
+  // Rows beyond go later: the same result.
+  void limit_product_floats(int64_t floats) { band_floats_ = floats; }
+
   // elementwise.inl
   void embed(const Weight& table, const int32_t* ids, int64_t rows, int64_t first_id, float scale,
              float* out) override;
@@ -248,6 +252,7 @@ class GpuDevice final : public Device {
   uint64_t scratch_generation_ = 0;  // counts how often memory of ops has moved
   std::mutex staging_mutex_;         // weights are filled by several threads
   std::unique_ptr<Buffer> staging_;
+  int64_t band_floats_ = kBandFloats;
   uint64_t attention_bytes_ = uint64_t{32} << 20;
 };
 

@@ -148,7 +148,7 @@ void GpuDevice<Backend>::gated_matmul(const GatedTask& task, const Activations& 
               "a weight's columns differ from the activations'");
   SHOAL_CHECK(gated || task.kind == GateKind::kGeluTanh, "an ungated network is of GELU");
   out.width = up.rows;
-  const int64_t step = band_rows(rows, 2 * up.rows);
+  const int64_t step = band_rows(rows, 2 * up.rows, band_floats_);
   auto* products = static_cast<float*>(scratch(static_cast<uint64_t>(2 * step * up.rows) * 4));
   for (int64_t first = 0; first < rows && up.rows > 0; first += step) {
     GateRows band{task.gate, task.up, std::min(step, rows - first), up.rows, {}};

@@ -25,6 +25,7 @@ std::unique_ptr<Device> make_emulated_device(uint64_t, bool) {
 uint64_t graphs_started(Device&) { return 0; }
 void limit_attention_memory(Device&, uint64_t) {}
 void limit_allocations(Device&, uint64_t) {}
+void limit_product_floats(Device&, int64_t) {}
 
 }  // namespace shoal::testing
 

@@ -49,5 +49,9 @@ void limit_attention_memory(Device& device, uint64_t bytes) {
   with_card(device, [&](auto& card) { card.limit_attention_memory(bytes); });
 }
 
+void limit_product_floats(Device& device, int64_t floats) {
+  with_card(device, [&](auto& card) { card.limit_product_floats(floats); });
+}
+
 }  // namespace testing
 }  // namespace shoal

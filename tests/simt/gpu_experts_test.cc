@@ -272,6 +272,9 @@ const Shape kShapes[] = {
     {kQ5_0, kQ4_0, 4, 2, 64, 64, GateKind::kSwigluClamp, true, true},
     {kF32, kQ8_0, 4, 2, 33, 64, GateKind::kGeluTanh, true, false, false},
     {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateKind::kSwigluClamp, true},
+    // Experts that begin and end within tiles.
+    {kQ4_K, kF32, 3, 2, 256, 40, GateKind::kSilu, false, true},
+    {kF16, kBF16, 2, 2, 72, 17},
 };
 
 // Two products and a gate in other orders of additions; GELU is rounded to half precision; int8
@@ -356,6 +359,23 @@ TEST(GpuExperts, RowsDoNotDependOnTheirCompany) {
             << (int8 ? "int8 " : "") << tensor_type_name(shape.gate_up) << " rows " << from << "+"
             << count;
       }
+    }
+  }
+}
+
+// Products of a few rows at a time: the same bits.
+TEST(GpuExperts, BandsOfRows) {
+  Rng rng(57);
+  for (const Shape& shape : {Shape{kQ8_0, kQ8_0, 4, 2, 64, 96, GateKind::kSilu, true},
+                             Shape{kQ4_K, kQ5_0, 4, 2, 256, 64, GateKind::kSilu, false, true}}) {
+    const Layer layer(shape, 37, rng);
+    std::vector<float> whole;
+    for (const int64_t rows : {37, 12, 1}) {
+      const auto gpu = card(5, true);
+      limit_product_floats(*gpu, rows * shape.top_k * std::max(2 * shape.features, shape.width));
+      const auto got = Rank(*gpu, layer, all_of(shape)).run(layer, 0, 37);
+      if (whole.empty()) whole = got;
+      ASSERT_TRUE(same(got, whole)) << rows << " rows at a time";
     }
   }
 }

@@ -266,7 +266,7 @@ TEST_P(GpuLayouts, RowsDoNotDependOnTheirCompany) {
       const auto weight = upload(*gpu, w, 0, w.cols, GetParam());
       const auto x = random_values(rng, rows * cols);
       const auto all = multiply(*gpu, *weight, x, cols, rows);
-      for (const int64_t count : {1, 2, 8, 13}) {
+      for (const int64_t count : {1, 7, 8, 9, 64}) {
         const auto from = static_cast<int64_t>(rng.below(static_cast<uint64_t>(rows - count + 1)));
         const std::vector<float> part(x.begin() + from * cols, x.begin() + (from + count) * cols);
         const auto some = multiply(*gpu, *weight, part, cols, count);
@@ -395,6 +395,34 @@ TEST(GpuMatmul, GatedMatmulMatchesTheCpu) {
         }
       }
     }
+  }
+}
+
+// Products of a few rows at a time: the same bits.
+TEST(GpuMatmul, BandsOfRows) {
+  Rng rng(23);
+  constexpr int64_t kCols = 256, kFeatures = 40, kRows = 70;
+  const Matrix g(TensorType::kQ4_K, kFeatures, kCols, rng),
+      u(TensorType::kQ4_K, kFeatures, kCols, rng);
+  const auto x = random_values(rng, kRows * kCols), row_gate = random_values(rng, kRows);
+  std::vector<float> whole;
+  for (const int64_t rows : {kRows, int64_t{64}, int64_t{9}, int64_t{1}}) {
+    const auto device = card(9, true);
+    limit_product_floats(*device, rows * 2 * kFeatures);
+    const auto wg = upload(*device, g), wu = upload(*device, u);
+    const auto input = activations(*device, kRows, kCols);
+    const auto out = activations(*device, kRows, kFeatures);
+    DeviceArray<float> in(*device, x), factor(*device, row_gate);
+    device->load_activations(in.data(), kCols, kRows, *input);
+    GatedTask task;
+    task.gate.weight = wg.get();
+    task.up.weight = wu.get();
+    task.row_gate = factor.data();
+    device->gated_matmul(task, *input, kRows, *out);
+    expect_clean(*device);
+    const auto got = read_values(*device, *out, kRows);
+    if (whole.empty()) whole = got;
+    ASSERT_TRUE(same(got, whole)) << rows << " rows at a time";
   }
 }
 

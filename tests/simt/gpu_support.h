@@ -29,8 +29,9 @@ bool on_card();
 uint64_t graphs_started(Device& device);
 // No allocation of such a device may be larger from now on.
 void limit_allocations(Device& device, uint64_t bytes);
-// GpuDevice::limit_attention_memory.
+// GpuDevice::limit_attention_memory, limit_product_floats.
 void limit_attention_memory(Device& device, uint64_t bytes);
+void limit_product_floats(Device& device, int64_t floats);
 
 inline constexpr uint64_t kEmulatorSeeds = 8;
 
