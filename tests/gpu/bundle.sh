@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bundle.sh BUILD OUT.tar: programs, card tests and the libraries they need, for a machine with a driver, glibc 2.36
+# bundle.sh BUILD OUT.tar[.gz]: programs, card tests and the libraries they need, for a machine with a driver, glibc 2.36
 # or later and Python 3. The C library stays the machine's own; CUDA's runtime is inside libshoal-cuda.so.
 set -euo pipefail
 build=$(realpath "$1") out=$(realpath -m "$2")
@@ -26,7 +26,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec python3 "$here/tests/gpu/run.py" --build "$here" "$@"
 RUN
 chmod +x "$bundle/run"
-tar -C "$stage" -cf "$out" shoal-gpu
+tar -C "$stage" -caf "$out" shoal-gpu  # compressed if the name says so
 bytes=$(stat -c %s "$out")
 echo "$out: $((bytes >> 20)) MiB"
 [ "$bytes" -le "$limit" ] || { echo "more than $((limit >> 20)) MiB" >&2; exit 1; }
