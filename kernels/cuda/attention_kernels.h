@@ -311,7 +311,6 @@ struct PlainAttention {
     for (int32_t nth = 0; nth < tile.splits(); ++nth) {
       run_split(work, tile.first_split() + nth);
       fold(work, nth == 0, work.stats(), 2, work.part(), work.value_words() * kE, totals);
-      work.ctx.sync_threads();  // the next split writes stats and part
     }
     write(work, totals);
   }
@@ -374,7 +373,6 @@ struct PlainAttention {
       } else {
         run_row(work, tile);
       }
-      ctx.sync_threads();  // the next item stages its queries
     }
   }
 };

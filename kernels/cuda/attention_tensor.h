@@ -389,8 +389,8 @@ struct TensorAttention {
       load(work, unit + 1, end_unit, 0);
       run_unit(work, strip, unit, end_unit, find_place(work, unit + 2, end_unit));
     }
-    ctx.copy_async_wait(0);
-    ctx.sync_threads();
+    // What is under way is empty. Another split or item writes places and queries only, which
+    // nobody reads any more, in front of its first barrier.
   }
 
   // ---- results
@@ -574,7 +574,6 @@ struct TensorAttention {
       } else {
         run_item<false>(work, shared, nth, sets);
       }
-      ctx.sync_threads();  // the next item uses the same shared memory
     }
   }
 };

@@ -101,8 +101,7 @@ struct CodeProduct {
       Format::load(block, lane % kBlockParts, w);
       add(tile, in, w, part, sums);
     }
-    ctx.copy_async_wait(0);
-    ctx.sync_warp();
+    ctx.sync_warp();  // the next tile's chunks go where these were
   }
 
   template <class Ctx, class Arch>

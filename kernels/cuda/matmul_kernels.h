@@ -88,8 +88,6 @@ struct FloatProduct {
         ctx.sync_warp();
         add(ctx, p, tile, decoded, first, parts, values, sums);
       }
-      ctx.copy_async_wait(0);
-      ctx.sync_warp();
       put_sums(ctx, p, tile, output, sums);
     }
   }

@@ -120,7 +120,6 @@ struct RouteRows {
       sum = warp_sum(ctx, sum);
     }
     rank(ctx, p, logits, peak, sum, values);
-    ctx.sync_warp();
 
     const auto ids = ctx.global(p.ids) + row * spec.top_k;
     const auto weights = ctx.global(p.weights) + row * spec.top_k;

@@ -243,7 +243,6 @@ struct TileGemm {
            first + static_cast<int32_t>(kStages) * kUnits);
       stage = (stage + 1) % kStages;
     }
-    ctx.copy_async_wait(0);
     if (!active) return;
     SHOAL_UNROLL
     for (int n = 0; n < kGroups; ++n) put_results(ctx, p, place, rows, 8 * n, totals.v[n]);

@@ -182,7 +182,6 @@ struct TileGemv {
         sums = Sums{};
       }
     }
-    ctx.copy_async_wait(0);
   }
 
   // Where nothing is masked, loads of later parts need not wait for the question about earlier

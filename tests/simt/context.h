@@ -13,6 +13,7 @@
 
 #include "tests/simt/machine.h"
 #include "tests/simt/mma.h"
+#include "tests/simt/mutation.h"
 #include "tests/simt/pointer.h"
 
 namespace shoal::emulator {
@@ -77,8 +78,12 @@ class Context {
   void prefetch_l2(const P&) const {}
 
   // ---- barriers and warps
-  void sync_threads(Site site = Site::current()) const { launch_.sync_threads(self_, site); }
+  void sync_threads(Site site = Site::current()) const {
+    if (kMutants && mutated(launch_.kernel(), kDropSyncThreads, site)) return;
+    launch_.sync_threads(self_, site);
+  }
   void sync_warp(uint32_t mask = simt::kAllLanes, Site site = Site::current()) const {
+    if (kMutants && mutated(launch_.kernel(), kDropSyncWarp, site)) return;
     launch_.sync_warp(self_, mask, site);
   }
 
@@ -170,7 +175,11 @@ class Context {
     copy_async(to, from, 4, valid);
   }
   void copy_async_commit() const { ++self_.copy_group; }
-  void copy_async_wait(uint32_t pending_groups) const {
+  void copy_async_wait(uint32_t pending_groups, Site site = Site::current()) const {
+    if (kMutants) {
+      if (mutated(launch_.kernel(), kDropWait, site)) return;
+      if (mutated(launch_.kernel(), kLooseWait, site)) ++pending_groups;
+    }
     launch_.copy_async_wait(self_, pending_groups);
   }
 
@@ -183,7 +192,10 @@ class Context {
   V atomic_max(const P& p, V value) const {
     return atomic(p, value, [](V a, V b) { return std::max(a, b); });
   }
-  void thread_fence() const { launch_.fence(self_); }
+  void thread_fence(Site site = Site::current()) const {
+    if (kMutants && mutated(launch_.kernel(), kDropFence, site)) return;
+    launch_.fence(self_);
+  }
   void thread_fence_system() const {
     launch_.fence(self_);
     launch_.drain_system_stores();

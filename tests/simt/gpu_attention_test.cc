@@ -129,7 +129,7 @@ TEST(GpuAttention, MatchesTheCpuOnTheCheckedEmulator) {
 // room; several rows of a prefill per tile.
 TEST(GpuAttention, SplitsMeetOnTheCheckedEmulator) {
   const std::pair<Case, std::vector<AttentionRow>> cases[] = {
-      {{"three splits", {1, 1, 1, 16, 64, 2100}}, {{0, 1024}, {1, 2099}, {0, 3}}},
+      {{"three splits", {2, 1, 2, 16, 64, 2100}}, {{0, 1024}, {1, 2099}, {0, 3}}},
       {{"64", {2, 1, 2, 64, 64, 1100}}, {{0, 1024}, {1, 1099}, {0, 3}}},
       {{"64, rows together", {16, 1, 16, 64, 64, 1060}, 60},
        {{0, 1023}, {0, 1024}, {0, 1025}, {1, 1059}}},
@@ -138,6 +138,18 @@ TEST(GpuAttention, SplitsMeetOnTheCheckedEmulator) {
     for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) {
       expect_as_the_cpu(c, rows, seed, true, seed % 2 == 0);
     }
+  }
+}
+
+// More rows than a warp has lanes, more items than blocks: a block takes several.
+TEST(GpuAttention, ManyRowsOnTheCheckedEmulator) {
+  const Case cases[] = {{"16", {4, 4, 1, 16, 16, 40}},
+                        {"16 f32", {4, 4, 1, 16, 16, 40, kF32}},
+                        {"96", {8, 4, 2, 96, 16, 40}}};
+  for (const Case& c : cases) {
+    std::vector<AttentionRow> rows = prefill_of(c, 35);
+    for (int32_t position : {20, 3, 39}) rows.push_back({1, position});
+    for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) expect_as_the_cpu(c, rows, seed, true);
   }
 }
 

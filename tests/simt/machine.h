@@ -129,6 +129,7 @@ class Launch {
 
   Status run();
 
+  const char* kernel() const { return plan_.kernel; }
   const simt::LaunchShape& shape() const { return plan_.shape; }
   Memory& memory() { return *plan_.memory; }
   bool checked() const { return plan_.checked; }
