@@ -312,7 +312,8 @@ struct TensorAttention {
     Ctx& ctx = work.ctx;
     constexpr int kPairs = Strip<false>::kKeyPairs;
     const auto column = static_cast<int32_t>(ctx.lane() % 4 * 2);
-    float s[kPairs][2][4], peak[2] = {-INFINITY, -INFINITY}, base[2] = {};
+    float s[kPairs][2][4], peak[2] = {-INFINITY, -INFINITY}, base[2];
+    uint32_t weights[kPairs][4] = {};
     if (strip.active) {
       score(work, strip, tile_at(2 * unit), 0, s);
       for (int i = 0; i < kPairs; ++i) {
@@ -320,13 +321,12 @@ struct TensorAttention {
       }
       spread(ctx, peak);
       rescale(strip, peak, base);
+      for (int i = 0; i < kPairs; ++i) soften(s[i], base, weights[i]);
     }
     turn(work, unit, end_unit, next_place);
     if (!strip.active) return;
     for (uint32_t i = 0; i < kPairs; ++i) {
-      uint32_t weights[4];
-      soften(s[i], base, weights);
-      weigh(work, strip, tile_at(2 * unit + 1), i, weights);
+      weigh(work, strip, tile_at(2 * unit + 1), i, weights[i]);
     }
   }
 
