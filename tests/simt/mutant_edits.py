@@ -81,7 +81,7 @@ def edits():
     add("experts", tail, "gate_kernel.h", ("i >= p.features", "i + 1 >= p.features"))
     add("products", tail, "code_product.h", ("part >= parts", "part + 1 >= parts"))
     add("tiles", tail, "tile_gemv.h",
-        ("i < count;", "i + (count == at.left) < count;"), ("column >= count", "column + 1 >= count"))
+        ("i < count;", "i + (count > 1) < count;"), ("column >= count", "column + 1 >= count"))
     add("tiles", tail, "tile_gemm.h", ("u < own_units", "u + 1 < own_units"))
     add("tiles", tail, "tile_product.h", ("o >= w.rows", "o + 1 >= w.rows"), ("m >= rows.count", "m + 1 >= rows.count"))
 
