@@ -353,6 +353,8 @@ class Device {
   virtual void copy_to_device(void* to, const void* from, uint64_t bytes) = 0;
   virtual void copy_to_host(void* to, const void* from, uint64_t bytes) = 0;
   virtual Status synchronize(TimePoint deadline) = 0;
+  // Nothing works any more on this device in this process: another one must take over.
+  virtual bool lost() const { return false; }
 
   // Whether Activations made from now on carry int8 codes for quantised weights, where the device
   // has kernels for them; otherwise float activations everywhere (slower, exact to rounding).

@@ -129,6 +129,7 @@ Status Agent::run() {
     }
   }
   stopping_.store(true);
+  if (device_lost_.load()) result = unavailable("the device is lost to this process; it ends");
   (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
   give_up("the worker stops");
   jobs_.close();
@@ -185,7 +186,7 @@ void Agent::take_plan(const wire::Assign& plan) {
   options.data_address = options_.data_address;
   auto ready = rank_.form(plan, options);
   loading_.store(false);
-  if (!ready) return report_failure(plan.epoch, ready.status());
+  if (!ready) return failed(plan.epoch, ready.status());
   log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s",
                        plan.rank, plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
                        static_cast<double>(ready->kv_bytes) / (1 << 30), ready->load_seconds));
@@ -197,7 +198,7 @@ void Agent::run_step(const wire::Step& step) {
   auto result = rank_.run(step);
   if (!result) {
     rank_.leave();
-    return report_failure(step.epoch, result.status().annotate(fmt::format("step {}", step.step)));
+    return failed(step.epoch, result.status().annotate(fmt::format("step {}", step.step)));
   }
   last_step_.store(step.step);
   if (Status sent = link_.send(*result); !sent) {
@@ -221,6 +222,14 @@ void Agent::report_experts() {
   if (!link_.send(*load)) return;  // cumulative: the next one makes up for a lost one
   reported_epoch_ = load->epoch;
   reported_experts_ = load->tokens;
+}
+
+// A process that has lost its device can only make room for another.
+void Agent::failed(uint64_t epoch, const Status& error) {
+  report_failure(epoch, error);
+  if (!device_.lost()) return;
+  device_lost_.store(true);
+  stopping_.store(true);
 }
 
 void Agent::report_failure(uint64_t epoch, const Status& error) {

@@ -49,7 +49,8 @@ class Agent {
   Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device);
   ~Agent();
 
-  // Serves until stop() (ok), or the coordinator's Shutdown (ok) or Refused (an error).
+  // Serves until stop() (ok), the coordinator's Shutdown (ok) or Refused (an error), or until the
+  // device is lost (kUnavailable).
   Status run();
   // Thread- and signal-handler-safe.
   void stop() { stopping_.store(true); }
@@ -68,6 +69,7 @@ class Agent {
   void run_step(const wire::Step& step);
   void report_experts();  // compute thread, rank 0
   void report_failure(uint64_t epoch, const Status& error);
+  void failed(uint64_t epoch, const Status& error);  // compute thread
   void report_progress(TimePoint now);
 
   const AgentOptions options_;
@@ -78,6 +80,7 @@ class Agent {
   Rank rank_;
 
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> device_lost_{false};
   std::atomic<uint64_t> epoch_{0};      // the newest plan; jobs of older ones are dropped
   std::atomic<uint64_t> last_step_{0};  // last step computed in epoch_
   std::atomic<bool> busy_{false};

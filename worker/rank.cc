@@ -10,10 +10,11 @@ namespace shoal {
 namespace {
 
 std::string load_key(const wire::Assign& plan) {
-  return fmt::format("{} {} {}/{} {} experts {} {} {}", plan.model_digest, plan.model_path,
+  // Int8 activations decide how weights lie on a card.
+  return fmt::format("{} {} {}/{} {} experts {} {} {} {}", plan.model_digest, plan.model_path,
                      plan.rank, plan.world, fmt::join(plan.shares, ","),
                      fmt::join(plan.experts.shares, ","), fmt::join(plan.experts.ranks, ","),
-                     plan.max_sequence_tokens);
+                     plan.max_sequence_tokens, plan.int8_activations);
 }
 
 KvShape kv_shape(const wire::Assign& plan) {
@@ -107,6 +108,9 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
 Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   leave();
+  // What went wrong in an earlier epoch is over, unless the device is.
+  (void)device_.synchronize(start + std::chrono::seconds(5));
+  if (device_.lost()) return unavailable(device_.describe() + " is lost to this process");
   device_.use_int8_activations(plan.int8_activations);
   SHOAL_TRY(load(plan, options.load));
   if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
@@ -116,8 +120,8 @@ Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& opti
   SHOAL_TRY(connect(plan, options));
   SHOAL_ASSIGN(runner_, StepRunner::create(plan, *model_, *kv_, device_, *group_));
   note_held();
-  SHOAL_TRY(runner_->warm_up({plan.epoch, std::chrono::steady_clock::now() +
-                                              from_seconds(plan.form_timeout_seconds)}));
+  SHOAL_TRY(runner_->warm_up(
+      {plan.epoch, std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)}));
   // Everybody has weights, cache and scratch before anybody says ready.
   const OpContext op{plan.epoch,
                      std::chrono::steady_clock::now() + from_seconds(plan.form_timeout_seconds)};

@@ -158,11 +158,18 @@ Result<ForwardInput> StepRunner::upload() {
 
 Status StepRunner::warm_up(const OpContext& op) {
   if (device_.host_visible()) return Status::ok();
-  uint64_t rows = std::min<uint64_t>(plan_.max_rows, sequence_blocks_ * plan_.block_tokens);
+  uint64_t most = std::min<uint64_t>(plan_.max_rows, sequence_blocks_ * plan_.block_tokens);
   for (const uint32_t blocks : plan_.kv_blocks) {
-    rows = std::min<uint64_t>(rows, uint64_t{blocks} * plan_.block_tokens);
+    most = std::min<uint64_t>(most, uint64_t{blocks} * plan_.block_tokens);
   }
-  if (rows == 0) return Status::ok();
+  // Steps of different sizes take different kernels.
+  for (const uint64_t rows : {most, uint64_t{32}, uint64_t{16}, uint64_t{8}, uint64_t{1}}) {
+    if (rows >= 1 && rows <= most) SHOAL_TRY(warm_up(rows, op));
+  }
+  return Status::ok();
+}
+
+Status StepRunner::warm_up(uint64_t rows, const OpContext& op) {
   host_.clear();
   for (uint64_t r = 0; r < rows; ++r) {
     host_.ids.push_back(0);

@@ -22,9 +22,10 @@ class StepRunner {
   static Result<std::unique_ptr<StepRunner>> create(const wire::Assign& plan,
                                                     const ModelShard& model, const KvStore& kv,
                                                     Device& device, Collective& group);
-  // Computes the largest step the plan allows on this rank alone, for nothing: afterwards the device
-  // has its kernels and all the memory its ops will ever want, or says what is missing. Before the
-  // first run(): fills KV blocks with rubbish. A no-op where ops take no memory of their own.
+  // Computes the largest step the plan allows on this rank alone, for nothing: afterwards the
+  // device has its kernels and all the memory its ops will ever want, or says what is missing.
+  // Before the first run(): fills KV blocks with rubbish. A no-op where ops take no memory of their
+  // own.
   Status warm_up(const OpContext& op);
   // An error means the group's state is lost: the epoch is over for this rank.
   Result<wire::StepResult> run(const wire::Step& step);
@@ -53,6 +54,7 @@ class StepRunner {
   Status lay_out(const wire::Step& step);
   void add_group(const wire::RowGroup& group, int32_t sequence_index);
   Result<ForwardInput> upload();
+  Status warm_up(uint64_t rows, const OpContext& op);
 
   wire::Assign plan_;
   const ModelShard& model_;

@@ -54,8 +54,10 @@ CudaBackend::~CudaBackend() {
 Result<void*> CudaBackend::allocate(uint64_t bytes, const std::string& what) {
   (void)cudaSetDevice(index_);  // of the calling thread
   void* memory = nullptr;
-  if (cudaMalloc(&memory, bytes) != cudaSuccess) {
+  const cudaError_t made = cudaMalloc(&memory, bytes);
+  if (made != cudaSuccess) {
     (void)cudaGetLastError();
+    if (made != cudaErrorMemoryAllocation) return cuda_status(made, "allocating on " + name_);
     return resource_exhausted("cannot allocate " + std::to_string(bytes) + " bytes for " + what +
                               " on " + name_ + ": " + std::to_string(free_memory()) +
                               " bytes are free");
@@ -82,17 +84,37 @@ void CudaBackend::upload(void* to, const void* from, uint64_t bytes) {
 }
 
 void CudaBackend::download(void* to, const void* from, uint64_t bytes) {
+  // A copy to ordinary memory returns when it is done: what it would wait for is waited for here,
+  // with an end.
+  constexpr auto kLongest = std::chrono::minutes(1);
+  if (Status idle = wait(std::chrono::steady_clock::now() + kLongest); !idle) {
+    const std::lock_guard lock(mutex_);
+    if (error_.is_ok()) error_ = std::move(idle);
+    return;
+  }
   note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy from the device");
   note(cudaStreamSynchronize(stream_), "a copy from the device");
 }
 
 Status CudaBackend::synchronize(TimePoint deadline) {
+  Status idle = wait(deadline);
+  const std::lock_guard lock(mutex_);
+  Status noted = std::exchange(error_, Status::ok());
+  return idle ? noted : idle;
+}
+
+bool CudaBackend::lost() const {
+  const cudaError_t state = cudaStreamQuery(stream_);
+  return state != cudaSuccess && state != cudaErrorNotReady;
+}
+
+Status CudaBackend::wait(TimePoint deadline) const {
   constexpr auto kSpin = std::chrono::milliseconds(2);
   constexpr auto kNap = std::chrono::microseconds(50);
   const TimePoint start = std::chrono::steady_clock::now();
   for (;;) {
     const cudaError_t state = cudaStreamQuery(stream_);
-    if (state == cudaSuccess) return std::exchange(error_, Status::ok());
+    if (state == cudaSuccess) return Status::ok();
     if (state != cudaErrorNotReady) return cuda_status(state, "work on " + name_);
     const TimePoint now = std::chrono::steady_clock::now();
     if (now >= deadline) return deadline_exceeded("work on " + name_ + " did not end in time");
@@ -148,7 +170,10 @@ Result<double> CudaBackend::time_of(const std::function<void()>& ops) {
   SHOAL_TRY(begin_graph());
   ops();
   SHOAL_ASSIGN(const CudaGraph graph, end_graph());
+  // Once for nothing: what a graph costs the host the first time is not what ops take.
   SHOAL_TRY(cuda_status(cudaGraphUpload(graph.get(), stream_), what));
+  SHOAL_TRY(start_graph(graph));
+  SHOAL_TRY(synchronize(std::chrono::steady_clock::now() + kLongest));
   SHOAL_TRY(cuda_status(cudaEventRecord(before.event, stream_), what));
   SHOAL_TRY(start_graph(graph));
   SHOAL_TRY(cuda_status(cudaEventRecord(after.event, stream_), what));
@@ -159,7 +184,9 @@ Result<double> CudaBackend::time_of(const std::function<void()>& ops) {
 }
 
 void CudaBackend::note(cudaError_t error, const char* what) {
-  if (error != cudaSuccess && error_.is_ok()) error_ = cuda_status(error, what);
+  if (error == cudaSuccess) return;
+  const std::lock_guard lock(mutex_);
+  if (error_.is_ok()) error_ = cuda_status(error, what);
 }
 
 }  // namespace shoal::gpu

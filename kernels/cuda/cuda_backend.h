@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -84,6 +85,7 @@ class CudaBackend {
   void upload(void* to, const void* from, uint64_t bytes);
   void download(void* to, const void* from, uint64_t bytes);
   Status synchronize(TimePoint deadline);
+  bool lost() const;  // every call fails from now on, in this process
   Result<std::unique_ptr<Lane>> make_lane(uint64_t bytes) { return Lane::make(index_, bytes); }
   // What the stream gets between the two is recorded instead of run.
   Status begin_graph();
@@ -99,13 +101,15 @@ class CudaBackend {
  private:
   CudaBackend() = default;
   void note(cudaError_t error, const char* what);
+  Status wait(TimePoint deadline) const;
 
   int index_ = 0;
   Stream stream_ = nullptr;
   std::string name_, generation_;
   uint32_t multiprocessors_ = 0;
   uint64_t cache_bytes_ = 0;
-  Status error_;  // of a copy; comes out of synchronize()
+  std::mutex mutex_;  // guards error_: loading threads copy too
+  Status error_;      // of a copy; comes out of synchronize()
 };
 
 }  // namespace shoal::gpu

@@ -143,6 +143,7 @@ class GpuDevice final : public Device {
   void copy_to_device(void* to, const void* from, uint64_t bytes) override;
   void copy_to_host(void* to, const void* from, uint64_t bytes) override;
   Status synchronize(TimePoint deadline) override;
+  bool lost() const override { return backend_->lost(); }
   void use_int8_activations(bool on) override { int8_ = on; }
   std::unique_ptr<OpRecorder> make_recorder() override {
     return std::make_unique<GpuRecorder<Backend>>(*this);
@@ -225,7 +226,9 @@ class GpuDevice final : public Device {
   void* scratch(uint64_t bytes) { return grow(&scratch_, bytes, "scratch of an operation"); }
   // Counters: zeros between launches.
   uint32_t* arrivals(uint64_t count) {
-    return static_cast<uint32_t*>(grow(&arrivals_, count * sizeof(uint32_t), "counters"));
+    constexpr uint64_t kLeastBytes = 1 << 20;  // few need more, and later growing stops the card
+    return static_cast<uint32_t*>(
+        grow(&arrivals_, std::max(count * sizeof(uint32_t), kLeastBytes), "counters"));
   }
   void* grow(std::unique_ptr<Buffer>* buffer, uint64_t bytes, const char* what);
   template <class Kernel>

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <string>
 #include <type_traits>
 
@@ -38,10 +39,18 @@ Status launch(cudaStream_t stream, const LaunchShape& shape,
   const auto entry = &kernel_entry<Kernel, Arch>;
   const auto* function = reinterpret_cast<const void*>(entry);
   if (shape.shared_bytes > 48 * 1024) {
-    SHOAL_TRY(
-        cuda_status(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(shape.shared_bytes)),
-                    std::string("shared memory of kernel ") + Kernel::kName));
+    // As much as there may be, once per device: recorded launches of other sizes keep theirs.
+    static std::atomic<uint64_t> allowed{0};
+    int device = 0;
+    SHOAL_TRY(cuda_status(cudaGetDevice(&device), "asking for the device"));
+    const uint64_t bit = uint64_t{1} << (device % 64);
+    if (device >= 64 || (allowed.load() & bit) == 0) {
+      SHOAL_TRY(
+          cuda_status(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(Arch::max_shared_bytes)),
+                      std::string("shared memory of kernel ") + Kernel::kName));
+      allowed.fetch_or(bit);
+    }
   }
   typename Kernel::Params copy = params;
   void* arguments[] = {&copy};

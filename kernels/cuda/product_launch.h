@@ -18,7 +18,8 @@ inline constexpr int64_t kMaxTileBlocks = 32768;
 // that it does not grow with the batch: 8 Mi floats.
 inline constexpr int64_t kBandFloats = int64_t{1} << 23;
 
-// Rows of a band of `limit` floats if each takes `floats`; whole sets of the kernels for many rows where there are.
+// Rows of a band of `limit` floats if each takes `floats`; whole sets of the kernels for many rows
+// where there are.
 inline int64_t band_rows(int64_t rows, int64_t floats, int64_t limit) {
   constexpr int64_t kSet = 64;
   const int64_t most = std::max<int64_t>(limit / std::max<int64_t>(floats, 1), 1);

@@ -26,6 +26,7 @@ class GpuRecorder final : public OpRecorder {
   explicit GpuRecorder(GpuDevice<Backend>& device) : device_(device) {}
 
   void run(const OpKey& key, const std::function<void()>& ops) override {
+    if (device_.broken()) return;  // ops would not start either
     if (generation_ != device_.scratch_generation_) {
       entries_.clear();
       generation_ = device_.scratch_generation_;
@@ -56,7 +57,7 @@ class GpuRecorder final : public OpRecorder {
     if (!device_.backend_->begin_graph()) return;
     ops();
     Result<typename Backend::Graph> graph = device_.backend_->end_graph();
-    if (!graph.is_ok()) return;
+    if (!graph.is_ok() || device_.broken()) return;
     entry->graph.emplace(std::move(graph).value());
     entry->refused = false;
   }

@@ -92,7 +92,8 @@ void GpuDevice<Backend>::start_tile_products(std::span<const MatmulTask* const> 
         static_cast<uint64_t>(p.runs.count) * kRunPlaces * sizeof(simt::F32x4);
     step = std::min(sets, static_cast<int64_t>(std::max<uint64_t>(kPartialBytes / set_bytes, 1)));
     p.partials.address = static_cast<simt::F32x4*>(
-        grow(&partials_, static_cast<uint64_t>(step) * set_bytes, "partial sums of products"));
+        // All there may ever be, at once: growing later would stop the card.
+        grow(&partials_, std::max(kPartialBytes, set_bytes), "partial sums of products"));
     p.arrivals.address = arrivals(static_cast<uint64_t>(step * tiles));
   }
   for (int64_t first = 0; first < sets; first += step) {

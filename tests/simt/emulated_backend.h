@@ -51,6 +51,7 @@ class EmulatedBackend {
     return Status::ok();
   }
   uint64_t graphs_started = 0;
+  bool lost() const { return false; }
   uint64_t memory_limit = uint64_t{1} << 40;  // of one allocation
 
   // Nothing a lane is told happens before it must: rows leave when their slot is wanted again, or

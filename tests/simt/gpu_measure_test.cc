@@ -60,6 +60,7 @@ TEST(GpuMeasure, TheBenchmarkIsMadeOfCallsADeviceTakes) {
 }
 
 TEST(GpuMeasure, ErrorsOfMeasuredOpsComeOut) {
+  if (on_card()) GTEST_SKIP() << "a card does not see what is read beyond an allocation";
   const auto device = make_emulated_device(1);
   const auto buffer = device->allocate(4096, "small");
   ASSERT_TRUE(buffer.is_ok());
