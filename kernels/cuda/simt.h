@@ -66,6 +66,16 @@ namespace shoal::simt {
 #define SHOAL_UNROLL
 #endif
 
+// A pointer that came from ctx.global() by ways a compiler does not follow (out of one of two
+// branches): says again that it is device memory, for shorter loads and stores.
+template <class Pointer>
+SHOAL_SIMT Pointer still_global(Pointer pointer) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_pointer_v<Pointer>) __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
+
 inline constexpr uint32_t kWarpSize = 32;
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
 inline constexpr uint32_t kMaxParamBytes = 4096;

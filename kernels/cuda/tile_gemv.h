@@ -40,21 +40,24 @@ struct GemvColumns {
   }
   // B of m16n8k32: column g, features 4t … and 16 + 4t ….
   SHOAL_SIMT void fragment(int32_t part, int, uint32_t (&b)[2]) const {
-    const auto words = codes + 8 * (part - first_part);
+    const auto words = simt::still_global(codes) + 8 * (part - first_part);
     b[0] = words[0];
     b[1] = words[4];
   }
   // Of columns 2t and 2t + 1.
   SHOAL_SIMT F32x2 scales(int32_t part, int) const {
-    return {left_scales[part - first_part], right_scales[part - first_part]};
+    return {simt::still_global(left_scales)[part - first_part],
+            simt::still_global(right_scales)[part - first_part]};
   }
   SHOAL_SIMT F32x2 sums(int32_t part, int) const {
-    return {left_sums[part - first_part], right_sums[part - first_part]};
+    return {simt::still_global(left_sums)[part - first_part],
+            simt::still_global(right_sums)[part - first_part]};
   }
   // Features 8t … 8t + 7 of a part.
   SHOAL_SIMT void values(int32_t part, int column, float (&v)[8]) const {
-    const auto at = vector_view<F32x4>(
-        x.values + (row(column) * x.stride + 32 * (part - first_part) + 8 * (lane % 4)));
+    const auto at =
+        vector_view<F32x4>(simt::still_global(x.values) +
+                           (row(column) * x.stride + 32 * (part - first_part) + 8 * (lane % 4)));
     const F32x4 a = at[0], b = at[1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
