@@ -148,12 +148,10 @@ void GpuDevice<Backend>::run_experts(const ExpertTask& task, const GpuActivation
   input.params.slot_rows.address = plan.slot_rows.address;
   if (task.scale_input) input.params.slot_scales.address = plan.slot_weights.address;
   GateRows gate{task.gate, task.up, pairs, n, {}};
-  gate.params.out.address = hidden.values;
-  gate.params.out_stride = hidden.stride;
+  gate.params.out = rows_of(hidden);
   gate.params.rows_used.address = plan.totals.address + 1;
   gate.params.kind = task.kind;
   start_gate(gate, input, products);
-  finish_activations(hidden, pairs);
 
   MatmulTask down = task.down;
   down.out = products;

@@ -130,7 +130,7 @@ void GpuDevice<Backend>::start_gate(const GateRows& task, const ProductInput& in
   p.up.address = both[0].out;
   p.gate.address = gated ? both[1].out : nullptr;
   p.features = task.features;
-  const auto blocks = static_cast<uint32_t>((task.features + Gate::kThreads - 1) / Gate::kThreads);
+  const auto blocks = static_cast<uint32_t>((p.out.stride + Gate::kThreads - 1) / Gate::kThreads);
   start<Gate>({{static_cast<uint32_t>(task.rows), blocks, 1}, {Gate::kThreads}}, p);
 }
 
@@ -148,17 +148,17 @@ void GpuDevice<Backend>::gated_matmul(const GatedTask& task, const Activations& 
               "a weight's columns differ from the activations'");
   SHOAL_CHECK(gated || task.kind == GateKind::kGeluTanh, "an ungated network is of GELU");
   out.width = up.rows;
+  if (up.rows == 0) return finish_activations(out, rows);
   const int64_t step = band_rows(rows, 2 * up.rows, band_floats_);
   auto* products = static_cast<float*>(scratch(static_cast<uint64_t>(2 * step * up.rows) * 4));
-  for (int64_t first = 0; first < rows && up.rows > 0; first += step) {
+  for (int64_t first = 0; first < rows; first += step) {
     GateRows band{task.gate, task.up, std::min(step, rows - first), up.rows, {}};
-    band.params.out.address = out.values + first * out.stride;
-    band.params.out_stride = out.stride;
+    band.params.out = rows_of(out);
+    band.params.first_row = first;
     band.params.row_gate.address = task.row_gate == nullptr ? nullptr : task.row_gate + first;
     band.params.kind = task.kind;
     start_gate(band, product_input(x, first, band.rows), products);
   }
-  finish_activations(out, rows);
 }
 
 }  // namespace shoal::gpu
