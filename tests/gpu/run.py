@@ -38,7 +38,7 @@ class Run:
     def __init__(self, build, out):
         self.build, self.out = build, out
         self.shoal = build / "cli" / "shoal"
-        self.library = build / "cli" / "libshoal-cuda.so"
+        self.cuda_library = build / "cli" / "libshoal-cuda.so"
         self.deadline = 0.0
         self.log = None
         self.no_card = self.why_no_card()
@@ -46,7 +46,7 @@ class Run:
     def why_no_card(self):
         if not self.shoal.exists():
             sys.exit(f"{self.shoal} has not been built")
-        if not self.library.exists():
+        if not self.cuda_library.exists():
             return "this build has no CUDA kernels (nvcc makes them: SHOAL_CUDA)"
         done = subprocess.run([self.shoal, "worker", "--probe-device", DEVICE], capture_output=True, text=True,
                               timeout=120, check=False)
@@ -96,7 +96,7 @@ def stage_machine(run):
                                          "power.limit", "--format=csv,noheader"], 60)
         if status == 0:
             facts["cards"] = said.strip().splitlines()
-    if run.no_card and run.library.exists() and "driver" not in run.no_card and "card" not in run.no_card:
+    if run.no_card and run.cuda_library.exists() and "driver" not in run.no_card and "card" not in run.no_card:
         raise Failed(f"neither driver nor card is named as what is missing: {run.no_card}")
     return facts
 
@@ -196,7 +196,7 @@ STAGES = {"machine": stage_machine, "tests": stage_tests, "oracles": stage_oracl
 def stamp(run):
     """Of the programs: figures of others do not count as done."""
     digest = hashlib.sha256()
-    for path in [run.shoal, run.library, *run.programs(), pathlib.Path(__file__)]:
+    for path in [run.shoal, run.cuda_library, *run.programs(), pathlib.Path(__file__)]:
         if path.exists():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
