@@ -22,10 +22,10 @@ class StepRunner {
   static Result<std::unique_ptr<StepRunner>> create(const wire::Assign& plan,
                                                     const ModelShard& model, const KvStore& kv,
                                                     Device& device, Collective& group);
-  // Computes the largest step the plan allows on this rank alone, for nothing: afterwards the
-  // device has its kernels and all the memory its ops will ever want, or says what is missing.
-  // Before the first run(): fills KV blocks with rubbish. A no-op where ops take no memory of their
-  // own.
+  // Computes steps of several sizes, up to the largest the plan allows, on this rank alone, for
+  // nothing: afterwards the device has its kernels and the memory its ops want, or says what is
+  // missing. Before the first run(): fills KV blocks with rubbish. A no-op where ops take no memory
+  // of their own.
   Status warm_up(const OpContext& op);
   // An error means the group's state is lost: the epoch is over for this rank.
   Result<wire::StepResult> run(const wire::Step& step);

@@ -5,57 +5,19 @@
 #include "kernels/body/half.h"
 #include "kernels/cpu/kv_layout.h"
 #include "tests/kernels/cpu_support.h"
+#include "tests/kernels/kv_cases.h"
 
 namespace shoal {
 namespace {
 
 using namespace testing;
-
-struct Case {
-  const char* name;
-  RopePairing pairing;
-  int64_t dim, rope_dims;
-  KvType type = KvType::kF16;
-  HeadNorm norm = HeadNorm::kNone;
-  int64_t rope_first = 0, k_norm_dims = 0, latent = 0;
-  float temperature = 0;
-  bool q_norm = true, k_norm = true;  // weights given
-};
-
-constexpr auto kInterleaved = RopePairing::kInterleaved;
-constexpr auto kHalves = RopePairing::kHalves;
-constexpr auto kNoRope = RopePairing::kNone;
-constexpr auto kNoNorm = HeadNorm::kNone;
-constexpr auto kRms = HeadNorm::kRms;
-constexpr auto kLayerPerHead = HeadNorm::kLayerPerHead;
-constexpr auto kRmsAfterRope = HeadNorm::kRmsAfterRope;
-constexpr auto kF16 = KvType::kF16;
-constexpr auto kF32 = KvType::kF32;
-
-const Case kCases[] = {
-    {"interleaved", kInterleaved, 64, 64},
-    {"halves of a part, rms", kHalves, 80, 64, kF16, kRms},
-    {"interleaved part, rms", kInterleaved, 40, 10, kF32, kRms},
-    {"no rope, rms", kNoRope, 24, 0, kF32, kRms},
-    {"halves", kHalves, 128, 128, kF32},
-    {"layer norm per head", kHalves, 128, 128, kF32, kLayerPerHead},
-    {"layer norm per head, odd width", kNoRope, 37, 0, kF32, kLayerPerHead},
-    {"rms after rope", kInterleaved, 128, 128, kF32, kRmsAfterRope, 0, 0, 0, 0, false, false},
-    {"rms after no rope", kNoRope, 64, 0, kF16, kRmsAfterRope, 0, 0, 0, 0, false, false},
-    {"temperature", kNoRope, 64, 0, kF32, kNoNorm, 0, 0, 0, 0.1f},
-    {"temperature after rope", kInterleaved, 64, 64, kF32, kRms, 0, 0, 0, 0.25f},
-    {"q norm only", kHalves, 64, 64, kF32, kRms, 0, 0, 0, 0, true, false},
-    {"k norm only", kHalves, 64, 64, kF32, kRms, 0, 0, 0, 0, false, true},
-    {"latent", kInterleaved, 576, 64, kF16, kRms, 512, 512, 512, 0, false, true},
-    {"latent f32", kInterleaved, 48, 16, kF32, kRms, 32, 32, 32, 0.1f, false, true},
-    {"latent that is the whole key", kHalves, 64, 32, kF32, kRms, 32, 0, 64, 0, false, true},
-};
+using namespace testing::kv_cases;
 
 constexpr float kEps = 1e-6f, kMagnitude = 1.25f;
 constexpr int64_t kLength = 8192, kOffset = 1;
 
 // What one head becomes.
-std::vector<double> prepared(const Case& c, const float* head, const float* weight, int64_t dims,
+std::vector<double> prepared(const KvCase& c, const float* head, const float* weight, int64_t dims,
                              const std::vector<float>& inv_freq, int32_t position, bool query) {
   std::vector<double> x(head, head + c.dim);
   const auto norm = [&] {
@@ -93,7 +55,7 @@ float stored(const KvLayer& kv, const uint8_t* row, int64_t i) {
   return body::half_to_float(reinterpret_cast<const uint16_t*>(row)[i]);
 }
 
-void check(const std::string& isa, const Case& c, Rng& rng) {
+void check(const std::string& isa, const KvCase& c, Rng& rng) {
   const std::string where = isa + ", " + c.name;
   const auto device = make_device(isa, false, 2);
   const int64_t rows = 5, q_heads = 3, kv_heads = c.latent > 0 ? 1 : 2, dim = c.dim;
@@ -174,7 +136,7 @@ void check(const std::string& isa, const Case& c, Rng& rng) {
 TEST(CpuKv, HeadsArePreparedAndStored) {
   Rng rng(24);
   for (const std::string& isa : usable_sets()) {
-    for (const Case& c : kCases) check(isa, c, rng);
+    for (const KvCase& c : kKvCases) check(isa, c, rng);
   }
 }
 

@@ -1,53 +1,14 @@
 // Norms of heads, rope, temperature and the write of K and V on the emulator, against the CPU.
 #include "kernels/body/half.h"
 #include "kernels/cpu/kv_layout.h"
+#include "tests/kernels/kv_cases.h"
 #include "tests/simt/gpu_attention_support.h"
 
 namespace shoal {
 namespace {
 
 using namespace testing;
-
-struct Case {
-  const char* name;
-  RopePairing pairing;
-  int64_t dim, rope_dims;
-  KvType type = KvType::kF16;
-  HeadNorm norm = HeadNorm::kNone;
-  int64_t rope_first = 0, k_norm_dims = 0, latent = 0;
-  float temperature = 0;
-  bool q_norm = true, k_norm = true;  // weights given
-};
-
-constexpr auto kInterleaved = RopePairing::kInterleaved;
-constexpr auto kHalves = RopePairing::kHalves;
-constexpr auto kNoRope = RopePairing::kNone;
-constexpr auto kNoNorm = HeadNorm::kNone;
-constexpr auto kRms = HeadNorm::kRms;
-constexpr auto kLayerPerHead = HeadNorm::kLayerPerHead;
-constexpr auto kRmsAfterRope = HeadNorm::kRmsAfterRope;
-constexpr auto kF16 = KvType::kF16;
-constexpr auto kF32 = KvType::kF32;
-
-const Case kCases[] = {
-    {"interleaved", kInterleaved, 64, 64},
-    {"halves of a part, rms", kHalves, 80, 64, kF16, kRms},
-    {"interleaved part, rms", kInterleaved, 40, 10, kF32, kRms},
-    {"no rope, rms", kNoRope, 24, 0, kF32, kRms},
-    {"halves", kHalves, 128, 128, kF32},
-    {"layer norm per head", kHalves, 128, 128, kF32, kLayerPerHead},
-    {"layer norm per head, odd width", kNoRope, 37, 0, kF32, kLayerPerHead},
-    {"odd width of halves", kInterleaved, 37, 36, kF16},
-    {"rms after rope", kInterleaved, 128, 128, kF32, kRmsAfterRope, 0, 0, 0, 0, false, false},
-    {"rms after no rope", kNoRope, 64, 0, kF16, kRmsAfterRope, 0, 0, 0, 0, false, false},
-    {"temperature", kNoRope, 64, 0, kF32, kNoNorm, 0, 0, 0, 0.1f},
-    {"temperature after rope", kInterleaved, 64, 64, kF32, kRms, 0, 0, 0, 0.25f},
-    {"q norm only", kHalves, 64, 64, kF32, kRms, 0, 0, 0, 0, true, false},
-    {"k norm only", kHalves, 64, 64, kF32, kRms, 0, 0, 0, 0, false, true},
-    {"latent", kInterleaved, 576, 64, kF16, kRms, 512, 512, 512, 0, false, true},
-    {"latent f32", kInterleaved, 48, 16, kF32, kRms, 32, 32, 32, 0.1f, false, true},
-    {"latent that is the whole key", kHalves, 64, 32, kF32, kRms, 32, 0, 64, 0, false, true},
-};
+using namespace testing::kv_cases;
 
 constexpr int64_t kQHeads = 3, kKvHeads = 2, kBlocks = 5, kBlockTokens = 7;
 
@@ -68,7 +29,7 @@ float element(const uint8_t* row, int64_t i, KvType type) {
   return body::float_from_bits(body::load_u32(row + 4 * i));
 }
 
-Written run(Device& device, const Case& c, const Rows& rows) {
+Written run(Device& device, const KvCase& c, const Rows& rows) {
   KvLayer kv{nullptr, c.type, kBlocks, kBlockTokens, kKvHeads, c.dim, c.latent};
   auto made = device.allocate(device.kv_layer_bytes(kv), "kv");
   SHOAL_CHECK(made.is_ok(), made.status().to_string());
@@ -121,7 +82,7 @@ Written run(Device& device, const Case& c, const Rows& rows) {
   return written;
 }
 
-Rows make_rows(const Case& c, uint64_t seed) {
+Rows make_rows(const KvCase& c, uint64_t seed) {
   Rng rng(seed);
   Rows rows;
   const auto count = static_cast<int64_t>(rows.positions.size());
@@ -139,7 +100,7 @@ Rows make_rows(const Case& c, uint64_t seed) {
 }
 
 TEST(GpuStoreKv, MatchesTheCpu) {
-  for (const Case& c : kCases) {
+  for (const KvCase& c : kKvCases) {
     for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) {
       SCOPED_TRACE(std::string(c.name) + ", seed " + std::to_string(seed));
       const Rows rows = make_rows(c, seed);

@@ -97,8 +97,8 @@ def edits():
         ("in.scales[at]", "in.scales[at - part]"), ("in.sums[at]", "in.sums[at - part]"),
         ("w.scales[1]", "w.scales[0]"), ("w.minima[1]", "w.minima[0]"))
     add("tiles", scale, "tile_gemv.h",
-        ("left_scales[part - first_part]", "left_scales[0 * part]"), ("left * blocks", "right * blocks", 0),
-        ("right_sums[part - first_part]", "right_sums[0 * part]"))
+        ("simt::still_global(left_scales)[part - first_part]", "simt::still_global(left_scales)[0 * part]"), ("left * blocks", "right * blocks", 0),
+        ("simt::still_global(right_sums)[part - first_part]", "simt::still_global(right_sums)[0 * part]"))
     add("tiles", scale, "tile_gemm.h",
         ("8 * kGroups * (part - stage_part) + 8 * group", "8 * kGroups * (part - stage_part)"))
     add("tiles", scale, "tile_formats_k.h",

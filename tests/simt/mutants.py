@@ -3,6 +3,7 @@
 
 usage: mutants.py places BUILD [SUITE…]   every barrier, wait and fence of every kernel left out, one at a time
        mutants.py edits BUILD [SUITE…]    the edits of mutant_edits.py, compiled into the kernels
+       mutants.py check                   whether what those edits replace is still there
 
 BUILD is a build directory with the test programs; SUITE is one of SUITES. A mutant is caught if one of the
 suites whose kernels came to its place fails. Exits with 1 if one is not caught.
@@ -105,6 +106,10 @@ def judge(programs, mutants):
 
 
 def main():
+    if sys.argv[1:] == ["check"]:
+        with tempfile.TemporaryDirectory() as folder:
+            mutant_edits.write_overlay(pathlib.Path(folder))
+        return
     if len(sys.argv) < 3 or sys.argv[1] not in ("places", "edits"):
         sys.exit(__doc__)
     build, suites = pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:] or list(SUITES)
