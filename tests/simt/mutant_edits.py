@@ -78,7 +78,7 @@ def edits():
     add("experts", tail, "experts_kernels.h",
         ("i < p.pairs;", "i + 1 < p.pairs;", 0), ("i < p.pairs &&", "i + 1 < p.pairs &&"),
         ("k < p.top_k", "k + 1 < p.top_k"), ("c >= p.columns", "c + 1 >= p.columns"))
-    add("experts", tail, "gate_kernel.h", ("i < p.features)", "i + 1 < p.features)"))
+    add("experts", tail, "gate_kernel.h", ("i < p.features", "i + 1 < p.features"))
     add("products", tail, "code_product.h", ("part >= parts", "part + 1 >= parts"))
     add("tiles", tail, "tile_gemv.h",
         ("i < count;", "i + (count > 1) < count;"), ("column >= count", "column + 1 >= count"))
