@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -20,6 +21,17 @@ Status errno_status(const std::string& what) {
   const int error = errno;
   const Code code = error == ENOENT ? Code::kNotFound : Code::kUnavailable;
   return {code, what + ": " + std::strerror(error)};
+}
+
+Status write_all(int fd, const std::string& text, const std::string& what) {
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) return errno_status(what);
+    done += static_cast<size_t>(wrote);
+  }
+  return Status::ok();
 }
 
 }  // namespace
@@ -144,21 +156,21 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   return text;
 }
 
+Result<Descriptor> make_sealed_file(const std::string& name, const std::string& text) {
+  Descriptor file(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file.valid()) return errno_status("cannot make a file in memory");
+  SHOAL_TRY(write_all(file.get(), text, "cannot write a file in memory"));
+  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  if (::fchmod(file.get(), 0600) != 0 || ::fcntl(file.get(), F_ADD_SEALS, kSeals) != 0)
+    return errno_status("cannot seal a file in memory");
+  return file;
+}
+
 Status write_file_atomically(const std::string& path, const std::string& text, unsigned mode) {
   std::string temporary = path + ".XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) return errno_status("cannot create a file beside " + path);
-  Status status;
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t wrote = ::write(fd, text.data() + done, text.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) {
-      status = errno_status("cannot write " + path);
-      break;
-    }
-    done += static_cast<size_t>(wrote);
-  }
+  Status status = write_all(fd, text, "cannot write " + path);
   if (status && ::fchmod(fd, mode) != 0) status = errno_status("cannot set the mode of " + path);
   if (status && ::fsync(fd) != 0) status = errno_status("cannot write " + path);
   ::close(fd);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "base/descriptor.h"
 #include "base/status.h"
 
 namespace shoal {
@@ -49,6 +50,11 @@ class File {
 
 // The whole of a small text file; error if larger than `max_bytes`.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
+
+// A file without a name that holds `text`, of mode 0600, which nobody can change any more: for a
+// child process. It is gone with the last descriptor; /proc/self/fd/N opens it anew. `name` is what
+// /proc shows.
+Result<Descriptor> make_sealed_file(const std::string& name, const std::string& text);
 
 // Writes `text` to `path` through a temporary file and a rename, with these permission bits.
 Status write_file_atomically(const std::string& path, const std::string& text, unsigned mode);

@@ -1,18 +1,20 @@
 #include "cli/server.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
+#include <map>
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "cli/child_process.h"
 #include "cli/plan.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
@@ -32,27 +34,6 @@ int usable_cores() {
   CPU_ZERO(&set);
   return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
-
-// Key files of local workers: a folder only this user can read, gone with the server.
-class KeyFolder {
- public:
-  static Result<std::unique_ptr<KeyFolder>> create() {
-    auto folder = std::make_unique<KeyFolder>();
-    std::string pattern = (std::filesystem::temp_directory_path() / "shoal-keys-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr)
-      return unavailable("cannot make a folder under " + pattern);
-    folder->path_ = pattern;
-    return folder;
-  }
-  ~KeyFolder() {
-    std::error_code error;
-    if (!path_.empty()) std::filesystem::remove_all(path_, error);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // Metrics, and whoever else wants the times of steps.
 class TappedMetrics final : public Metrics {
@@ -98,7 +79,9 @@ class ServerImpl final : public Server {
   ServedModel model_;
   std::unique_ptr<gateway::TextCodec> codec_;
   gateway::ApiKeys api_keys_;
-  std::unique_ptr<KeyFolder> keys_;
+  // By local worker: the key it inherits, in a file without a name. Nothing on a disk, so nothing is
+  // left behind however this process ends.
+  std::map<std::string, std::shared_ptr<const Descriptor>> worker_keys_;
   wire::CurveKeyPair coordinator_keys_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<wire::ZmqCoordinatorLink> link_;
@@ -122,11 +105,11 @@ Status ServerImpl::bind_control() {
   const config::Config& config = options_.config;
   wire::ZmqCoordinatorOptions link;
   if (options_.local_workers > 0) {
-    SHOAL_ASSIGN(keys_, KeyFolder::create());
     SHOAL_ASSIGN(coordinator_keys_, wire::make_curve_keys());
     for (const std::string& name : worker_names()) {
       SHOAL_ASSIGN(const wire::CurveKeyPair pair, wire::make_curve_keys());
-      SHOAL_TRY(wire::write_key_pair(keys_->path(), name, pair));
+      SHOAL_ASSIGN(Descriptor file, make_sealed_file("key", wire::key_file_text(name, pair)));
+      worker_keys_[name] = std::make_shared<const Descriptor>(std::move(file));
       link.allowed[pair.public_key] = name;
     }
     link.host = "127.0.0.1";
@@ -197,8 +180,10 @@ Status ServerImpl::start_workers() {
     children.push_back(
         {name,
          {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
-          coordinator_keys_.public_key, "--key-file", keys_->path() + "/" + name + ".key", "--name",
-          name, "--threads", std::to_string(threads)}});
+          coordinator_keys_.public_key, "--key-file",
+          fmt::format("/proc/self/fd/{}", kInheritedDescriptor), "--name", name, "--threads",
+          std::to_string(threads)},
+         worker_keys_.at(name)});
     const config::Worker* own = configured(name);
     if (own == nullptr) continue;
     std::vector<std::string>& argv = children.back().argv;
@@ -210,9 +195,8 @@ Status ServerImpl::start_workers() {
   }
   Supervisor::Options options;
   options.on_exit = [this](const ChildExit& exit) {
-    log_warn(fmt::format(
-        "worker {} (pid {}) {}{}", exit.name, exit.pid, exit.how,
-        exit.restarts ? "; starting it again" : "; it failed too often and is left alone"));
+    log_warn(fmt::format("worker {} (pid {}) {}; starting it again in {:.1f} s", exit.name,
+                         exit.pid, exit.how, exit.next_try_seconds));
     engine_->worker_died(exit.name, exit.pid, "its process " + exit.how);
   };
   SHOAL_ASSIGN(supervisor_, Supervisor::start(std::move(children), options));

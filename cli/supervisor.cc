@@ -3,15 +3,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <cmath>
 #include <condition_variable>
-#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -19,11 +17,17 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/child_process.h"
 
 namespace shoal {
 namespace {
 
 using Steady = std::chrono::steady_clock;
+
+// After SIGKILL a process ends unless the kernel cannot let go of it.
+constexpr Duration kKillPatience = std::chrono::seconds(5);
+// Notice of a restart that is due, of hope, and of ends on kernels without pidfd_open.
+constexpr int kTurnMs = 100;
 
 std::string describe(int status) {
   if (WIFSIGNALED(status)) return fmt::format("was killed by signal {}", WTERMSIG(status));
@@ -73,6 +77,20 @@ class SupervisorImpl final : public Supervisor {
     }
   }
 
+  std::string waiting() const override {
+    std::lock_guard lock(mutex_);
+    const auto now = Steady::now();
+    std::string text;
+    for (const Child& child : children_) {
+      if (child.pid > 0 || child.failures == 0) continue;
+      text += fmt::format("{}worker {} failed {} time{}, next try in {:.0f} s",
+                          text.empty() ? "" : "; ", child.spec.name, child.failures,
+                          child.failures == 1 ? "" : "s",
+                          std::max(0.0, std::ceil(to_seconds(child.restart_at - now))));
+    }
+    return text;
+  }
+
   std::vector<pid_t> pids() const override {
     std::lock_guard lock(mutex_);
     std::vector<pid_t> out;
@@ -90,6 +108,7 @@ class SupervisorImpl final : public Supervisor {
     Steady::time_point started{};
     Steady::time_point restart_at = Steady::time_point::max();
     int failures = 0;
+    int refusals = 0;
   };
 
   void wake() {
@@ -97,39 +116,37 @@ class SupervisorImpl final : public Supervisor {
     (void)!::write(wake_[1], &byte, 1);
   }
 
+  // Without the lock while the child starts, which may take as long as its disk does: children
+  // change on this thread only, others wait for nothing but a look at them.
   Status spawn(Child& child) {
-    std::vector<char*> argv;
-    for (std::string& word : child.spec.argv) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t parent = ::getpid();
-    const pid_t pid = ::fork();
-    if (pid < 0)
-      return unavailable(fmt::format("cannot start {}: {}", child.spec.name, std::strerror(errno)));
-    if (pid == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (::getppid() != parent) ::_exit(1);  // the parent died in between
-      // A terminal's Ctrl-C goes to the group: the parent decides how its children end.
-      ::setpgid(0, 0);
-      sigset_t none;
-      sigemptyset(&none);
-      ::sigprocmask(SIG_SETMASK, &none, nullptr);
-      ::execv(argv[0], argv.data());
-      ::_exit(127);
-    }
-    child.pid = pid;
-    child.pidfd = open_pidfd(pid);
+    auto pid =
+        start_child(child.spec.argv, child.spec.inherited ? child.spec.inherited->get() : -1);
+    if (!pid) return pid.status().annotate("worker " + child.spec.name);
+    const int pidfd = open_pidfd(*pid);
+    std::lock_guard lock(mutex_);
+    child.pid = *pid;
+    child.pidfd = pidfd;
     child.started = Steady::now();
     child.restart_at = Steady::time_point::max();
     return Status::ok();
   }
 
+  // 0.1, 0.2, 0.4 … seconds: a crash loop must not burn the machine.
+  double backoff_seconds(int failures) const {
+    return std::min(options_.max_backoff_seconds,
+                    options_.first_backoff_seconds * std::exp2(std::min(failures - 1, 60)));
+  }
+
   void watch() {
+    hope_ = options_.hope ? options_.hope() : 0;
+    Status status;
+    for (Child& child : children_) {
+      status = spawn(child);
+      if (!status) break;
+    }
     {
       std::lock_guard lock(mutex_);
-      for (Child& child : children_) {
-        start_status_ = spawn(child);
-        if (!start_status_) break;
-      }
+      start_status_ = status;
       start_done_ = true;
     }
     started_.notify_all();
@@ -155,8 +172,7 @@ class SupervisorImpl final : public Supervisor {
         if (child.pid > 0 && child.pidfd >= 0) fds.push_back({child.pidfd, POLLIN, 0});
       }
     }
-    // The timeout serves restarts that fall due, and kernels without pidfd_open.
-    ::poll(fds.data(), fds.size(), 100);
+    ::poll(fds.data(), fds.size(), kTurnMs);
     char drain[16];
     while (::read(wake_[0], drain, sizeof(drain)) > 0) {
     }
@@ -169,30 +185,46 @@ class SupervisorImpl final : public Supervisor {
       int status = 0;
       if (child.pid <= 0 || ::waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
       const auto now = Steady::now();
-      if (to_seconds(now - child.started) >= options_.stable_seconds) child.failures = 0;
-      ++child.failures;
-      const bool restarts = child.failures < options_.max_failures;
-      exits.push_back({child.spec.name, child.pid, describe(status), restarts});
+      const double lived = to_seconds(now - child.started);
+      if (lived >= options_.stable_seconds) child.failures = 0;
+      const bool refused = WIFEXITED(status) && WEXITSTATUS(status) == options_.refusal_code &&
+                           lived <= options_.refusal_seconds;
+      child.refusals = refused ? child.refusals + 1 : 0;
+      const double pause = note_failure(child, now);
+      exits.push_back(
+          {child.spec.name, child.pid, describe(status), child.failures, child.refusals, pause});
       if (child.pidfd >= 0) ::close(child.pidfd);
       child.pid = 0;
       child.pidfd = -1;
-      // 0.1, 0.2, 0.4 … seconds: a crash loop must not burn the machine.
-      if (restarts)
-        child.restart_at = now + from_seconds(0.1 * static_cast<double>(1 << (child.failures - 1)));
     }
     return exits;
   }
 
+  // REQUIRES: mutex_ held.
+  double note_failure(Child& child, Steady::time_point now) {
+    ++child.failures;
+    const double pause = backoff_seconds(child.failures);
+    child.restart_at = now + from_seconds(pause);
+    return pause;
+  }
+
   void restart_due() {
-    std::lock_guard lock(mutex_);
-    const auto now = Steady::now();
+    const uint64_t hope = options_.hope ? options_.hope() : 0;
     for (Child& child : children_) {
-      if (child.pid > 0 || child.restart_at > now) continue;
+      if (child.pid > 0) continue;
+      if (hope != hope_) {
+        std::lock_guard lock(mutex_);
+        child.failures = child.refusals = 0;
+        child.restart_at = Steady::now();
+      }
+      if (child.restart_at > Steady::now()) continue;
       if (Status status = spawn(child); !status) {
-        log_error(status.message());
-        child.restart_at = now + std::chrono::seconds(1);
+        std::lock_guard lock(mutex_);
+        log_error(fmt::format("{}; next try in {:.1f} s", status.message(),
+                              note_failure(child, Steady::now())));
       }
     }
+    hope_ = hope;
   }
 
   void end_all() {
@@ -207,17 +239,22 @@ class SupervisorImpl final : public Supervisor {
         if (child.pid > 0 && ::waitpid(child.pid, nullptr, WNOHANG) != 0) {
           if (child.pidfd >= 0) ::close(child.pidfd);
           child.pid = 0;
+          child.pidfd = -1;
         }
       }
       return std::any_of(children_.begin(), children_.end(),
                          [](const Child& c) { return c.pid > 0; });
     };
+    const auto wait = [&](Duration patience) {
+      const auto deadline = Steady::now() + patience;
+      while (any_left() && Steady::now() < deadline)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    };
     signal_all(SIGTERM);
-    const auto deadline = Steady::now() + grace_;
-    while (any_left() && Steady::now() < deadline)
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    wait(grace_);
     signal_all(SIGKILL);
-    while (any_left()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    wait(kKillPatience);
+    if (any_left()) log_error("a worker cannot be killed; it is left to end by itself");
   }
 
   const Options options_;
@@ -226,6 +263,7 @@ class SupervisorImpl final : public Supervisor {
   std::vector<Child> children_;
   std::thread thread_;
   int wake_[2] = {-1, -1};
+  uint64_t hope_ = 0;  // watching thread only
   bool start_done_ = false;
   bool stopping_ = false;
   Duration grace_ = std::chrono::seconds(1);

@@ -123,6 +123,11 @@ Status check_worker_name(std::string_view name) {
                   name, kMaxWorkerName, kCoordinatorKeyName));
 }
 
+std::string key_file_text(const std::string& name, const CurveKeyPair& keys) {
+  return fmt::format("# Shoal: secret key of {}. Keep it private.\npublic {}\nsecret {}\n", name,
+                     keys.public_key, keys.secret_key);
+}
+
 Status write_key_pair(const std::string& dir, const std::string& name, const CurveKeyPair& keys,
                       bool overwrite) {
   SHOAL_TRY(check_key_pair(name, keys));
@@ -139,11 +144,7 @@ Status write_key_pair(const std::string& dir, const std::string& name, const Cur
     }
   }
   // Secret first: a public key without its secret would admit nobody, but look complete.
-  SHOAL_TRY(write_file_atomically(
-      base + ".key",
-      fmt::format("# Shoal: secret key of {}. Keep it private.\npublic {}\nsecret {}\n", name,
-                  keys.public_key, keys.secret_key),
-      0600));
+  SHOAL_TRY(write_file_atomically(base + ".key", key_file_text(name, keys), 0600));
   return write_file_atomically(base + ".pub", keys.public_key + "\n", 0644);
 }
 

@@ -36,6 +36,9 @@ Status check_key_pair(std::string_view what, const CurveKeyPair& keys);
 // dot, not "coordinator".
 Status check_worker_name(std::string_view name);
 
+// What NAME.key holds.
+std::string key_file_text(const std::string& name, const CurveKeyPair& keys);
+
 // Writes DIR/NAME.key (0600) and DIR/NAME.pub (0644), each atomically; makes DIR (0700) if needed.
 // kAlreadyExists if either is there and `overwrite` is not set: a lost key locks a worker out.
 Status write_key_pair(const std::string& dir, const std::string& name, const CurveKeyPair& keys,
