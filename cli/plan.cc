@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <filesystem>
 
 #include <fmt/core.h>
@@ -75,10 +74,8 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   if (config.parallel.engine == config::Engine::kGloo)
     membership.engine = wire::CollectiveEngine::kGloo;
   if (membership.world == 1) membership.engine.reset();
-  membership.segment_prefix = fmt::format("/shoal.{}", ::getpid());
-  // Larger than any epoch of an earlier coordinator: workers drop what is older than they have
-  // seen.
-  membership.first_epoch = static_cast<uint64_t>(std::time(nullptr)) << 20;
+  // A process id comes again, in a container at every start, and so does an epoch.
+  membership.segment_prefix = fmt::format("/shoal.{}.{:x}", ::getpid(), random_seed());
   membership.heartbeat = config.timeouts.heartbeat;
   membership.lost_after = config.timeouts.worker_lost;
   membership.load_timeout = config.timeouts.load;

@@ -24,7 +24,7 @@ struct PeerGoneEvent {  // a message to it could not be sent
   wire::PeerId peer;
   std::string reason;
 };
-struct DisconnectedEvent {  // a connection broke; the peer may be back on another one already
+struct DisconnectedEvent {  // a connection broke; the peer may come back on another one
   wire::PeerId peer;
 };
 struct WorkerDiedEvent {  // somebody knows better than the heartbeats: the local supervisor
@@ -43,6 +43,9 @@ using Event = std::variant<SubmitEvent, CancelEvent, wire::Incoming, PeerGoneEve
 struct SendAction {
   wire::PeerId peer;
   wire::Message message;
+};
+struct AcceptAction {  // this peer's hello was accepted: see wire::CoordinatorLink::accept()
+  wire::PeerId peer;
 };
 struct TokenAction {
   RequestId id = 0;
@@ -64,7 +67,8 @@ struct LogAction {
   LogLevel level = LogLevel::kInfo;
   std::string text;
 };
-using Action = std::variant<SendAction, TokenAction, FinishAction, WorkerLostAction, LogAction>;
+using Action =
+    std::variant<SendAction, AcceptAction, TokenAction, FinishAction, WorkerLostAction, LogAction>;
 using Actions = std::vector<Action>;
 
 }  // namespace shoal

@@ -77,8 +77,8 @@ void Core::on(const PeerGoneEvent& event, TimePoint now, Actions& actions) {
   membership_.on_peer_gone(event.peer, event.reason, now, actions);
 }
 
-void Core::on(const DisconnectedEvent& event, TimePoint, Actions& actions) {
-  membership_.on_disconnected(event.peer, actions);
+void Core::on(const DisconnectedEvent& event, TimePoint now, Actions&) {
+  membership_.on_disconnected(event.peer, now);
 }
 
 void Core::on(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {

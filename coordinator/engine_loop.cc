@@ -116,9 +116,6 @@ void EngineLoop::turn() {
   const TimePoint now = clock_.now();
   if (now - last_tick_ >= options_.tick) {
     last_tick_ = now;
-    for (; !broken_.empty() && now - broken_.front().first >= options_.tick; broken_.pop_front()) {
-      events.push_back(DisconnectedEvent{broken_.front().second});
-    }
     events.push_back(TickEvent{});
   }
   handle(std::move(events));
@@ -144,10 +141,11 @@ std::vector<Event> EngineLoop::collect() {
 void EngineLoop::receive(std::vector<Event>& events, Duration timeout) {
   for (int i = 0; i < kMaxMessagesPerTurn; ++i) {
     auto incoming = link_.receive(i == 0 ? timeout : Duration::zero());
+    // What broke did so before this message came: it may be of the process that takes the place.
+    while (auto peer = link_.next_disconnected()) events.push_back(DisconnectedEvent{*peer});
     if (!incoming) break;
     events.push_back(std::move(*incoming));
   }
-  while (auto peer = link_.next_disconnected()) broken_.emplace_back(clock_.now(), *peer);
 }
 
 void EngineLoop::handle(std::vector<Event> events) {
@@ -167,6 +165,8 @@ void EngineLoop::handle(std::vector<Event> events) {
 void EngineLoop::perform(Action& action, std::vector<Event>& follow_up) {
   if (const auto* message = std::get_if<SendAction>(&action)) {
     send(*message, follow_up);
+  } else if (const auto* accepted = std::get_if<AcceptAction>(&action)) {
+    link_.accept(accepted->peer);
   } else if (const auto* token = std::get_if<TokenAction>(&action)) {
     sinks_.at(token->id)->on_token(token->event);
   } else if (const auto* finish = std::get_if<FinishAction>(&action)) {

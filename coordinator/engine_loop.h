@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,7 +10,6 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -79,9 +77,6 @@ class EngineLoop final : public Engine {
   Core core_;
   std::unordered_map<RequestId, std::shared_ptr<TokenSink>> sinks_;
   TimePoint last_tick_{}, last_full_state_{};
-  // Connections that broke lately. A dying process breaks its own first: its last words may still
-  // come, and whoever supervises it says in a moment how it died. So this waits for a tick.
-  std::deque<std::pair<TimePoint, wire::PeerId>> broken_;
 
   mutable std::mutex mutex_;  // guards everything below
   // Not yet in the core. Bounded by the queue limits: submit() counts them as waiting.

@@ -10,8 +10,6 @@ namespace {
 
 // Names seen, lost ones included: bounds what a flood of hellos can make the coordinator hold.
 constexpr size_t kMaxWorkers = 256;
-// A larger epoch in a heartbeat is garbage, not an earlier coordinator's.
-constexpr uint64_t kMaxEpoch = uint64_t{1} << 62;
 // A worker that insists must not fill the log.
 constexpr Duration kRefusalLogInterval = std::chrono::seconds(1);
 
@@ -24,10 +22,8 @@ bool is_good_name(const std::string& name) {
 
 }  // namespace
 
-Membership::Membership(MembershipOptions options)
-    : options_(std::move(options)), epoch_(options_.first_epoch - 1) {
+Membership::Membership(MembershipOptions options) : options_(std::move(options)) {
   SHOAL_CHECK(options_.world >= 1 && options_.world <= wire::kMaxWorld, "world");
-  SHOAL_CHECK(options_.first_epoch >= 1, "epochs start at 1");
   SHOAL_CHECK(options_.shares.empty() || options_.shares.size() == options_.world, "shares");
   const size_t named = options_.names.size() + options_.expert_names.size();
   SHOAL_CHECK(named == 0 || named >= options_.world, "worker names");
@@ -69,13 +65,11 @@ void Membership::on_message(const wire::Incoming& incoming, TimePoint now, Actio
   form_if_possible(now, actions);
 }
 
-Status Membership::check_hello(const wire::Hello& hello, const std::string& key,
-                               TimePoint now) const {
-  if (hello.protocol_version != wire::kProtocolVersion) {
-    return failed_precondition(
-        fmt::format("protocol version {} here and {} there ({}); run the same build everywhere",
-                    wire::kProtocolVersion, hello.protocol_version, hello.build));
-  }
+bool Membership::is_garbage(uint64_t epoch) const {
+  return epoch > wire::kMaxEpoch && epoch > epoch_;
+}
+
+Status Membership::check_name(const wire::Hello& hello, const std::string& key) const {
   if (!is_good_name(hello.name)) {
     return invalid_argument("the worker's name must be 1 to 64 of A-Z a-z 0-9 . _ -");
   }
@@ -90,23 +84,41 @@ Status Membership::check_hello(const wire::Hello& hello, const std::string& key,
     return failed_precondition(fmt::format(
         "the name '{}' belongs to another key; check the worker's key pair", hello.name));
   }
+  return Status::ok();
+}
+
+Status Membership::check_hello(const wire::Incoming& incoming, const wire::Hello& hello,
+                               TimePoint now) const {
+  if (hello.protocol_version != wire::kProtocolVersion) {
+    return failed_precondition(
+        fmt::format("protocol version {} here and {} there ({}); run the same build everywhere",
+                    wire::kProtocolVersion, hello.protocol_version, hello.build));
+  }
+  SHOAL_TRY(check_name(hello, incoming.key));
+  if (is_garbage(hello.newest_epoch)) {
+    return invalid_argument(
+        fmt::format("it says that it has seen plan epoch {}, which no coordinator can have made; "
+                    "start it again",
+                    hello.newest_epoch));
+  }
   const auto known = workers_.find(hello.name);
   if (known == workers_.end() || !known->second.connected) return Status::ok();
   const Worker& holder = known->second;
-  if (holder.key != key) {
+  if (holder.key != incoming.key) {
     return failed_precondition(
         fmt::format("the name '{}' is in use by a worker with another key", hello.name));
   }
-  // On the same host the newest process wins: the old one has died, or should have. From another
-  // host a name is taken over only once its holder is silent.
-  if (holder.hello.incarnation != hello.incarnation && holder.hello.host_id != hello.host_id &&
-      now - holder.heard <= options_.lost_after) {
-    return failed_precondition(
-        fmt::format("the name '{}' is in use by a live worker on {}; worker "
-                    "names must be unique",
-                    hello.name, holder.hello.host_name));
+  if (holder.peer != incoming.peer && !is_gone(holder, now)) {
+    return failed_precondition(fmt::format(
+        "there is a live worker '{}', pid {} on {}, heard {:.1f} s ago; stop it or "
+        "give this one another name",
+        hello.name, holder.hello.pid, holder.hello.host_name, to_seconds(now - holder.heard)));
   }
   return Status::ok();
+}
+
+bool Membership::is_gone(const Worker& worker, TimePoint now) const {
+  return worker.broken || now - worker.heard > options_.lost_after;
 }
 
 void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
@@ -119,7 +131,7 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
         LogAction{LogLevel::kWarn, fmt::format("refused a worker that calls itself '{}' on {}: {}",
                                                hello.name, hello.host_name, reason)});
   };
-  if (Status status = check_hello(hello, incoming.key, now); !status) {
+  if (Status status = check_hello(incoming, hello, now); !status) {
     return refuse(status.message());
   }
   // One process, one name.
@@ -127,41 +139,34 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
     lose(*other, Loss::kReplaced, fmt::format("it now calls itself '{}'", hello.name), now,
          actions);
   }
-  auto known = workers_.find(hello.name);
+  const auto known = workers_.find(hello.name);
   if (known == workers_.end() && !make_room()) return refuse("too many workers");
-  Worker& worker = workers_[hello.name];
-  if (worker.connected && worker.hello.incarnation == hello.incarnation &&
-      worker.peer == incoming.peer) {
-    worker.heard = now;
-    // Several hellos may be under way before the first answer arrives; only one that follows other
-    // messages means that the worker has not heard from us and has given up what it did.
-    if (worker.spoke) {
-      if (worker.rank >= 0) {
-        end_epoch(Loss::kUnreachable, describe(worker) + " lost its connection and started over",
-                  false, now, actions);
-      }
-      worker.spoke = false;
-    }
-    worker.hello = hello;
-    note_memory(worker);
-    actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
-    return;
-  }
-  if (worker.connected && worker.hello.incarnation == hello.incarnation) {
-    by_peer_.erase(worker.peer);  // the same process over another connection
-    worker.connected = false;
-    if (worker.rank >= 0)
-      end_epoch(Loss::kReplaced, describe(worker) + " reconnected", false, now, actions);
-  } else if (worker.connected) {
-    const wire::PeerId old_peer = worker.peer;
-    lose(worker, Loss::kReplaced, fmt::format("replaced by a newer process (pid {})", hello.pid),
+  if (known != workers_.end() && known->second.connected) {
+    Worker& holder = known->second;
+    if (holder.peer == incoming.peer) return on_hello_again(holder, hello, now, actions);
+    const wire::PeerId old_peer = holder.peer;
+    lose(holder, Loss::kReplaced, fmt::format("replaced by a newer process (pid {})", hello.pid),
          now, actions);
-    if (old_peer != incoming.peer) {
-      actions.emplace_back(
-          SendAction{old_peer, wire::Refused{"another process has taken over this name"}});
-    }
+    actions.emplace_back(
+        SendAction{old_peer, wire::Refused{"another process has taken over this name"}});
   }
   admit(incoming, hello, now, actions);
+}
+
+void Membership::on_hello_again(Worker& worker, const wire::Hello& hello, TimePoint now,
+                                Actions& actions) {
+  worker.heard = now;
+  // Several hellos may be under way before the first answer arrives; only one that follows other
+  // messages means that the worker has not heard from us and has given up what it did.
+  if (worker.spoke && worker.rank >= 0) {
+    end_epoch(Loss::kUnreachable, describe(worker) + " lost its connection and started over", false,
+              now, actions);
+  }
+  worker.spoke = false;
+  worker.hello = hello;
+  note_memory(worker);
+  actions.emplace_back(SendAction{worker.peer, wire::CoordinatorHeartbeat{epoch_}});
+  note_epoch(worker, hello.newest_epoch, now, actions);
 }
 
 void Membership::note_memory(Worker& worker) {
@@ -194,6 +199,8 @@ void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello,
   note_memory(worker);
   ++joins_;
   by_peer_[incoming.peer] = hello.name;
+  note_epoch(worker, hello.newest_epoch, now, actions);
+  actions.emplace_back(AcceptAction{incoming.peer});
   actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
   actions.emplace_back(
       LogAction{LogLevel::kInfo, fmt::format("worker '{}' joined: {} on {}, pid {}", hello.name,
@@ -212,7 +219,7 @@ bool Membership::make_room() {
 void Membership::on_member_message(Worker& worker, const wire::Message& message, TimePoint now,
                                    Actions& actions) {
   if (const auto* beat = std::get_if<wire::WorkerHeartbeat>(&message)) {
-    on_heartbeat(worker, *beat);
+    on_heartbeat(worker, *beat, now, actions);
   } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
     lose(worker, Loss::kLeft, "it said goodbye: " + goodbye->reason, now, actions);
   } else if (worker.rank < 0) {
@@ -237,10 +244,29 @@ void Membership::check_store(const Status& status, TimePoint now, Actions& actio
   if (!status.is_ok()) end_epoch(Loss::kProtocol, status.message(), false, now, actions);
 }
 
-void Membership::on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat) {
+void Membership::on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
+                              Actions& actions) {
   if (!beat.busy) worker.must_show_idle = false;
-  // A worker that outlived an earlier coordinator ignores plans with smaller epochs.
-  if (beat.epoch < kMaxEpoch) newest_seen_ = std::max(newest_seen_, beat.epoch);
+  note_epoch(worker, beat.epoch, now, actions);
+}
+
+void Membership::note_epoch(Worker& worker, uint64_t epoch, TimePoint now, Actions& actions) {
+  if (epoch <= epoch_) return;
+  const std::string what = fmt::format("has seen plan epoch {}", epoch);
+  if (is_garbage(epoch)) {  // it would drop every plan of ours
+    actions.emplace_back(SendAction{
+        worker.peer, wire::Refused{fmt::format(
+                         "it {}, which no coordinator can have made; start it again", what)}});
+    return lose(worker, Loss::kProtocol, "it " + what, now, actions);
+  }
+  newest_seen_ = std::max(newest_seen_, epoch);
+  if (worker.rank < 0) return;
+  // It has dropped the plan in force, or will. The next is newer than what it has seen and forms at
+  // once; only one that goes on claiming more has to wait.
+  const bool again = failures_ > 0;
+  end_epoch(Loss::kOvertaken, fmt::format("{} {}, of another coordinator", describe(worker), what),
+            false, now, actions);
+  if (!again) form_not_before_ = form_not_before_after_join_ = now;
 }
 
 void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint now,
@@ -280,9 +306,11 @@ void Membership::on_peer_gone(const wire::PeerId& peer, const std::string& reaso
   form_if_possible(now, actions);
 }
 
-void Membership::on_disconnected(const wire::PeerId& peer, Actions& actions) {
-  if (phase_ == Phase::kStopped || find_peer(peer) == nullptr) return;
-  actions.emplace_back(SendAction{peer, wire::CoordinatorHeartbeat{epoch_}});
+void Membership::on_disconnected(const wire::PeerId& peer, TimePoint now) {
+  Worker* worker = find_peer(peer);
+  if (phase_ == Phase::kStopped || worker == nullptr) return;
+  worker->broken = true;
+  worker->probe_at = now + options_.probe_after;
 }
 
 void Membership::on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
@@ -324,6 +352,10 @@ void Membership::tick(TimePoint now, Actions& actions) {
   if (phase_ == Phase::kStopped) return;
   for (auto& [name, worker] : workers_) {
     if (!worker.connected) continue;
+    if (worker.broken && now >= worker.probe_at) {
+      worker.broken = false;  // or the send fails
+      actions.emplace_back(SendAction{worker.peer, wire::CoordinatorHeartbeat{epoch_}});
+    }
     if (now - worker.heard > options_.lost_after) {
       lose(worker, Loss::kSilent,
            fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,

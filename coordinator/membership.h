@@ -7,6 +7,16 @@
 // Abort to the survivors, whose weights stay, and a new epoch forms from workers that have shown
 // that they are idle since — one that stays busy after an Abort hangs and is lost. Messages of
 // older epochs, and of processes that are lost, are dropped.
+//
+// A name belongs to the process whose hello was accepted for as long as it lives. Another one that
+// comes with the same name and key takes it over only if the first said goodbye, was silent beyond
+// `lost_after`, ended under our supervisor's eyes or lost its connection; else it is refused and
+// told why, and the first notices nothing.
+//
+// Epochs count up from what is heard, never from a clock. A worker drops plans older than the
+// newest it has seen, so every hello and heartbeat says which that is, and the next plan is newer
+// than all of them. Should a member turn out to have seen a newer plan than the one in force (it
+// was with another coordinator meanwhile), a new epoch forms at once.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +43,6 @@ struct MembershipOptions {
   std::vector<double> shares;               // [world] by rank; empty: equal
   std::optional<wire::CollectiveEngine> engine;  // empty: chosen from the hosts
   std::string segment_prefix;  // of shm names, unique per coordinator process: "/shoal.4711"
-  uint64_t first_epoch = 1;    // larger than any epoch of an earlier coordinator of this cluster
 
   // Model, KV shape and limits of every plan; epoch, rank, world, shares, engine and segment are
   // filled in.
@@ -55,6 +64,9 @@ struct MembershipOptions {
   Duration permanent_retry = std::chrono::seconds(60);  // after a permanent failure
   Duration join_backoff = std::chrono::seconds(2);  // both at most this once a new worker joined
   Duration stable_after = std::chrono::seconds(5);  // of serving: failures are forgotten
+  // A dying process breaks its connection first: its last words may still come, and whoever
+  // supervises it says in a moment how it died. Only then is it asked whether it is still there.
+  Duration probe_after = std::chrono::milliseconds(20);
 };
 
 // Why a worker or a group was lost; names for metrics in loss_name().
@@ -63,7 +75,8 @@ enum class Loss : uint8_t {
   kDied,         // the supervisor saw its process end
   kUnreachable,  // the connection is gone or does not drain
   kLeft,         // it said goodbye
-  kReplaced,     // by a newer process of the same name, or by its own new connection
+  kReplaced,     // by a newer process of the same name
+  kOvertaken,    // it has seen a newer plan, of another coordinator
   kHung,         // it answers but does not compute
   kFailed,       // it reported an error
   kProtocol,     // it sent what makes no sense
@@ -83,9 +96,9 @@ class Membership {
   void on_message(const wire::Incoming& incoming, TimePoint now, Actions& actions);
   void on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
                     Actions& actions);
-  // Asks for a message to the peer: if it is back there is nothing to do, else the failed send says
-  // that it is gone.
-  void on_disconnected(const wire::PeerId& peer, Actions& actions);
+  // Its name is free for another process. After probe_after a message goes to it: if it is back
+  // there is nothing to do, else the failed send says that it is gone.
+  void on_disconnected(const wire::PeerId& peer, TimePoint now);
   void on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
   void tick(TimePoint now, Actions& actions);
   void stop(const std::string& reason, Actions& actions);
@@ -122,6 +135,8 @@ class Membership {
     wire::PeerId peer;
     std::string key;
     bool connected = false;
+    bool broken = false;   // its connection is, or was a moment ago
+    TimePoint probe_at{};  // if broken
     TimePoint heard{};
     bool spoke = false;  // something besides hellos: a later hello means it has given up the epoch
     bool must_show_idle = false;  // since an Abort
@@ -140,7 +155,11 @@ class Membership {
   void on_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
                 Actions& actions);
   // An error is the reason to refuse.
-  Status check_hello(const wire::Hello& hello, const std::string& key, TimePoint now) const;
+  Status check_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now) const;
+  Status check_name(const wire::Hello& hello, const std::string& key) const;
+  // Whether another process may have the name of this connected worker.
+  bool is_gone(const Worker& worker, TimePoint now) const;
+  void on_hello_again(Worker& worker, const wire::Hello& hello, TimePoint now, Actions& actions);
   // Takes the hello's memory figures: what a host has is what is free there and what its workers
   // hold, all at one moment.
   void note_memory(Worker& worker);
@@ -151,7 +170,11 @@ class Membership {
                          Actions& actions);
   void on_ready(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions);
   void on_failed(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions);
-  void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat);
+  void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
+                    Actions& actions);
+  // The newest plan a worker says it has seen.
+  void note_epoch(Worker& worker, uint64_t epoch, TimePoint now, Actions& actions);
+  bool is_garbage(uint64_t epoch) const;
   void check_store(const Status& status, TimePoint now, Actions& actions);
 
   void lose(Worker& worker, Loss loss, const std::string& reason, TimePoint now, Actions& actions);
@@ -176,7 +199,7 @@ class Membership {
 
   Phase phase_ = Phase::kIdle;
   uint64_t epoch_ = 0;                           // of the last plan sent
-  uint64_t newest_seen_ = 0;                     // any epoch a worker has mentioned
+  uint64_t newest_seen_ = 0;                     // by any worker
   std::vector<std::string> members_;             // [world] names by rank while forming or serving
   std::map<std::string, uint64_t> host_memory_;  // by host id, of CPU workers: see note_memory()
   std::vector<uint32_t> kv_blocks_;

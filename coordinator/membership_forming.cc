@@ -27,6 +27,8 @@ std::string_view loss_name(Loss loss) {
       return "left";
     case Loss::kReplaced:
       return "replaced";
+    case Loss::kOvertaken:
+      return "overtaken";
     case Loss::kHung:
       return "hung";
     case Loss::kFailed:

@@ -38,6 +38,7 @@ void put(const Hello& m, pb::Envelope& e) {
   p.set_pid(m.pid);
   p.set_arithmetic(m.arithmetic);
   p.set_held_bytes(m.held_bytes);
+  p.set_newest_epoch(m.newest_epoch);
 }
 
 void put(const LoadProgress& m, pb::Envelope& e) {
@@ -61,7 +62,10 @@ void put(const Failed& m, pb::Envelope& e) {
   p.set_epoch(m.epoch);
   p.set_permanent(m.permanent);
   p.set_message(m.message);
+  p.set_kind(static_cast<pb::FailureKind>(m.kind));
 }
+
+void put(const ModelChanged& m, pb::Envelope& e) { e.mutable_model_changed()->set_epoch(m.epoch); }
 
 void put(const StepResult& m, pb::Envelope& e) {
   auto& p = *e.mutable_step_result();
@@ -229,6 +233,7 @@ Hello get(const pb::Hello& p) {
   m.pid = p.pid();
   m.arithmetic = p.arithmetic();
   m.held_bytes = p.held_bytes();
+  m.newest_epoch = p.newest_epoch();
   return m;
 }
 
@@ -337,8 +342,10 @@ Result<Message> get_body(const pb::Envelope& e) {
     }
     case pb::Envelope::kFailed: {
       const auto& p = e.failed();
-      return Message(Failed{p.epoch(), p.permanent(), p.message()});
+      return Message(Failed{p.epoch(), p.permanent(), p.message(), narrow<FailureKind>(p.kind())});
     }
+    case pb::Envelope::kModelChanged:
+      return Message(ModelChanged{e.model_changed().epoch()});
     case pb::Envelope::kStepResult:
       return get(e.step_result());
     case pb::Envelope::kWorkerHeartbeat: {

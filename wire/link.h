@@ -13,7 +13,7 @@
 
 namespace shoal::wire {
 
-using PeerId = std::string;  // opaque; stable while a worker process lives
+using PeerId = std::string;  // opaque; one per worker process, stable while it lives
 
 struct Incoming {
   PeerId peer;
@@ -23,7 +23,20 @@ struct Incoming {
   std::string key = {};
 };
 
-// The coordinator's end. send/receive from one thread; wake() from any.
+// What a coordinator's link has turned away since it was made.
+struct LinkCounters {
+  uint64_t rejected_messages = 0;   // of authenticated connections: invalid, or out of turn
+  uint64_t refused_handshakes = 0;  // something else than CURVE with our key
+  uint64_t refused_keys = 0;        // a key that is not on the list
+  uint64_t refused_names = 0;       // hellos under a name that belongs to another key
+  uint64_t refused_processes = 0;   // too many processes with one key
+};
+
+// The coordinator's end. send/receive/accept from one thread; wake() and counters() from any.
+//
+// Whoever authenticates may speak: a link tells processes apart (PeerId) but does not judge them.
+// Several processes with one key are several peers; which of them counts is decided above, by what
+// their hellos say, and told to the link with accept().
 class CoordinatorLink {
  public:
   virtual ~CoordinatorLink() = default;
@@ -33,7 +46,10 @@ class CoordinatorLink {
   // is dropped, counted and logged (rate-limited) inside.
   virtual std::optional<Incoming> receive(Duration timeout) = 0;
   virtual void wake() = 0;
-  virtual uint64_t rejected_messages() const = 0;
+  // This peer's hello was accepted. Of the processes with its key it is the one that the others
+  // never push out, until another is accepted. Links without keys need not know.
+  virtual void accept(const PeerId& /*peer*/) {}
+  virtual LinkCounters counters() const = 0;
   // A peer whose connection broke since the last call: what was under way may be lost, and send()
   // fails until it is back (under the same id if the process lives). A fast hint that makes
   // receive() return early; silence still counts only by heartbeats, because a cut network breaks

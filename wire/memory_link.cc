@@ -25,9 +25,18 @@ class MemoryNetwork::CoordinatorEnd final : public CoordinatorLink {
     network_.coordinator_woken_ = true;
     network_.changed_.notify_all();
   }
-  uint64_t rejected_messages() const override {
+  LinkCounters counters() const override {
     const std::lock_guard lock(network_.mutex_);
-    return network_.rejected_;
+    LinkCounters counters;
+    counters.rejected_messages = network_.rejected_;
+    return counters;
+  }
+  std::optional<PeerId> next_disconnected() override {
+    const std::lock_guard lock(network_.mutex_);
+    if (network_.disconnected_.empty()) return {};
+    PeerId peer = std::move(network_.disconnected_.front());
+    network_.disconnected_.pop_front();
+    return peer;
   }
 
  private:
@@ -39,9 +48,11 @@ class MemoryNetwork::WorkerEnd final : public WorkerLink {
   WorkerEnd(MemoryNetwork& network, PeerId peer) : network_(network), peer_(std::move(peer)) {}
   ~WorkerEnd() override {  // a process that ends: its connection is gone, for good
     const std::lock_guard lock(network_.mutex_);
-    network_.at(peer_).up = false;
-    network_.at(peer_).closed = true;
-    network_.at(peer_).to_worker.frames.clear();
+    Connection& connection = network_.at(peer_);
+    if (connection.up) network_.report_disconnected(peer_, connection);
+    connection.up = false;
+    connection.closed = true;
+    connection.to_worker.frames.clear();
   }
   Status send(const Message& message) override {
     return network_.send_to_coordinator(peer_, message);
@@ -109,10 +120,17 @@ void MemoryNetwork::set_faults(const PeerId& peer, const LinkFaults& faults) {
 void MemoryNetwork::disconnect(const PeerId& peer) {
   const std::lock_guard lock(mutex_);
   Connection& connection = at(peer);
+  if (connection.up) report_disconnected(peer, connection);
   connection.up = false;
   dropped_ += connection.to_worker.frames.size() + connection.to_coordinator.frames.size();
   connection.to_worker.frames.clear();
   connection.to_coordinator.frames.clear();
+}
+
+void MemoryNetwork::report_disconnected(const PeerId& peer, const Connection& connection) {
+  if (!connection.introduced) return;
+  disconnected_.push_back(peer);
+  changed_.notify_all();
 }
 
 void MemoryNetwork::reconnect(const PeerId& peer) {
@@ -205,7 +223,10 @@ std::optional<Incoming> MemoryNetwork::receive_any(Duration timeout) {
   std::unique_lock lock(mutex_);
   for (;;) {
     if (auto incoming = take_incoming(clock_.now())) return incoming;
-    if (!options_.blocking || coordinator_woken_ || clock_.now() >= deadline) break;
+    if (!options_.blocking || coordinator_woken_ || !disconnected_.empty() ||
+        clock_.now() >= deadline) {
+      break;
+    }
     // Short naps: what is under way becomes due without anybody notifying.
     changed_.wait_until(lock, std::min(deadline, clock_.now() + std::chrono::milliseconds(1)));
   }

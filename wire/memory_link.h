@@ -100,6 +100,7 @@ class MemoryNetwork {
   std::optional<Message> receive_at(const PeerId& peer, Duration timeout);
   std::optional<Incoming> take_incoming(TimePoint now);
   Connection& at(const PeerId& peer);
+  void report_disconnected(const PeerId& peer, const Connection& connection);
 
   const Clock& clock_;
   const Options options_;
@@ -108,7 +109,8 @@ class MemoryNetwork {
   Rng rng_;
   std::map<PeerId, Connection> connections_;  // ordered: determinism
   std::map<std::string, int> incarnations_;
-  PeerId last_served_;  // round robin between peers
+  std::deque<PeerId> disconnected_;  // for next_disconnected()
+  PeerId last_served_;               // round robin between peers
   uint64_t rejected_ = 0, delivered_ = 0, dropped_ = 0;
   bool coordinator_woken_ = false;
   std::unique_ptr<CoordinatorEnd> coordinator_;

@@ -15,7 +15,7 @@
 
 namespace shoal::wire {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
@@ -29,6 +29,9 @@ inline constexpr uint32_t kMaxString = 4096;             // names, reasons, path
 inline constexpr uint32_t kMaxKvGroups = 16;             // kinds of visibility in one model
 inline constexpr uint32_t kMaxExpertEntries = 1u << 20;  // layers × experts of one model
 inline constexpr uint32_t kMaxStoreValue = 1u << 20;     // rendezvous blobs
+// A worker that speaks of a larger plan epoch than this, and than the one in force, is broken: no
+// coordinator gets that far by counting, and what comes after must still fit.
+inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 62;
 
 // ---------------------------------------------------------------- worker → coordinator
 
@@ -50,6 +53,8 @@ struct Hello {
   std::string data_address;  // where its data plane can be reached: an IP address, may be empty
   std::string model_digest;  // of weights it still holds, or empty
   int64_t pid = 0;
+  // The newest plan epoch it has seen, of whichever coordinator; 0: none. It drops older plans.
+  uint64_t newest_epoch = 0;
 };
 
 struct LoadProgress {
@@ -66,11 +71,23 @@ struct Ready {  // weights, KV and collective are up; steps of this epoch may co
   double load_seconds = 0;
 };
 
+// What a plan failed at, as far as it tells when another try makes sense.
+enum class FailureKind : uint8_t {
+  kOther,
+  kFile,    // the model file: its worker watches it and says ModelChanged
+  kMemory,  // not enough of it for the plan
+};
+
 struct Failed {  // the plan of this epoch cannot go on here
   uint64_t epoch = 0;
   bool permanent =
       false;  // false: trying again (a new epoch) may help; true: bad file, no memory …
   std::string message;
+  FailureKind kind = FailureKind::kOther;
+};
+
+struct ModelChanged {  // the files the plan of this epoch failed at are not what they were then
+  uint64_t epoch = 0;
 };
 
 struct TokenLogprob {
@@ -112,7 +129,7 @@ struct StepResult {
 };
 
 struct WorkerHeartbeat {
-  uint64_t epoch = 0;
+  uint64_t epoch = 0;           // the newest plan it has seen
   uint64_t last_step = 0;       // last step completed
   uint64_t resident_bytes = 0;  // RSS
   bool busy = false;            // a step is running or a load is in progress
@@ -238,7 +255,7 @@ struct StoreGet {  // answered with StoreSet as soon as the key exists
 };
 
 using Message = std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat,
-                             ExpertLoad, Goodbye, Assign, Step, CoordinatorHeartbeat, Abort,
-                             Refused, Shutdown, StoreSet, StoreGet>;
+                             ExpertLoad, Goodbye, ModelChanged, Assign, Step, CoordinatorHeartbeat,
+                             Abort, Refused, Shutdown, StoreSet, StoreGet>;
 
 }  // namespace shoal::wire

@@ -9,8 +9,8 @@ namespace {
 
 // A peer of our own version sends none; a few tell a bug from a hostile program in the log.
 constexpr int kMaxInvalidFrames = 8;
-constexpr size_t kRememberedIncarnations = 64;
 constexpr size_t kRememberedConnections = 256;
+constexpr uint64_t kMaxAcknowledged = uint64_t{1} << 62;  // more is no count of messages
 
 }  // namespace
 
@@ -39,29 +39,22 @@ Result<PeerTable::Arrival> PeerTable::arrived(const std::string& routing, const 
   Connection& from = live ? connection(routing, name, fd) : closed_one;
   if (from.blocked) return failed_precondition("its connection is cut off");
   const PeerId id = fmt::format("{}#{:016x}", name, envelope.incarnation);
-  Key& key = keys_[name];
+  if (!from.peer.empty() && from.peer != id) {
+    return invalid_argument("its connection belongs to another process");
+  }
   Arrival arrival;
-  if (key.current != id) {
-    if (std::ranges::find(key.replaced, envelope.incarnation) != key.replaced.end()) {
-      from.blocked = true;
-      return failed_precondition("another process with its key has replaced it");
-    }
-    if (const auto old = peers_.find(key.current); old != peers_.end()) {
-      arrival.replaced_routing = old->second.routing;
-      key.replaced.push_back(old->second.incarnation);
-      if (key.replaced.size() > kRememberedIncarnations) key.replaced.pop_front();
-      peers_.erase(old);
-    }
-    if (const auto old = connections_.find(arrival.replaced_routing); old != connections_.end()) {
-      old->second.blocked = old->first != routing;
-    }
-    key.current = id;
-    Peer& fresh = peers_[id];
+  auto found = peers_.find(id);
+  if (found == peers_.end()) {
+    arrival.evicted_routing = make_room(name);
+    found = peers_.try_emplace(id).first;
+    Peer& fresh = found->second;
     fresh.id = id;
     fresh.name = name;
     fresh.incarnation = envelope.incarnation;
+    // A process that was forgotten and comes back takes nothing below what it has taken already.
+    if (envelope.acknowledged < kMaxAcknowledged) fresh.sent = envelope.acknowledged;
   }
-  Peer& peer = peers_.at(id);
+  Peer& peer = found->second;
   if (envelope.sequence <= peer.received) {
     return data_loss(fmt::format("sequence {} after {}", envelope.sequence, peer.received));
   }
@@ -72,11 +65,39 @@ Result<PeerTable::Arrival> PeerTable::arrived(const std::string& routing, const 
     peer.outstanding_bytes = 0;
   }
   from.peer = id;
+  peer.heard = ++frames_;
   peer.received = envelope.sequence;
   acknowledge(peer, envelope.acknowledged);
   arrival.peer = &peer;
-  if (arrival.replaced_routing == routing) arrival.replaced_routing.clear();
   return arrival;
+}
+
+std::string PeerTable::make_room(const std::string& name) {
+  const auto accepted = accepted_.find(name);
+  size_t candidates = 0;
+  auto quietest = peers_.end();
+  const auto goes_first = [](const Peer& a, const Peer& b) {
+    if (a.routing.empty() != b.routing.empty()) return a.routing.empty();
+    return a.heard < b.heard;
+  };
+  // Ids of one name are neighbours: '#' is in no name.
+  for (auto peer = peers_.lower_bound(name + "#");
+       peer != peers_.end() && peer->second.name == name; ++peer) {
+    if (accepted != accepted_.end() && accepted->second == peer->first) continue;
+    ++candidates;
+    if (quietest == peers_.end() || goes_first(peer->second, quietest->second)) quietest = peer;
+  }
+  if (candidates < kMaxCandidates) return {};
+  std::string routing = std::move(quietest->second.routing);
+  peers_.erase(quietest);
+  if (const auto old = connections_.find(routing); old != connections_.end()) {
+    old->second.blocked = true;
+  }
+  return routing;
+}
+
+void PeerTable::accept(const PeerId& id) {
+  if (const auto peer = peers_.find(id); peer != peers_.end()) accepted_[peer->second.name] = id;
 }
 
 void PeerTable::acknowledge(Peer& peer, uint64_t sequence) {

@@ -123,7 +123,15 @@ Status check(const Ready& m) {
   return within({"Ready.load_seconds"}, m.load_seconds, 0, kMaxSeconds);
 }
 
-Status check(const Failed& m) { return text({"Failed.message"}, m.message); }
+Status check(const Failed& m) {
+  SHOAL_TRY(
+      within({"Failed.kind"}, static_cast<int>(m.kind), 0, static_cast<int>(FailureKind::kMemory)));
+  return text({"Failed.message"}, m.message);
+}
+
+Status check(const ModelChanged& m) {
+  return within({"ModelChanged.epoch"}, m.epoch, 1, UINT64_MAX);
+}
 
 Status check_row(const RowResult& row, int64_t i) {
   SHOAL_TRY(within({"StepResult.rows", i, "token"}, row.token, 0, INT32_MAX));
@@ -367,6 +375,7 @@ Kind kind_of(const Message& message) {
     Kind operator()(const WorkerHeartbeat&) const { return {"WorkerHeartbeat", true, false}; }
     Kind operator()(const ExpertLoad&) const { return {"ExpertLoad", true, false}; }
     Kind operator()(const Goodbye&) const { return {"Goodbye", true, false}; }
+    Kind operator()(const ModelChanged&) const { return {"ModelChanged", true, false}; }
     Kind operator()(const Assign&) const { return {"Assign", false, true}; }
     Kind operator()(const Step&) const { return {"Step", false, true}; }
     Kind operator()(const CoordinatorHeartbeat&) const {

@@ -47,8 +47,11 @@ class ZmqCoordinatorLink::Impl {
 
   WakeUp wake_up;
   std::string endpoint;
-  std::atomic<uint64_t> rejected{0}, failed_handshakes{0};
+  struct Counters {
+    std::atomic<uint64_t> rejected{0}, handshakes{0}, keys{0}, names{0}, processes{0};
+  } counters;
   ZapServer& zap() { return *zap_; }
+  void accept(const PeerId& peer) { peers_.accept(peer); }
 
  private:
   struct Frame {  // what one ROUTER message holds
@@ -150,9 +153,9 @@ void ZmqCoordinatorLink::Impl::drain_monitor() {
     if (event->what == ZMQ_EVENT_DISCONNECTED) {
       if (auto lost = peers_.closed(event->value)) disconnected_.push_back(std::move(*lost));
     } else {
-      ++failed_handshakes;
-      handshakes_.warn(event->what == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-                           ? "refused a connection: its key is not on the list"
+      const bool key = event->what == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+      ++(key ? counters.keys : counters.handshakes);
+      handshakes_.warn(key ? "refused a connection: its key is not on the list"
                            : "refused a connection that does not speak CURVE with our key");
     }
   }
@@ -175,7 +178,7 @@ bool ZmqCoordinatorLink::Impl::take_frame(Frame& frame) {
 }
 
 void ZmqCoordinatorLink::Impl::reject(const Frame& frame, const Status& reason) {
-  ++rejected;
+  ++counters.rejected;
   rejects_.warn(fmt::format("dropped a message of worker '{}': {}", frame.name, reason.message()));
 }
 
@@ -202,6 +205,7 @@ Result<Incoming> ZmqCoordinatorLink::Impl::open_frame(const Frame& frame) {
   if (hello != nullptr && hello->name != frame.name) {
     const std::string reason =
         fmt::format("this key belongs to worker '{}', not to '{}'", frame.name, hello->name);
+    ++counters.names;
     refuse(frame.routing, reason);
     return invalid_argument(reason);
   }
@@ -212,10 +216,11 @@ Result<Incoming> ZmqCoordinatorLink::Impl::open_frame(const Frame& frame) {
     }
     return arrival.status();
   }
-  if (!arrival->replaced_routing.empty()) {
-    log_warn(fmt::format("worker '{}' connected from a second process; the first is dropped",
-                         frame.name));
-    refuse(arrival->replaced_routing, "another process connected with this worker's key");
+  if (!arrival->evicted_routing.empty()) {
+    ++counters.processes;
+    rejects_.warn(fmt::format("more than {} processes connect with the key of worker '{}'",
+                              PeerTable::kMaxCandidates, frame.name));
+    refuse(arrival->evicted_routing, "too many processes connect with this worker's key");
   }
   return Incoming{arrival->peer->id, std::move(decoded->message)};
 }
@@ -272,10 +277,14 @@ std::optional<Incoming> ZmqCoordinatorLink::receive(Duration timeout) {
   return impl_->receive(timeout);
 }
 void ZmqCoordinatorLink::wake() { impl_->wake_up.set(); }
-uint64_t ZmqCoordinatorLink::rejected_messages() const { return impl_->rejected.load(); }
+void ZmqCoordinatorLink::accept(const PeerId& peer) { impl_->accept(peer); }
+LinkCounters ZmqCoordinatorLink::counters() const {
+  const auto& c = impl_->counters;
+  return {c.rejected.load(), c.handshakes.load(), c.keys.load(), c.names.load(),
+          c.processes.load()};
+}
 std::optional<PeerId> ZmqCoordinatorLink::next_disconnected() { return impl_->next_disconnected(); }
 const std::string& ZmqCoordinatorLink::endpoint() const { return impl_->endpoint; }
-uint64_t ZmqCoordinatorLink::refused_connections() const { return impl_->failed_handshakes.load(); }
 Status ZmqCoordinatorLink::set_allowed(const std::map<std::string, std::string>& allowed) {
   return impl_->zap().set_allowed(allowed);
 }

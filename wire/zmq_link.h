@@ -1,13 +1,14 @@
 // The real links: ZeroMQ ROUTER (coordinator) and DEALER (workers) over TCP, with CURVE always on.
 //
-// Who gets in: only clients that own the secret of a key on the allow list (wire/zap.h). A peer's
+// Who may speak: only clients that own the secret of a key on the allow list (wire/zap.h). A peer's
 // id is NAME#INCARNATION: the name comes from its key, the incarnation from its process; neither
 // the ZeroMQ routing id nor a Hello can change the name, and a Hello under another name is refused.
 //
-// One key, one process: if a second process connects with a key in use, the newcomer wins, because
-// a crashed worker's replacement must not wait for the old connection to time out. The old process
-// is told (Refused) and its incarnation is not let in again: two live processes that share a key by
-// mistake do not push each other out for ever by reconnecting. The log names the worker.
+// Processes that come with the same key are peers of their own: none takes another's connection
+// away. Which of them is the worker of that name is the coordinator's decision (Membership): it
+// accepts a newcomer only if the one before is gone, and tells the link with accept(). Beside the
+// accepted one a few of a key are kept; when more come, the one quiet the longest is told (Refused)
+// and cut off.
 //
 // Flow control: a ROUTER drops silently at its high-water mark, so it is never reached. Every frame
 // carries the last sequence number its sender has taken; the coordinator keeps at most
@@ -45,13 +46,11 @@ class ZmqCoordinatorLink final : public CoordinatorLink {
   Status send(const PeerId& peer, const Message& message) override;
   std::optional<Incoming> receive(Duration timeout) override;
   void wake() override;
-  uint64_t rejected_messages() const override;  // thread-safe
+  void accept(const PeerId& peer) override;
+  LinkCounters counters() const override;  // as far as receive() has seen
   std::optional<PeerId> next_disconnected() override;
 
   const std::string& endpoint() const;  // "tcp://127.0.0.1:41234", the port as bound
-  // Handshakes that failed (unknown key, wrong server key, something else than CURVE), as far as
-  // receive() has seen. Thread-safe.
-  uint64_t refused_connections() const;
   // Replaces the allow list; admitted connections stay. Thread-safe.
   Status set_allowed(const std::map<std::string, std::string>& allowed);
   // Nobody new is admitted from now on; the connected go on.

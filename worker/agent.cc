@@ -50,6 +50,7 @@ void Agent::say_hello() {
   hello.data_address = options_.data_address;
   hello.model_digest = rank_.held_digest();
   hello.pid = ::getpid();
+  hello.newest_epoch = epoch_.load();
   if (Status status = link_.send(hello); !status) log_debug("hello not sent: " + status.message());
 }
 
@@ -82,7 +83,13 @@ void Agent::give_up(const std::string& reason) {
 }
 
 void Agent::handle(const wire::Assign& plan) {
-  if (plan.epoch <= epoch_.load()) return;
+  if (plan.epoch <= epoch_.load()) {
+    // Of a coordinator that has not heard what this worker has seen: the next heartbeat says so.
+    log_warn(fmt::format("dropped plan epoch {}: epoch {} is the newest seen here", plan.epoch,
+                         epoch_.load()));
+    last_heartbeat_ = {};
+    return;
+  }
   give_up(fmt::format("plan epoch {} replaces {}", plan.epoch, epoch_.load()));
   epoch_.store(plan.epoch);
   last_step_.store(0);

@@ -68,8 +68,9 @@ class Link final : public wire::CoordinatorLink {
     return inner_.receive(timeout);
   }
   void wake() override { inner_.wake(); }
-  uint64_t rejected_messages() const override { return inner_.rejected_messages(); }
+  wire::LinkCounters counters() const override { return inner_.counters(); }
   std::optional<wire::PeerId> next_disconnected() override {
+    if (auto peer = inner_.next_disconnected()) return peer;
     std::lock_guard lock(mutex_);
     return std::exchange(disconnected_, std::nullopt);
   }

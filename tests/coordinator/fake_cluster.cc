@@ -153,6 +153,7 @@ void FakeCluster::perform(const Actions& actions, std::vector<Event>& follow_up)
 
 void FakeCluster::turn() {
   for (auto& [name, process] : workers_) process.worker->turn();
+  while (auto peer = network.coordinator().next_disconnected()) handle(DisconnectedEvent{*peer});
   while (auto incoming = network.coordinator().receive(Duration::zero())) {
     if (const auto* result = std::get_if<wire::StepResult>(&incoming->message)) {
       uint64_t& newest = returned_[result->epoch];

@@ -39,7 +39,8 @@ FakeWorker::FakeWorker(const FakeWorkerOptions& options, const FakeModel& model,
       clock_(clock),
       rng_(seed),
       min_step_(options.min_step),
-      max_step_(options.max_step) {}
+      max_step_(options.max_step),
+      epoch_(options.seen_epoch) {}
 
 void FakeWorker::send(const wire::Message& message) { (void)link_.send(message); }
 
@@ -76,6 +77,7 @@ void FakeWorker::turn() {
   hello.data_address = options_.data_address;
   hello.model_digest = loaded_rank_ >= 0 ? "digest" : "";
   hello.pid = options_.pid;
+  hello.newest_epoch = epoch_;
   send(hello);
 }
 

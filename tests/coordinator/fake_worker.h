@@ -43,7 +43,8 @@ struct FakeWorkerOptions {
   Duration load_time = std::chrono::milliseconds(100);
   Duration min_step{}, max_step = std::chrono::milliseconds(1);
   Duration heartbeat = std::chrono::milliseconds(250);
-  std::string fail_load;  // a permanent failure with this message
+  std::string fail_load;    // a permanent failure with this message
+  uint64_t seen_epoch = 0;  // of another coordinator
 };
 
 class FakeWorker {
@@ -56,6 +57,7 @@ class FakeWorker {
   std::optional<TimePoint> next_due() const;
 
   void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
+  void see_epoch(uint64_t epoch) { epoch_ = epoch; }  // as if another coordinator had sent it
   void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP
   void fail_next_step(const std::string& message) { fail_step_ = message; }
   void set_step_time(Duration low, Duration high) { min_step_ = low, max_step_ = high; }

@@ -1,57 +1,10 @@
 // Epochs, losses and refusals through the whole core, on a fake clock.
 #include <gtest/gtest.h>
 
-#include <numeric>
-
-#include "tests/coordinator/fake_cluster.h"
+#include "tests/coordinator/two_ranks.h"
 
 namespace shoal::testing {
 namespace {
-
-using namespace std::chrono_literals;
-using ::testing::Test;
-
-std::vector<int32_t> prompt_of(size_t tokens) {
-  std::vector<int32_t> out(tokens);
-  std::iota(out.begin(), out.end(), 10);
-  return out;
-}
-
-struct TwoRanks : FakeCluster {
-  explicit TwoRanks(CoreOptions options = small_core_options(2)) : FakeCluster(options, {}, 1) {}
-  void form() {
-    add_worker("w0");
-    add_worker("w1");
-    ASSERT_TRUE(run_until_ready());
-  }
-  uint64_t epoch() { return core.state(clock.now()).epoch; }
-  WorkerState worker_state(const std::string& name) {
-    for (const WorkerState& w : core.state(clock.now()).workers) {
-      if (w.name == name) return w;
-    }
-    return {};
-  }
-  std::string reason() { return core.state(clock.now()).not_ready_reason; }
-  // A request that is in the middle of its decode.
-  RequestId running_request(uint32_t max_tokens = 50) {
-    for (auto& name : {"w0", "w1"}) worker(name).set_step_time(20ms, 20ms);
-    const RequestId id = submit(prompt_of(5), max_tokens);
-    EXPECT_TRUE(run_until([&] { return streams[id].tokens.size() >= 3; }));
-    return id;
-  }
-  void expect_lost(RequestId id, const std::string& part) {
-    EXPECT_EQ(streams[id].finish.reason, FinishReason::kError);
-    EXPECT_EQ(streams[id].finish.error.code(), Code::kUnavailable);
-    EXPECT_NE(streams[id].finish.error.message().find(part), std::string::npos)
-        << streams[id].finish.error.message();
-  }
-  void expect_serves() {
-    const RequestId id = submit(prompt_of(5), 8, 99);
-    ASSERT_TRUE(run_until_finished(id));
-    EXPECT_EQ(streams[id].finish.reason, FinishReason::kLength);
-    check_streams();
-  }
-};
 
 TEST(Membership, FormsWhenEnoughWorkersAreThere) {
   TwoRanks cluster;
@@ -303,116 +256,6 @@ TEST(Membership, RepeatedFailuresBackOff) {
   const TimePoint failed = cluster.clock.now();
   ASSERT_TRUE(cluster.run_until_ready());
   EXPECT_LT(to_seconds(cluster.clock.now() - failed), 0.6);
-}
-
-TEST(Membership, AnotherProtocolVersionIsRefusedWithTheReason) {
-  TwoRanks cluster;
-  FakeWorkerOptions options;
-  options.name = "w0";
-  options.protocol_version = wire::kProtocolVersion + 1;
-  FakeWorker& worker = cluster.add_worker(options);
-  cluster.run_for(1s);
-  EXPECT_TRUE(worker.exited());
-  EXPECT_NE(worker.exit_reason().find("protocol version"), std::string::npos);
-}
-
-TEST(Membership, UnknownAndUnprintableNamesAreRefused) {
-  CoreOptions core_options = small_core_options(1);
-  core_options.membership.names = {"w0", "spare"};
-  FakeCluster cluster(core_options, {}, 1);
-  FakeWorker& stranger = cluster.add_worker("w7");
-  FakeWorker& unprintable = cluster.add_worker("w 0");
-  cluster.add_worker("spare");
-  ASSERT_TRUE(cluster.run_until_ready());
-  EXPECT_NE(stranger.exit_reason().find("not in the configuration"), std::string::npos);
-  EXPECT_TRUE(unprintable.exited());
-}
-
-TEST(Membership, ASecondProcessOfTheSameHostReplacesTheFirst) {
-  TwoRanks cluster;
-  cluster.form();
-  FakeWorker& old = cluster.worker("w1");
-  FakeWorker& replacement = cluster.add_worker("w1");
-  ASSERT_TRUE(cluster.run_until([&] { return old.exited(); }, 2s));
-  EXPECT_NE(old.exit_reason().find("taken over"), std::string::npos);
-  ASSERT_TRUE(cluster.run_until_ready());
-  EXPECT_EQ(replacement.plan().rank, 1u);
-  cluster.expect_serves();
-}
-
-TEST(Membership, ASecondProcessOnAnotherHostIsRefusedWhileTheFirstLives) {
-  TwoRanks cluster;
-  cluster.form();
-  const uint64_t epoch = cluster.epoch();
-  FakeWorkerOptions options;
-  options.name = "w1";
-  options.host = "elsewhere";
-  FakeWorker& impostor = cluster.add_worker(options);
-  ASSERT_TRUE(cluster.run_until([&] { return impostor.exited(); }, 2s));
-  EXPECT_NE(impostor.exit_reason().find("names must be unique"), std::string::npos);
-  EXPECT_EQ(cluster.epoch(), epoch);
-  cluster.expect_serves();
-}
-
-TEST(Membership, ANameBelongsToTheKeyThatBroughtIt) {
-  Membership membership([] {
-    MembershipOptions options = small_core_options(2).membership;
-    options.keys = {{"w9", "the right key"}};
-    return options;
-  }());
-  wire::Hello hello;
-  hello.name = "w0";
-  hello.incarnation = 1;
-  hello.host_id = "h";
-  const TimePoint now{1h};
-  Actions actions;
-  membership.on_message({"peer1", hello, "key A"}, now, actions);
-  ASSERT_TRUE(
-      std::holds_alternative<wire::CoordinatorHeartbeat>(std::get<SendAction>(actions[0]).message));
-  const auto refused = [&](const wire::PeerId& peer, const std::string& key) {
-    actions.clear();
-    membership.on_message({peer, hello, key}, now, actions);
-    return std::holds_alternative<wire::Refused>(std::get<SendAction>(actions[0]).message);
-  };
-  hello.incarnation = 2;
-  EXPECT_TRUE(refused("peer2", "key B"));
-  actions.clear();
-  membership.on_message({"peer2", hello, "key A"}, now, actions);  // its own restart
-  EXPECT_EQ(membership.worker_states(now).size(), 1u);
-  membership.check_invariants();
-  hello.name = "w9";
-  EXPECT_TRUE(refused("peer3", "key B"));
-  EXPECT_FALSE(refused("peer3", "the right key"));
-}
-
-TEST(Membership, ManyHellosBeforeTheFirstAnswerAreOneWorker) {
-  wire::LinkFaults slow{600ms, 600ms, 0, false, false};  // round trip 1.2 s: five hellos
-  FakeCluster cluster(small_core_options(2), {}, 1, slow);
-  cluster.add_worker("w0");
-  cluster.add_worker("w1");
-  ASSERT_TRUE(cluster.run_until_ready());
-  cluster.run_for(5s);
-  EXPECT_TRUE(cluster.core.admission().ready);
-  EXPECT_EQ(cluster.core.state(cluster.clock.now()).epoch, 1u);
-}
-
-TEST(Membership, ANewCoordinatorTakesOverWorkersOfAnOldOne) {
-  // Workers that have seen epoch 41 ignore smaller ones; their heartbeats say so.
-  CoreOptions options = small_core_options(1);
-  Membership membership(options.membership);
-  Actions actions;
-  wire::Hello hello;
-  hello.name = "w0";
-  hello.incarnation = 1;
-  TimePoint now{1h};
-  membership.on_message({"p", wire::Message(hello), ""}, now, actions);
-  EXPECT_EQ(membership.epoch(), 1u);
-  membership.on_message({"p", wire::WorkerHeartbeat{41, 0, 0, false}, ""}, now, actions);
-  membership.on_message({"p", wire::Failed{1, false, "an old plan"}, ""}, now, actions);
-  membership.on_message({"p", wire::WorkerHeartbeat{41, 0, 0, false}, ""}, now, actions);
-  now += 1s;
-  membership.tick(now, actions);
-  EXPECT_EQ(membership.epoch(), 42u);
 }
 
 TEST(Membership, AControlPlaneCutIsALossAndHealsIntoANewEpoch) {

@@ -41,7 +41,7 @@ TEST(MemoryLink, CarriesEveryMessageBothWays) {
       ++to_worker;
     }
   }
-  EXPECT_EQ(to_coordinator, 10);
+  EXPECT_EQ(to_coordinator, 11);
   EXPECT_EQ(to_worker, 7);
   EXPECT_EQ(network.in_flight(), 0u);
 }
@@ -57,7 +57,7 @@ TEST(MemoryLink, RefusesWhatTheOtherEndWouldRefuse) {
   network.inject("w#1", "garbage");
   network.inject("w#1", encode(testing::sample_step(), {kProtocolVersion, "c", 1, 1, 0}));
   EXPECT_FALSE(network.coordinator().receive({}).has_value());
-  EXPECT_EQ(network.coordinator().rejected_messages(), 2u);
+  EXPECT_EQ(network.coordinator().counters().rejected_messages, 2u);
 }
 
 TEST(MemoryLink, DelayKeepsOrderAndFollowsTheClock) {

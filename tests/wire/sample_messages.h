@@ -42,8 +42,12 @@ inline Step sample_step() {
   started.seed = 0xfedcba9876543210ull;
   started.choice = 2;
   started.sampling = {0.7f, 0.9f, 0.05f, 40, 0.5f, -0.25f, 1.1f, 5, {{17, -100.0f}, {99, 2.5f}}};
-  return {
-      9, 1234567, {3, 4095}, {started}, {{5, 0, {0, 12, 13}}, {5, 1, {kNoBlock, 7}}}, {{5, 0, 3, true}, {6, 99, 1, true}}};
+  return {9,
+          1234567,
+          {3, 4095},
+          {started},
+          {{5, 0, {0, 12, 13}}, {5, 1, {kNoBlock, 7}}},
+          {{5, 0, 3, true}, {6, 99, 1, true}}};
 }
 
 inline StepResult sample_step_result() {
@@ -69,14 +73,16 @@ inline std::vector<Message> sample_messages() {
   hello.model_digest = "xxh3:0123456789abcdef";
   hello.arithmetic = "cpu avx2";
   hello.pid = 4242;
+  hello.newest_epoch = 8;
   return {hello,
           LoadProgress{9, 5ull << 32, 6ull << 32},
           Ready{9, 20ull << 30, 3ull << 30, 1ull << 20, 12.5},
-          Failed{9, true, "model.gguf: no such file"},
+          Failed{9, true, "model.gguf: no such file", FailureKind::kFile},
           sample_step_result(),
           WorkerHeartbeat{9, 1234567, 21ull << 30, true},
           ExpertLoad{9, 2, {5, 1ull << 40, 0, 7}},
           Goodbye{"stopped"},
+          ModelChanged{9},
           sample_assign(),
           sample_step(),
           CoordinatorHeartbeat{9},
