@@ -50,6 +50,18 @@ class TappedMetrics final : public Metrics {
   const Tap tap_;
 };
 
+HttpFigures http_figures(const gateway::HttpServerState& state) {
+  HttpFigures out;
+  out.connections = state.connections;
+  out.max_connections = state.max_connections;
+  out.large_body_bytes = state.large_body_bytes;
+  out.small_waiting = state.small_pool.waiting;
+  out.small_running = state.small_pool.running;
+  out.large_waiting = state.large_pool.waiting;
+  out.large_running = state.large_pool.running;
+  return out;
+}
+
 class ServerImpl final : public Server {
  public:
   explicit ServerImpl(const ServerOptions& options) : options_(options) {}
@@ -141,7 +153,10 @@ Status ServerImpl::start_http() {
   deps.codec = codec_.get();
   deps.keys = api_keys_;
   if (config.metrics.enabled) {
-    deps.metrics = [this] { return metrics_->serialize(engine_->state()); };
+    deps.metrics = [this] {
+      metrics_->set_http(http_figures(http_->state()));
+      return metrics_->serialize(engine_->state());
+    };
   }
   deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
   deps.random = [] { return random_seed(); };
@@ -149,15 +164,15 @@ Status ServerImpl::start_http() {
     metrics_->http_request(route, status, seconds);
   };
   deps.clock = &clock_;
+  deps.refusal_observer = [this](std::string_view reason) { metrics_->http_refused(reason); };
+  const gateway::HttpServerOptions http = gateway::server_options(config);
+  SHOAL_ASSIGN(http_, gateway::HttpServer::listen(http));
+  deps.http = [this] { return http_->state(); };
   auto options =
       gateway::gateway_options(config, config.model.name.empty() ? model_.name : config.model.name,
                                "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
-
-  const gateway::HttpServerOptions http = gateway::server_options(config);
-  SHOAL_ASSIGN(http_, gateway::HttpServer::start(http, [this](auto request, auto exchange) {
-                 gateway_->handle(request, exchange);
-               }));
+  http_->serve(*gateway_);
   const std::string host =
       http.host.find(':') == std::string::npos ? http.host : "[" + http.host + "]";
   url_ = fmt::format("http://{}:{}", host, http_->port());

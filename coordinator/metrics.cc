@@ -88,6 +88,37 @@ struct VllmNames {
   Labels labels;
 };
 
+struct HttpGauges {
+  explicit HttpGauges(Builder b)
+      : connections(b.gauges("shoal_http_connections", "Open HTTP connections").Add({})),
+        max_connections(b.gauges("shoal_http_connections_limit",
+                                 "HTTP connections that may be open at the same time")
+                            .Add({})),
+        large_body_bytes(b.gauges("shoal_http_large_body_bytes",
+                                  "Bytes that large request bodies have of the room for them")
+                             .Add({})),
+        pools(b.gauges("shoal_http_pool_requests",
+                       "Requests that wait to be parsed and tokenized, that are being")),
+        small_waiting(pools.Add({{"pool", "small"}, {"state", "waiting"}})),
+        small_running(pools.Add({{"pool", "small"}, {"state", "running"}})),
+        large_waiting(pools.Add({{"pool", "large"}, {"state", "waiting"}})),
+        large_running(pools.Add({{"pool", "large"}, {"state", "running"}})) {}
+
+  void set(const HttpFigures& figures) {
+    connections.Set(static_cast<double>(figures.connections));
+    max_connections.Set(static_cast<double>(figures.max_connections));
+    large_body_bytes.Set(static_cast<double>(figures.large_body_bytes));
+    small_waiting.Set(static_cast<double>(figures.small_waiting));
+    small_running.Set(static_cast<double>(figures.small_running));
+    large_waiting.Set(static_cast<double>(figures.large_waiting));
+    large_running.Set(static_cast<double>(figures.large_running));
+  }
+
+  Gauge &connections, &max_connections, &large_body_bytes;
+  Family<Gauge>& pools;
+  Gauge &small_waiting, &small_running, &large_waiting, &large_running;
+};
+
 struct RankFigures {
   Histogram *forward, *sample, *round_trip, *collective, *wait;
   Histogram* experts;  // null: a dense model
@@ -196,6 +227,9 @@ struct Metrics::Impl {
         rejected(b.counters("shoal_rejected_total", "Requests not admitted, by reason")),
         failures(b.counters("shoal_worker_failures_total", "Groups of workers lost, by reason")),
         http(b.counters("shoal_http_requests_total", "HTTP exchanges, by route and status")),
+        http_refused(b.counters("shoal_http_refused_total",
+                                "HTTP requests and connections that did not get to a handler")),
+        http_gauges(b),
         weight_bytes(b.counters("shoal_weight_bytes_read_total",
                                 "Bytes of matrices steps had to read, by rank")),
         http_seconds(b.histograms("shoal_http_request_seconds", "HTTP exchanges, by route")),
@@ -248,7 +282,9 @@ struct Metrics::Impl {
   Histogram &request_prompt, &request_generation;
   Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
   Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
-  Family<Counter>&requests, &rejected, &failures, &http, &weight_bytes;
+  Family<Counter>&requests, &rejected, &failures, &http, &http_refused;
+  HttpGauges http_gauges;
+  Family<Counter>& weight_bytes;
   Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
   Gauge &running, &waiting, &kv_usage, &kv_blocks, &prefix_blocks, &ready, &epoch;
   Family<Gauge>&workers, &memory;
@@ -299,6 +335,12 @@ void Metrics::http_request(std::string_view path, int status, double seconds) {
   impl_->http.Add({{"path", route}, {"code", std::to_string(status)}}).Increment();
   impl_->http_seconds.Add({{"path", route}}, kRequestSeconds).Observe(seconds);
 }
+
+void Metrics::http_refused(std::string_view reason) {
+  impl_->http_refused.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+void Metrics::set_http(const HttpFigures& figures) { impl_->http_gauges.set(figures); }
 
 void Metrics::request_started(const Request& request, double queued) {
   impl_->queue.Observe(queued);

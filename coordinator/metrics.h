@@ -6,7 +6,10 @@
 //   shoal_{prompt,generation}_tokens_total, shoal_requests_total{reason},
 //   shoal_rejected_total{reason},
 //     shoal_preemptions_total, shoal_surplus_samples_total, shoal_worker_failures_total{reason},
-//     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code}: counters
+//     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code},
+//     shoal_http_refused_total{reason}: counters
+//   shoal_http_connections, shoal_http_connections_limit, shoal_http_large_body_bytes,
+//     shoal_http_pool_requests{pool,state}: gauges
 //   shoal_prefix_cache_{queries,hits}_total (tokens), shoal_prefix_cache_evicted_blocks_total:
 //     counters
 //   shoal_expert_tokens_total{layer,expert}: counter; shoal_expert_imbalance{layer}: gauge, the
@@ -29,6 +32,15 @@
 
 namespace shoal {
 
+// What the HTTP side holds now. small, large: requests by the size of their bodies, on their way
+// through parsing and tokenizing.
+struct HttpFigures {
+  uint64_t connections = 0, max_connections = 0;
+  uint64_t large_body_bytes = 0;
+  uint64_t small_waiting = 0, small_running = 0;
+  uint64_t large_waiting = 0, large_running = 0;
+};
+
 class Metrics : public CoreObserver {
  public:
   struct Options {
@@ -47,6 +59,9 @@ class Metrics : public CoreObserver {
 
   // A finished HTTP exchange. `path` is a route of ours, never the client's text.
   void http_request(std::string_view path, int status, double seconds);
+  // A request or connection that did not get to a handler. `reason` is one of ours.
+  void http_refused(std::string_view reason);
+  void set_http(const HttpFigures& figures);
 
   void request_started(const Request& request, double queued) override;
   void token(const Request& request, bool first, double since_last) override;

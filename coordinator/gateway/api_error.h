@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "coordinator/gateway/http.h"
 
 namespace shoal::gateway {
 
@@ -15,6 +16,9 @@ struct ApiError {
   std::string code;             // machine-readable; empty → null
   int retry_after_seconds = 0;  // > 0: a Retry-After header goes with it
 };
+
+// As it is sent.
+HttpResponse error_response(const ApiError& error);
 
 // The response body; one line, valid UTF-8 whatever the message holds.
 std::string error_body(const ApiError& error);

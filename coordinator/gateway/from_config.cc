@@ -12,7 +12,9 @@ HttpServerOptions server_options(const config::Config& config) {
   out.port = config.coordinator.listen.port;
   out.header_bytes = limits.max_header_bytes;
   out.body_bytes = limits.max_body_bytes;
-  out.total_body_bytes = std::max<size_t>(out.total_body_bytes, 2 * limits.max_body_bytes);
+  // Of each client's part at least one body must fit.
+  out.total_body_bytes =
+      std::max<size_t>(out.total_body_bytes, out.body_shares * limits.max_body_bytes);
   out.max_connections = limits.max_connections;
   out.header_timeout = limits.header_timeout;
   out.body_timeout = limits.body_timeout;

@@ -15,49 +15,62 @@ bool matches(std::string_view pattern, std::string_view path) {
   return pattern == path;
 }
 
-void send_not_found(const HttpRequest& request, Exchange& exchange) {
+HttpVerdict refusal(const ApiError& error, HttpRefusal reason) {
+  HttpVerdict verdict;
+  verdict.answer = error_response(error);
+  verdict.reason = reason;
+  return verdict;
+}
+
+HttpVerdict not_found(const HttpRequest& request) {
   ApiError error;
   error.status = 404;
   error.message = fmt::format("no such path: {} {}", request.method, request.path.substr(0, 200));
   error.code = "not_found";
-  send_error(exchange, error);
+  return refusal(error, HttpRefusal::kNoRoute);
 }
 
-void send_method_not_allowed(const HttpRequest& request, const std::string& allow,
-                             Exchange& exchange) {
+HttpVerdict method_not_allowed(const HttpRequest& request, const std::string& allow) {
   ApiError error;
-  error.message = fmt::format("{} takes {}", request.path, allow);
+  error.status = 405;
+  error.message = fmt::format("{} takes {}", request.path.substr(0, 200), allow);
   error.code = "method_not_allowed";
-  HttpResponse response;
-  response.status = request.method == "OPTIONS" ? 204 : 405;
-  response.headers.emplace_back("Allow", allow);
-  if (response.status == 405) response.body = error_body(error);
-  exchange.respond(std::move(response));
+  HttpVerdict verdict = refusal(error, HttpRefusal::kNoRoute);
+  verdict.answer->headers.emplace_back("Allow", allow);
+  if (request.method == "OPTIONS") {
+    verdict.answer->status = 204;
+    verdict.answer->body.clear();
+    verdict.reason.reset();
+  }
+  return verdict;
 }
 
-void send_unauthorized(Exchange& exchange) {
+HttpVerdict unauthorized() {
   ApiError error;
+  error.status = 401;
   error.message =
       "a valid API key is required, as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"";
   error.type = "authentication_error";
   error.code = "invalid_api_key";
-  HttpResponse response;
-  response.status = 401;
-  response.headers.emplace_back("WWW-Authenticate", "Bearer");
-  response.body = error_body(error);
-  exchange.respond(std::move(response));
+  HttpVerdict verdict = refusal(error, HttpRefusal::kUnauthorized);
+  verdict.answer->headers.emplace_back("WWW-Authenticate", "Bearer");
+  return verdict;
+}
+
+HttpVerdict draining_refusal() {
+  ApiError error;
+  error.status = 503;
+  error.type = "unavailable_error";
+  error.message = "the server is shutting down";
+  error.code = "unavailable";
+  error.retry_after_seconds = 2;
+  return refusal(error, HttpRefusal::kDraining);
 }
 
 }  // namespace
 
 void send_error(Exchange& exchange, const ApiError& error) {
-  HttpResponse response;
-  response.status = error.status;
-  response.body = error_body(error);
-  if (error.retry_after_seconds > 0) {
-    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
-  }
-  exchange.respond(std::move(response));
+  exchange.respond(error_response(error));
 }
 
 void send_json(Exchange& exchange, int status, const Json& body) {
@@ -95,30 +108,57 @@ bool Gateway::is_open(const Route& route) const {
   return route.open || (route.handler == &Gateway::metrics && !options_.metrics_need_key);
 }
 
+bool Gateway::answers_while_draining(const Route& route) const {
+  return route.open || route.handler == &Gateway::metrics;
+}
+
+HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
+  const Route* named = nullptr;  // of that path
+  const Route* found = nullptr;  // of that path and method
+  std::string allow;
+  for (const Route& route : kRoutes) {
+    if (!matches(route.path, head.path)) continue;
+    if (route.handler == &Gateway::metrics && !options_.metrics) continue;
+    named = &route;
+    allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    if (route.method == head.method && !(head.head && allow[0] == 'P')) found = &route;
+  }
+  const auto key = deps_.keys.identify(head);
+  HttpVerdict verdict;
+  if (!(named != nullptr && is_open(*named)) && !key) {
+    verdict = unauthorized();
+  } else if (found == nullptr) {
+    verdict = named != nullptr ? method_not_allowed(head, allow) : not_found(head);
+  } else if (draining && !answers_while_draining(*found)) {
+    verdict = draining_refusal();
+  }
+  verdict.ticket.route_name = named != nullptr ? named->path : "other";
+  verdict.ticket.route = static_cast<size_t>((found != nullptr ? found : kRoutes) - kRoutes);
+  verdict.ticket.key = key.value_or(0);
+  verdict.takes_body = found != nullptr && std::string_view(found->method) == "POST";
+  if (key && !deps_.keys.empty()) verdict.client = key;
+  return verdict;
+}
+
+void Gateway::not_handled(std::string_view route_name, int status,
+                          std::optional<HttpRefusal> reason) {
+  if (reason && deps_.refusal_observer) deps_.refusal_observer(refusal_name(*reason));
+  if (!deps_.observer) return;
+  if (status != 0) {
+    deps_.observer(route_name, status, 0);
+  } else if (reason == HttpRefusal::kClientGone) {
+    deps_.observer(route_name, kClientClosedRequest, 0);
+  }
+}
+
 void Gateway::handle(std::shared_ptr<const HttpRequest> request,
                      std::shared_ptr<Exchange> exchange) {
-  const Route* found = nullptr;
-  std::string allow;
-  bool open = false;
-  std::string_view path = "other";
-  for (const Route& route : kRoutes) {
-    if (!matches(route.path, request->path)) continue;
-    if (route.handler == &Gateway::metrics && !options_.metrics) continue;
-    open = is_open(route);
-    allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
-    path = route.path;
-    if (route.method == request->method && !(request->head && allow[0] == 'P')) found = &route;
+  const Route& route = kRoutes[request->ticket.route];
+  if (deps_.observer) {
+    exchange =
+        metered(std::move(exchange), request->ticket.route_name, *deps_.clock, deps_.observer);
   }
-  if (deps_.observer) exchange = metered(std::move(exchange), path, *deps_.clock, deps_.observer);
-  if (!open && !deps_.keys.accepts(*request)) {
-    send_unauthorized(*exchange);
-  } else if (found != nullptr) {
-    (this->*found->handler)(*request, exchange);
-  } else if (!allow.empty()) {
-    send_method_not_allowed(*request, allow, *exchange);
-  } else {
-    send_not_found(*request, *exchange);
-  }
+  (this->*route.handler)(*request, exchange);
 }
 
 std::shared_ptr<const Json> Gateway::body(const HttpRequest& request, Exchange& exchange) const {
@@ -220,8 +260,7 @@ void Gateway::generate(Endpoint endpoint, const HttpRequest& request, Generation
   plan.seed = options.seed ? *options.seed : deps_.random();
   plan.silence = options_.silence;
   // The number of the key stays apart from whatever salt its owner chooses.
-  plan.cache_scope =
-      fmt::format("{}:{}", deps_.keys.identify(request).value_or(0), options.cache_salt);
+  plan.cache_scope = fmt::format("{}:{}", request.ticket.key, options.cache_salt);
   plan.options = std::move(options);
   plan.prompts = std::move(prompts);
   std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();

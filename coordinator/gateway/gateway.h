@@ -13,6 +13,7 @@
 #include "coordinator/gateway/auth.h"
 #include "coordinator/gateway/chat_prompt.h"
 #include "coordinator/gateway/http.h"
+#include "coordinator/gateway/http_server.h"
 #include "coordinator/gateway/metered_exchange.h"
 #include "coordinator/gateway/responses.h"
 #include "coordinator/gateway/text_codec.h"
@@ -27,7 +28,10 @@ struct GatewayOptions {
   bool metrics = true;           // false: /metrics is 404
   bool metrics_need_key = true;  // /metrics like other paths; false: open like /health
   Duration silence = std::chrono::seconds(10);  // see GenerationPlan
-  double loop_limit_seconds = 5;  // /health fails when the engine's loop stood still for longer
+  double loop_limit_seconds = 5;  // /health fails when the engine's loop stood still for longer …
+  // … or when a thread has been busy with one small, one large request's parsing for longer. /ready
+  // fails, too, when a small one has waited for so long.
+  double small_limit_seconds = 10, large_limit_seconds = 120;
 };
 
 // Everything outlives the gateway, the gateway outlives the HTTP server.
@@ -40,14 +44,21 @@ struct GatewayDependencies {
   std::function<uint64_t()> random;       // seeds and ids; thread-safe
   ExchangeObserver observer;              // of every exchange, by route; may be empty
   const Clock* clock = nullptr;           // for the observer; set if it is
+  std::function<void(std::string_view reason)> refusal_observer;  // may be empty; see HttpRefusal
+  std::function<HttpServerState()> http;                          // may be empty
 };
 
-class Gateway {
+class Gateway : public HttpService {
  public:
   Gateway(GatewayDependencies dependencies, GatewayOptions options);
 
-  // Thread-safe; this is the HttpHandler.
-  void handle(std::shared_ptr<const HttpRequest> request, std::shared_ptr<Exchange> exchange);
+  // Path, method and key, in that order of what is told to whom: without a key nobody learns more.
+  HttpVerdict judge(const HttpRequest& head, bool draining) override;
+  // Of requests that judge() let in.
+  void handle(std::shared_ptr<const HttpRequest> request,
+              std::shared_ptr<Exchange> exchange) override;
+  void not_handled(std::string_view route_name, int status,
+                   std::optional<HttpRefusal> reason) override;
 
  private:
   using Handler = void (Gateway::*)(const HttpRequest&, const std::shared_ptr<Exchange>&);
@@ -60,6 +71,9 @@ class Gateway {
   static const Route kRoutes[];
 
   bool is_open(const Route& route) const;
+  bool answers_while_draining(const Route& route) const;
+  HttpServerState http_state() const { return deps_.http ? deps_.http() : HttpServerState{}; }
+  std::string hung_reason() const;
   void chat(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
   void completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);
   void models(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange);

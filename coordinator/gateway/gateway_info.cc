@@ -96,21 +96,46 @@ void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Excha
   send_json(*exchange, 200, Json::object({{"content", sanitize_utf8(bytes)}}));
 }
 
-void Gateway::health(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
-  const double stood_still = deps_.engine->state().seconds_since_loop;
-  Json out = Json::object();
-  const bool alive = stood_still <= options_.loop_limit_seconds;
-  out["status"] = alive ? "ok" : "hung";
-  if (!alive) {
-    out["reason"] = fmt::format("the engine's loop has not turned for {:.1f} s", stood_still);
+// Why the process is of no use any more; "" if it is alive.
+std::string Gateway::hung_reason() const {
+  const double loop = deps_.engine->state().seconds_since_loop;
+  if (loop > options_.loop_limit_seconds) {
+    return fmt::format("the engine's loop has not turned for {:.1f} s", loop);
   }
-  send_json(*exchange, alive ? 200 : 503, out);
+  const HttpServerState http = http_state();
+  const double small = http.small_pool.longest_run_seconds;
+  if (small > options_.small_limit_seconds) {
+    return fmt::format("a thread has been busy with one request for {:.1f} s", small);
+  }
+  const double large = http.large_pool.longest_run_seconds;
+  if (large > options_.large_limit_seconds) {
+    return fmt::format("a thread has been busy with one large request for {:.1f} s", large);
+  }
+  return {};
+}
+
+void Gateway::health(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  const std::string reason = hung_reason();
+  Json out = Json::object();
+  out["status"] = reason.empty() ? "ok" : "hung";
+  if (!reason.empty()) out["reason"] = reason;
+  send_json(*exchange, reason.empty() ? 200 : 503, out);
 }
 
 void Gateway::ready(const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
   const EngineState state = deps_.engine->state();
-  const bool hung = state.seconds_since_loop > options_.loop_limit_seconds;
-  if (state.ready && !state.draining && !hung) {
+  const HttpServerState http = http_state();
+  const bool draining = state.draining || http.draining;
+  const double waited = http.small_pool.longest_wait_seconds;
+  std::string reason = hung_reason();
+  if (draining) {
+    reason = "the server is shutting down";
+  } else if (!state.ready) {
+    reason = state.not_ready_reason;
+  } else if (reason.empty() && waited > options_.small_limit_seconds) {
+    reason = fmt::format("overloaded: a request has waited for {:.1f} s to be read", waited);
+  }
+  if (state.ready && reason.empty()) {
     send_json(*exchange, 200, Json::object({{"status", "ready"}}));
     return;
   }
@@ -118,10 +143,8 @@ void Gateway::ready(const HttpRequest&, const std::shared_ptr<Exchange>& exchang
   response.status = 503;
   response.headers.emplace_back("Retry-After", "2");
   Json out = Json::object();
-  out["status"] = state.draining ? "draining" : "not ready";
-  out["reason"] = state.draining ? "the server is shutting down"
-                  : hung         ? "the engine's loop stands still"
-                                 : state.not_ready_reason;
+  out["status"] = draining ? "draining" : "not ready";
+  out["reason"] = reason;
   response.body = out.dump(-1, ' ', false, Json::error_handler_t::replace);
   exchange->respond(std::move(response));
 }

@@ -12,16 +12,6 @@ namespace {
 // each log-probability this bounds it to some 50 MB.
 constexpr size_t kMaxCollectedLogprobs = 1 << 19;
 
-HttpResponse error_response(const ApiError& error) {
-  HttpResponse response;
-  response.status = error.status;
-  response.body = error_body(error);
-  if (error.retry_after_seconds > 0) {
-    response.headers.emplace_back("Retry-After", std::to_string(error.retry_after_seconds));
-  }
-  return response;
-}
-
 }  // namespace
 
 // Carries events from the engine's thread to the connection's.

@@ -1,5 +1,7 @@
 #include "coordinator/gateway/http.h"
 
+#include <array>
+
 namespace shoal::gateway {
 
 std::string_view HttpRequest::header(std::string_view name) const {
@@ -39,11 +41,23 @@ std::string_view status_text(int status) {
       return "Request Header Fields Too Large";
     case 500:
       return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
     case 503:
       return "Service Unavailable";
+    case 505:
+      return "HTTP Version Not Supported";
     default:
       return "Status";
   }
+}
+
+std::string_view refusal_name(HttpRefusal reason) {
+  static constexpr std::array<std::string_view, kHttpRefusals> kNames = {
+      "malformed",    "unsupported", "headers_too_large", "body_too_large", "timeout",
+      "unauthorized", "no_route",    "draining",          "large_bodies",   "busy",
+      "connections",  "descriptors", "idle_closed",       "client_gone"};
+  return kNames[static_cast<size_t>(reason)];
 }
 
 std::string percent_decode(std::string_view text) {

@@ -1,9 +1,11 @@
 // What a handler sees of HTTP. No Boost in here: handlers and their tests compile without it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +17,13 @@ namespace shoal::gateway {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
+// What was found out about a request while only its head was there.
+struct HttpTicket {
+  size_t route = 0;                      // the service's own number
+  std::string_view route_name = "none";  // for metrics; lives as long as the program
+  size_t key = 0;                        // number of the API key; 0 without keys
+};
+
 struct HttpRequest {
   std::string method;  // as sent; HEAD arrives as "GET" with head = true
   bool head = false;
@@ -23,6 +32,8 @@ struct HttpRequest {
   HttpHeaders headers;  // names in lower case
   std::string body;
   std::string peer;  // IP address
+  HttpTicket ticket;
+  std::shared_ptr<const void> hold;  // the body's part of what all bodies may take
 
   // The first value, or "". `name` in lower case.
   std::string_view header(std::string_view name) const;
@@ -56,12 +67,54 @@ class Exchange {
   // Calls `task` as posted tasks are after `delay`, unless the exchange is over by then. A new call
   // replaces the previous one.
   virtual void after(Duration delay, std::function<void()> task) = 0;
+  // Has the client gone? Whoever computes for long asks now and then and stops.
+  virtual bool gone() const = 0;
 };
 
-// Called on a pool thread, where it may compute (parse, tokenize); for GET on the connection's own
-// thread, where it must not.
-using HttpHandler =
-    std::function<void(std::shared_ptr<const HttpRequest>, std::shared_ptr<Exchange>)>;
+// Why a request, or a connection, did not get to a handler. Labels of a metric.
+enum class HttpRefusal {
+  kMalformed,        // 400
+  kUnsupported,      // 417, 501, 505
+  kHeadersTooLarge,  // 431
+  kBodyTooLarge,     // 413
+  kTimeout,          // 408
+  kUnauthorized,     // 401
+  kNoRoute,          // 404, 405
+  kDraining,         // 503
+  kLargeBodies,      // 503: no room for another large body, of this client or at all
+  kBusy,             // 503: too much waits to be parsed
+  kConnections,      // 503 or closed: too many connections
+  kDescriptors,      // not accepted: no file descriptor is left
+  kIdleClosed,       // waited without a request for longest; closed to make room for another
+  kClientGone,       // left before its request's turn came
+};
+inline constexpr size_t kHttpRefusals = 14;
+std::string_view refusal_name(HttpRefusal reason);
+
+// What becomes of a request whose head has arrived.
+struct HttpVerdict {
+  std::optional<HttpResponse> answer;  // sent instead of calling the handler; a body is not read
+  std::optional<HttpRefusal> reason;   // why, if `answer` is a refusal
+  HttpTicket ticket;
+  bool takes_body = false;       // no: a small one is read and dropped
+  std::optional<size_t> client;  // whose part of the room for bodies; nothing: the peer address's
+};
+
+// What answers. All methods are thread-safe.
+class HttpService {
+ public:
+  virtual ~HttpService() = default;
+  // On the connection's thread, before any byte of the body is kept; must not block. `draining`:
+  // no new work is taken.
+  virtual HttpVerdict judge(const HttpRequest& head, bool draining) = 0;
+  // On a pool thread, where it may compute (parse, tokenize); for GET on the connection's own
+  // thread, where it must not.
+  virtual void handle(std::shared_ptr<const HttpRequest> request,
+                      std::shared_ptr<Exchange> exchange) = 0;
+  // After the fact: the server answered with `status` itself (0: closed without a word).
+  virtual void not_handled(std::string_view route_name, int status,
+                           std::optional<HttpRefusal> reason) = 0;
+};
 
 std::string_view status_text(int status);
 // "%41+b" → "A+b"; an invalid escape stays as it is.

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/beast/http/error.hpp>
-#include <ctime>
+#include <functional>
+#include <utility>
 
 #include "coordinator/gateway/api_error.h"
 
@@ -17,71 +16,53 @@ namespace shoal::gateway {
 namespace {
 
 namespace asio = boost::asio;
-namespace http = boost::beast::http;
 
 // Requests sent ahead of an answer wait here. Who sends more is cut off: not reading on would hide
 // that a client has left, and no real client pipelines that much.
 constexpr size_t kReadAheadBytes = 256 << 10;
-// A chunk header or trailer may not be longer.
-constexpr size_t kMaxChunkHeader = 64 << 10;
-constexpr size_t kWriteBuffers = 64;  // per system call
-// After an early answer the rest of the request is read and dropped for so long: closing at once
-// would reset the connection and destroy the answer on its way.
-constexpr Duration kLingerTime = std::chrono::seconds(2);
+// Who is one too many is told so, and does not keep a place for long.
+constexpr Duration kRefuseTime = std::chrono::seconds(1);
+// A body of unknown length takes room in such steps.
+constexpr uint64_t kHoldStep = 1 << 20;
 
-std::string http_date() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  std::array<char, 64> text{};
-  const size_t length =
-      std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
-  return std::string(text.data(), length);
+BodyReserve::Limits reserve_limits(const HttpServerOptions& options) {
+  BodyReserve::Limits out;
+  out.bytes = options.total_body_bytes;
+  out.client_bytes = std::max<uint64_t>(out.bytes / options.body_shares, options.body_bytes);
+  out.bodies = options.large_bodies;
+  out.client_bodies = std::max<size_t>(out.bodies / options.body_shares, 1);
+  return out;
 }
 
-class ConnectionExchange final : public Exchange {
- public:
-  ConnectionExchange(std::shared_ptr<Connection> connection, uint64_t serial)
-      : connection_(std::move(connection)), serial_(serial) {}
-  ~ConnectionExchange() override {
-    connection_->post([c = connection_, s = serial_] { c->abandoned(s); });
+// Clients without keys are told apart by their addresses: IPv4 wholly, IPv6 by what one site has.
+uint64_t peer_class(const asio::ip::address& address) {
+  std::string bytes;
+  if (address.is_v4()) {
+    const auto v4 = address.to_v4().to_bytes();
+    bytes.assign(v4.begin(), v4.end());
+  } else {
+    const auto v6 = address.to_v6().to_bytes();
+    bytes.assign(v6.begin(), v6.begin() + 8);
   }
-
-  void respond(HttpResponse response) override {
-    connection_->post([c = connection_, s = serial_, r = std::move(response)]() mutable {
-      c->respond(s, std::move(r));
-    });
-  }
-  void start_stream(int status, std::string content_type, HttpHeaders headers) override {
-    connection_->post([c = connection_, s = serial_, status, t = std::move(content_type),
-                       h = std::move(headers)] { c->start_stream(s, status, t, h); });
-  }
-  void write(std::string chunk) override {
-    connection_->post([c = connection_, s = serial_, text = std::move(chunk)]() mutable {
-      c->write_chunk(s, std::move(text));
-    });
-  }
-  void finish() override {
-    connection_->post([c = connection_, s = serial_] { c->finish(s); });
-  }
-  void post(std::function<void()> task) override { connection_->enqueue(std::move(task)); }
-  void on_gone(std::function<void()> task) override {
-    connection_->post([c = connection_, s = serial_, t = std::move(task)]() mutable {
-      c->on_gone(s, std::move(t));
-    });
-  }
-  void after(Duration delay, std::function<void()> task) override {
-    connection_->post([c = connection_, s = serial_, delay, t = std::move(task)]() mutable {
-      c->after(s, delay, std::move(t));
-    });
-  }
-
- private:
-  const std::shared_ptr<Connection> connection_;
-  const uint64_t serial_;
-};
+  return std::hash<std::string>()(bytes) | (1ull << 63);  // apart from the keys' numbers
+}
 
 }  // namespace
+
+ServerShared::ServerShared(const HttpServerOptions& o)
+    : options(o), reserve(std::make_shared<BodyReserve>(reserve_limits(o))) {}
+
+std::shared_ptr<Connection> Connection::take_oldest_waiting(ServerShared& shared) {
+  const std::lock_guard lock(shared.mutex);
+  for (Connection* connection : shared.waiting) {
+    auto alive = connection->weak_from_this().lock();
+    if (!alive) continue;  // about to take itself off
+    shared.waiting.erase(connection->waiting_at_);
+    connection->standing_ = Standing::kNone;
+    return alive;
+  }
+  return nullptr;
+}
 
 Connection::Connection(std::shared_ptr<ServerShared> shared, Socket socket, bool refuse)
     : shared_(std::move(shared)),
@@ -90,18 +71,32 @@ Connection::Connection(std::shared_ptr<ServerShared> shared, Socket socket, bool
       timer_(strand_),
       user_timer_(strand_),
       refuse_(refuse) {
+  Error ignored;
+  const auto address = socket_.remote_endpoint(ignored).address();
+  peer_ = address.to_string();
+  peer_class_ = peer_class(address);
   const std::lock_guard lock(shared_->mutex);
   shared_->connections.insert(this);
 }
 
-Connection::~Connection() {
-  shared_->body_bytes -= counted_body_;
-  forget();
-}
+Connection::~Connection() { forget(); }
 
 void Connection::forget() {
+  stand(Standing::kNone);
   const std::lock_guard lock(shared_->mutex);
   shared_->connections.erase(this);
+  shared_->changed.notify_all();
+}
+
+void Connection::stand(Standing standing) {
+  const std::lock_guard lock(shared_->mutex);
+  if (standing_ == Standing::kWaiting) shared_->waiting.erase(waiting_at_);
+  if (standing_ == Standing::kWorking) --shared_->working;
+  standing_ = standing;
+  if (standing == Standing::kWaiting) {
+    waiting_at_ = shared_->waiting.insert(shared_->waiting.end(), this);
+  }
+  if (standing == Standing::kWorking) ++shared_->working;
   shared_->changed.notify_all();
 }
 
@@ -117,19 +112,55 @@ void Connection::post(std::function<void()> task) {
 
 void Connection::start() {
   post([self = shared_from_this()] {
-    if (self->shared_->draining) {
+    if (self->shared_->closing) {
       self->close();
       return;
     }
-    self->wait_until(SteadyClock().now() + self->shared_->options.header_timeout);
+    if (!self->refuse_) self->stand(Standing::kWaiting);
+    self->wait_until(SteadyClock().now() +
+                     (self->refuse_ ? kRefuseTime : self->shared_->options.header_timeout));
     self->read();
   });
 }
 
 void Connection::begin_drain() {
   post([self = shared_from_this()] {
-    if (self->state_ == State::kIdle && self->buffer_.empty()) self->close();
+    if (self->state_ == State::kIdle) self->close();
   });
+}
+
+void Connection::end_drain() {
+  post([self = shared_from_this()] {
+    if (self->state_ != State::kHandling && self->state_ != State::kLinger) self->close();
+  });
+}
+
+void Connection::evict() {
+  ++shared_->evictions;
+  enqueue([self = shared_from_this()] {
+    Error ignored;
+    const bool waits = self->state_ == State::kIdle || self->state_ == State::kHeader;
+    self->evicted_ = waits && self->reading_;
+    if (self->evicted_) {
+      self->socket_.cancel(ignored);  // on_read() goes on: what has been read already is not lost
+    } else {
+      --self->shared_->evictions;
+    }
+  });
+}
+
+// True if the connection was to make room and did.
+bool Connection::make_room(const Error& error) {
+  if (!std::exchange(evicted_, false)) return false;
+  --shared_->evictions;
+  const bool waits = state_ == State::kIdle || state_ == State::kHeader;
+  Error ignored;
+  if (!waits || error != asio::error::operation_aborted || socket_.available(ignored) > 0) {
+    return false;
+  }
+  close();
+  shared_->service->not_handled("none", 0, HttpRefusal::kIdleClosed);
+  return true;
 }
 
 void Connection::cut_off() {
@@ -138,8 +169,6 @@ void Connection::cut_off() {
     self->close();
   });
 }
-
-// ---------------------------------------------------------------- reading
 
 // One read is always pending while the connection lives: that is how a client's leaving is seen.
 void Connection::read() {
@@ -158,7 +187,12 @@ void Connection::read() {
 
 void Connection::on_read(const Error& error, size_t bytes) {
   reading_ = false;
-  if (state_ == State::kClosed) return;
+  if (make_room(error) || state_ == State::kClosed) return;
+  if (error == asio::error::operation_aborted) {  // of evict(), but there is more to come
+    if (state_ == State::kIdle || state_ == State::kHeader) stand(Standing::kWaiting);
+    read();
+    return;
+  }
   if (error) {  // gone, or finished sending: nobody who speaks HTTP waits for an answer after that
     close();
     return;
@@ -169,367 +203,186 @@ void Connection::on_read(const Error& error, size_t bytes) {
 }
 
 void Connection::process() {
-  while (state_ == State::kIdle || state_ == State::kHeader || state_ == State::kBody) {
-    if (state_ == State::kIdle) {
-      if (buffer_.empty()) return;
-      state_ = State::kHeader;
-      header_checked_ = false;
-      parser_.emplace();
-      parser_->header_limit(static_cast<uint32_t>(shared_->options.header_bytes));
-      parser_->body_limit(shared_->options.body_bytes);
+  while (!buffer_.empty()) {
+    if (state_ == State::kIdle || state_ == State::kHeader) {
+      if (!read_head()) return;
+    } else if (state_ == State::kBody) {
+      if (!read_body()) return;
+    } else {
+      return;
+    }
+  }
+}
+
+bool Connection::read_head() {
+  if (!head_reader_) {
+    head_reader_.emplace(shared_->options.header_bytes);
+    http_1_0_ = head_only_ = has_body_ = false;
+    ticket_ = {};
+  }
+  buffer_.erase(0, head_reader_->put(buffer_));
+  if (head_reader_->state() == HttpHeadReader::State::kBad) {
+    const HttpFault fault = head_reader_->fault();
+    const auto reason = fault.status == 431   ? HttpRefusal::kHeadersTooLarge
+                        : fault.status == 400 ? HttpRefusal::kMalformed
+                                              : HttpRefusal::kUnsupported;
+    refuse(fault.status, fault.message, fault.code, reason);
+    return false;
+  }
+  if (state_ == State::kIdle && head_reader_->started()) {
+    state_ = State::kHeader;
+    if (!refuse_) {
+      stand(Standing::kWaiting);  // anew, at the end: it has just been heard of
       wait_until(SteadyClock().now() + shared_->options.header_timeout);
     }
-    if (!parse_some()) return;
   }
+  if (head_reader_->state() != HttpHeadReader::State::kDone) return false;
+  begin_request();
+  return state_ == State::kBody;
 }
 
-bool Connection::parse_some() {
-  Error error;
-  const size_t used = parser_->put(asio::buffer(buffer_), error);
-  buffer_.erase(0, used);
-  const bool needs_more = error == http::error::need_more;
-  if (error && !needs_more) {
-    if (error == http::error::header_limit) {
-      refuse_request(431, fmt::format("the headers exceed {} bytes", shared_->options.header_bytes),
-                     "headers_too_large");
-    } else if (error == http::error::body_limit) {
-      refuse_request(413, fmt::format("the body exceeds {} bytes", shared_->options.body_bytes),
-                     "body_too_large");
-    } else {
-      refuse_request(400, "malformed HTTP request: " + error.message(), "bad_http");
-    }
-    return false;
-  }
-  if (parser_->is_header_done() && !header_checked_) {
-    header_checked_ = true;
-    if (!check_header()) return false;
-    state_ = State::kBody;
-    wait_until(SteadyClock().now() + shared_->options.body_timeout);
-  }
-  count_body(parser_->get().body().size());
-  if (shared_->body_bytes > shared_->options.total_body_bytes) {
-    refuse_request(503, "too many large requests at the same time", "overloaded");
-    return false;
-  }
-  if (parser_->is_done()) {
-    dispatch();
-    return false;
-  }
-  if (needs_more && buffer_.size() >= kMaxChunkHeader) {  // an endless chunk header or trailer
-    refuse_request(400, "malformed HTTP request: chunk header too long", "bad_http");
-    return false;
-  }
-  return !needs_more && !buffer_.empty();
-}
-
-void Connection::count_body(size_t bytes) {
-  shared_->body_bytes += bytes;
-  shared_->body_bytes -= counted_body_;
-  counted_body_ = bytes;
-}
-
-bool Connection::check_header() {
-  const auto& message = parser_->get();
-  http_1_0_ = message.version() < 11;
-  keep_alive_ = message.keep_alive() && !shared_->draining;
-  head_only_ = message.method() == http::verb::head;
+// The head is complete: everything that can be judged by it is, before a byte of the body is kept.
+void Connection::begin_request() {
+  const HttpFraming framing = head_reader_->framing();
+  request_ = head_reader_->take_request();
+  head_reader_.reset();
+  stand(Standing::kNone);
+  http_1_0_ = framing.http_1_0;
+  keep_alive_ = framing.keep_alive && !shared_->draining;
+  head_only_ = request_->head;
+  has_body_ = framing.has_body();
+  request_->peer = peer_;
   if (refuse_) {
-    refuse_request(503, "too many connections", "overloaded");
+    refuse(503, "too many connections", "overloaded", HttpRefusal::kConnections);
+    return;
+  }
+  const bool draining = shared_->draining;
+  HttpVerdict verdict = shared_->service->judge(*request_, draining);
+  request_->ticket = ticket_ = verdict.ticket;
+  if (verdict.answer) {
+    answer_at_once(std::move(verdict));
+    return;
+  }
+  const HttpServerOptions& options = shared_->options;
+  const size_t limit = verdict.takes_body ? options.body_bytes
+                                          : std::min(options.body_bytes, options.small_body_bytes);
+  client_ = verdict.client;
+  if (!framing.chunked && framing.length > limit) {
+    refuse(413, fmt::format("the body exceeds {} bytes", limit), "body_too_large",
+           HttpRefusal::kBodyTooLarge);
+    return;
+  }
+  if (!framing.chunked && !hold_body(framing.length)) return;
+  body_reader_.emplace(framing, limit);
+  if (!framing.chunked) body_reader_->expect(static_cast<size_t>(framing.length));
+  if (!draining) stand(Standing::kWorking);
+  state_ = State::kBody;
+  wait_until(SteadyClock().now() + options.body_timeout);
+  if (framing.expect_continue && buffer_.empty()) queue("HTTP/1.1 100 Continue\r\n\r\n");
+  if (body_reader_->state() == HttpBodyReader::State::kDone) dispatch();
+}
+
+// Small bodies need no room of the reserve.
+bool Connection::hold_body(uint64_t bytes) {
+  if (bytes <= shared_->options.small_body_bytes || (hold_ && bytes <= hold_->bytes())) return true;
+  if (!hold_) {
+    hold_ = shared_->reserve->take(client_.value_or(peer_class_), bytes);
+    if (hold_) return true;
+  } else if (hold_->grow(bytes)) {
+    return true;
+  }
+  refuse(503, "too many large requests at the same time", "overloaded", HttpRefusal::kLargeBodies);
+  return false;
+}
+
+bool Connection::read_body() {
+  buffer_.erase(0, body_reader_->put(buffer_));
+  switch (body_reader_->state()) {
+    case HttpBodyReader::State::kBad:
+      refuse(400, fmt::format("malformed HTTP request: {}", body_reader_->fault()), "bad_http",
+             HttpRefusal::kMalformed);
+      return false;
+    case HttpBodyReader::State::kTooLarge:
+      refuse(413, "the body is too long", "body_too_large", HttpRefusal::kBodyTooLarge);
+      return false;
+    default:
+      break;
+  }
+  const uint64_t size = body_reader_->size();
+  if (size > shared_->options.small_body_bytes && (!hold_ || size > hold_->bytes()) &&
+      !hold_body(std::min<uint64_t>(size + kHoldStep, shared_->options.body_bytes))) {
     return false;
   }
-  if (!http_1_0_ && message.count(http::field::host) != 1) {
-    refuse_request(400, "malformed HTTP request: exactly one Host header is required", "bad_http");
-    return false;
-  }
-  const auto expect = message[http::field::expect];
-  if (expect.empty() || http_1_0_) return true;
-  if (!boost::beast::iequals(expect, "100-continue")) {
-    refuse_request(417, "only \"Expect: 100-continue\" is known", "bad_http");
-    return false;
-  }
-  if (!parser_->is_done()) queue("HTTP/1.1 100 Continue\r\n\r\n");
-  return true;
+  if (body_reader_->state() == HttpBodyReader::State::kDone) dispatch();
+  return state_ == State::kBody;
 }
 
 void Connection::dispatch() {
-  auto message = parser_->release();
-  parser_.reset();
-  auto request = std::make_shared<HttpRequest>();
-  request->head = head_only_;
-  request->method = head_only_ ? "GET" : std::string(message.method_string());
-  std::string_view target(message.target().data(), message.target().size());
-  if (target.starts_with("http://")) {  // the form sent to proxies
-    target.remove_prefix(std::min(target.size(), target.find('/', 7)));
-  }
-  const size_t question = target.find('?');
-  request->path = percent_decode(target.substr(0, question));
-  if (question != target.npos) request->query = target.substr(question + 1);
-  for (const auto& field : message) {
-    std::string name(field.name_string());
-    for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    request->headers.emplace_back(std::move(name), std::string(field.value()));
-  }
-  request->body = std::move(message.body());
-  Error ignored;
-  request->peer = socket_.remote_endpoint(ignored).address().to_string();
-
-  state_ = State::kHandling;
-  streaming_ = answered_ = false;
-  gone_ = nullptr;
-  ++serial_;
-  wait_until(TimePoint::max());
-  auto exchange = std::make_shared<ConnectionExchange>(shared_from_this(), serial_);
+  request_->body = body_reader_->take_body();
+  request_->hold = hold_;
+  body_reader_.reset();
+  begin_answer();
+  auto exchange = make_exchange(shared_from_this(), serial_);
+  std::shared_ptr<const HttpRequest> request = std::move(request_);
   // What only reads state answers at once: /health must not wait behind prompts being tokenized.
   if (request->method == "GET") {
-    shared_->handler(std::move(request), std::move(exchange));
+    shared_->service->handle(std::move(request), std::move(exchange));
     return;
   }
-  asio::post(*shared_->pool, [shared = shared_, request = std::move(request),
-                              exchange = std::move(exchange)]() mutable {
-    shared->handler(std::move(request), std::move(exchange));
+  const size_t bytes = request->body.size();
+  HandlerPool& pool =
+      bytes <= shared_->options.small_body_bytes ? *shared_->small_pool : *shared_->large_pool;
+  const bool taken = pool.submit(bytes, [shared = shared_, request, exchange]() mutable {
+    if (exchange->gone()) {
+      shared->service->not_handled(request->ticket.route_name, 0, HttpRefusal::kClientGone);
+    } else {
+      shared->service->handle(std::move(request), std::move(exchange));
+    }
   });
+  if (taken) return;
+  ApiError error;
+  error.status = 503;
+  error.type = "unavailable_error";
+  error.message = "too many requests wait to be read";
+  error.code = "overloaded";
+  HttpResponse response;
+  response.status = 503;
+  response.headers.emplace_back("Retry-After", "1");
+  response.body = error_body(error);
+  shared_->service->not_handled(ticket_.route_name, 503, HttpRefusal::kBusy);
+  respond(serial_, std::move(response));
 }
 
 // Answers without a handler and ends the connection: what follows on it cannot be trusted or is not
 // wanted.
-void Connection::refuse_request(int status, const std::string& message, const std::string& code) {
+void Connection::refuse(int status, const std::string& message, const char* code,
+                        HttpRefusal reason) {
   ApiError error;
   error.status = status;
   error.message = message;
   error.code = code;
   if (status == 503) error.type = "unavailable_error";
+  HttpVerdict verdict;
+  verdict.answer.emplace();
+  verdict.answer->status = status;
+  verdict.answer->body = error_body(error);
+  if (status == 503) verdict.answer->headers.emplace_back("Retry-After", "1");
+  verdict.reason = reason;
+  verdict.ticket = ticket_;
   keep_alive_ = false;
-  const std::string body = error_body(error);
-  HttpHeaders headers;
-  if (status == 503) headers.emplace_back("Retry-After", "1");
-  queue(head(status, "application/json", headers, body.size()) + (head_only_ ? "" : body));
-  parser_.reset();
-  count_body(0);
-  linger();
+  answer_at_once(std::move(verdict));
 }
 
-// ---------------------------------------------------------------- answering
-
-std::string Connection::head(int status, const std::string& content_type,
-                             const HttpHeaders& headers, std::optional<size_t> length) {
-  std::string out = fmt::format("HTTP/1.1 {} {}\r\nServer: shoal\r\nDate: {}\r\n", status,
-                                status_text(status), http_date());
-  if (status != 204) out += fmt::format("Content-Type: {}\r\n", content_type);
-  for (const auto& [name, value] : headers) out += fmt::format("{}: {}\r\n", name, value);
-  if (length && status != 204) out += fmt::format("Content-Length: {}\r\n", *length);
-  if (!length && !http_1_0_) out += "Transfer-Encoding: chunked\r\n";
-  if (!keep_alive_) {
-    out += "Connection: close\r\n";
-  } else if (http_1_0_) {
-    out += "Connection: keep-alive\r\n";
-  }
-  return out + "\r\n";
-}
-
-void Connection::respond(uint64_t serial, HttpResponse response) {
-  if (!current(serial) || answered_ || streaming_) return;
-  if (shared_->draining) keep_alive_ = false;
-  std::string bytes =
-      head(response.status, response.content_type, response.headers, response.body.size());
-  if (!head_only_) bytes += response.body;
-  queue(std::move(bytes));
-  complete();
-}
-
-void Connection::start_stream(uint64_t serial, int status, const std::string& content_type,
-                              const HttpHeaders& headers) {
-  if (!current(serial) || answered_ || streaming_) return;
-  streaming_ = true;
-  if (http_1_0_ || shared_->draining) keep_alive_ = false;
-  queue(head(status, content_type, headers, std::nullopt));
-}
-
-void Connection::write_chunk(uint64_t serial, std::string chunk) {
-  if (!current(serial) || answered_ || !streaming_ || chunk.empty() || head_only_) return;
-  if (out_bytes_ + chunk.size() > shared_->options.outbound_bytes) {
-    close();  // the client does not read
-    return;
-  }
-  queue(http_1_0_ ? std::move(chunk) : fmt::format("{:x}\r\n{}\r\n", chunk.size(), chunk));
-}
-
-void Connection::finish(uint64_t serial) {
-  if (!current(serial) || answered_ || !streaming_) return;
-  if (!http_1_0_ && !head_only_) queue("0\r\n\r\n");
-  complete();
-}
-
-void Connection::abandoned(uint64_t serial) {
-  if (!current(serial) || answered_) return;
-  if (streaming_) {
-    close();  // the missing last chunk tells the client
-    return;
-  }
-  ApiError error;
-  error.status = 500;
-  error.type = "server_error";
-  error.message = "the server dropped this request";
-  HttpResponse response;
-  response.status = 500;
-  response.body = error_body(error);
-  respond(serial, std::move(response));
-}
-
-void Connection::on_gone(uint64_t serial, std::function<void()> task) {
-  if (serial == serial_ && state_ == State::kHandling) {
-    if (!answered_) gone_ = std::move(task);
-  } else if (serial == serial_ && state_ == State::kClosed && !answered_) {
-    task();
-  }
-}
-
-void Connection::after(uint64_t serial, Duration delay, std::function<void()> task) {
-  if (!current(serial) || answered_) return;
-  user_timer_.expires_after(delay);
-  user_timer_.async_wait(
-      [self = shared_from_this(), serial, task = std::move(task)](const Error& error) {
-        if (!error && self->current(serial) && !self->answered_) task();
-      });
-}
-
-void Connection::complete() {
-  answered_ = true;
-  gone_ = nullptr;
-  user_timer_.cancel();
-  count_body(0);
-  if (out_.empty()) next_request();
-}
-
-void Connection::next_request() {
-  if (!keep_alive_ || shared_->draining) {
-    linger();
-    return;
-  }
-  state_ = State::kIdle;
-  wait_until(SteadyClock().now() + shared_->options.idle_timeout);
-  process();
-  read();
-}
-
-// ---------------------------------------------------------------- writing
-
-void Connection::queue(std::string bytes) {
-  if (out_.empty()) write_deadline_ = SteadyClock().now() + shared_->options.write_timeout;
-  out_bytes_ += bytes.size();
-  out_.push_back(std::move(bytes));
-  write();
-}
-
-void Connection::write() {
-  if (writing_ || out_.empty() || state_ == State::kClosed) return;
-  writing_ = true;
-  std::vector<asio::const_buffer> buffers;
-  for (size_t i = 0; i < out_.size() && i < kWriteBuffers; ++i) {
-    const size_t skip = i == 0 ? out_offset_ : 0;
-    buffers.emplace_back(out_[i].data() + skip, out_[i].size() - skip);
-  }
-  arm_timer();
-  socket_.async_write_some(
-      buffers,
-      asio::bind_executor(strand_, [self = shared_from_this()](const Error& error, size_t bytes) {
-        self->on_write(error, bytes);
-      }));
-}
-
-void Connection::on_write(const Error& error, size_t bytes) {
-  writing_ = false;
-  if (state_ == State::kClosed) return;
-  if (error) {
-    close();
-    return;
-  }
-  out_bytes_ -= bytes;
-  out_offset_ += bytes;
-  while (!out_.empty() && out_offset_ >= out_.front().size()) {
-    out_offset_ -= out_.front().size();
-    out_.pop_front();
-  }
-  if (!out_.empty()) {
-    write_deadline_ = SteadyClock().now() + shared_->options.write_timeout;
-    write();
-    return;
-  }
-  write_deadline_ = TimePoint::max();
-  if (state_ == State::kLinger) {
-    linger();
-  } else if (state_ == State::kHandling && answered_) {
-    next_request();
-  }
-}
-
-// ---------------------------------------------------------------- ending
-
-// Sends what is queued, then says goodbye and drops what still comes in.
-void Connection::linger() {
-  if (state_ != State::kLinger) {
-    state_ = State::kLinger;
-    buffer_.clear();
-    wait_until(TimePoint::max());
-    read();
-  }
-  if (!out_.empty()) return;  // on_write comes back here; write_deadline_ bounds it
-  Error ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
-  wait_until(SteadyClock().now() + kLingerTime);
-}
-
-void Connection::close() {
-  if (state_ == State::kClosed) return;
-  const bool unanswered = state_ == State::kHandling && !answered_;
-  state_ = State::kClosed;
-  Error ignored;
-  socket_.close(ignored);
-  timer_.cancel();
-  user_timer_.cancel();
-  parser_.reset();
-  buffer_.clear();
-  // Buffers of a write in progress stay until its handler ran.
-  count_body(0);
-  forget();
-  if (unanswered && gone_) std::exchange(gone_, nullptr)();
-  gone_ = nullptr;
-}
-
-// ---------------------------------------------------------------- time
-
-void Connection::wait_until(TimePoint deadline) {
-  deadline_ = deadline;
-  arm_timer();
-}
-
-// The timer is moved only when it would fire too late; firing early costs nothing.
-void Connection::arm_timer() {
-  const TimePoint next = std::min(deadline_, out_.empty() ? TimePoint::max() : write_deadline_);
-  if (next >= armed_ || state_ == State::kClosed) return;
-  armed_ = next;
-  timer_.expires_at(next);
-  timer_.async_wait([self = shared_from_this()](const Error& error) {
-    if (!error) self->on_timer();
-  });
-}
-
-void Connection::on_timer() {
-  armed_ = TimePoint::max();
-  if (state_ == State::kClosed) return;
-  const TimePoint now = SteadyClock().now();
-  if (!out_.empty() && now >= write_deadline_) {
-    close();
-    return;
-  }
-  if (now >= deadline_) {
-    deadline_ = TimePoint::max();
-    if (state_ == State::kHeader || state_ == State::kBody) {
-      refuse_request(408, "the request took too long to arrive", "request_timeout");
-    } else {
-      close();
-    }
-  }
-  arm_timer();
+// A body that may still come is not waited for: the connection ends.
+void Connection::answer_at_once(HttpVerdict verdict) {
+  shared_->service->not_handled(verdict.ticket.route_name, verdict.answer->status, verdict.reason);
+  keep_alive_ = keep_alive_ && !has_body_;
+  head_reader_.reset();
+  body_reader_.reset();
+  request_.reset();
+  begin_answer();
+  respond(serial_, std::move(*verdict.answer));
+  if (!keep_alive_ && state_ == State::kHandling) linger();
 }
 
 }  // namespace shoal::gateway

@@ -1,17 +1,18 @@
 #include "coordinator/gateway/http_server.h"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
-#include <boost/asio/post.hpp>
 #include <thread>
 
 #include "base/log.h"
+#include "coordinator/gateway/api_error.h"
 #include "coordinator/gateway/http_connection.h"
+#include "coordinator/gateway/http_listener.h"
 
 namespace shoal::gateway {
 namespace {
@@ -20,101 +21,81 @@ namespace asio = boost::asio;
 using tcp = asio::ip::tcp;
 using Error = boost::system::error_code;
 
-constexpr int kBacklog = 1024;
-// Connections beyond the limit that are answered with 503; those beyond that are closed at once.
+// Connections beyond the limit that are heard out and answered with 503; those beyond that get it
+// unheard. They count against the limit of open files like all others.
 constexpr size_t kRefusedConnections = 64;
-// After accept() failed (no descriptors left), try again so much later.
-constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
-constexpr Duration kWarningPause = std::chrono::seconds(10);
 constexpr Duration kCloseTime = std::chrono::seconds(5);
 
-void set_socket_options(tcp::socket& socket) {
-  Error ignored;
-  socket.set_option(tcp::no_delay(true), ignored);
-  socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  // A host that vanished without a word is noticed after 30 + 3 × 10 s without traffic.
-  const int fd = socket.native_handle();
-  const auto set = [fd](int option, int value) {
-    setsockopt(fd, IPPROTO_TCP, option, &value, sizeof value);
-  };
-  set(TCP_KEEPIDLE, 30);
-  set(TCP_KEEPINTVL, 10);
-  set(TCP_KEEPCNT, 3);
+size_t refused_places(size_t max_connections) {
+  return std::clamp<size_t>(max_connections / 8, 1, kRefusedConnections);
 }
 
-// Every connection needs a descriptor, and so do model files, workers' sockets and logs.
+// The limit of connections that, with those being refused, leaves the reserve to others.
 HttpServerOptions fitted_to_descriptors(HttpServerOptions options) {
-  constexpr size_t kReserve = 64;
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return options;
-  const size_t fitting = limit.rlim_cur > 2 * kReserve ? limit.rlim_cur - kReserve : kReserve;
+  const size_t files = limit.rlim_cur;
+  const size_t left = files - std::min(options.reserved_descriptors, files);
+  size_t fitting = std::max<size_t>(left * 8 / 9, 4);
+  if (left > 9 * kRefusedConnections) fitting = left - kRefusedConnections;
   if (fitting < options.max_connections) {
     log_warn(
         fmt::format("http: at most {} connections instead of {}: the limit of open files is {} "
-                    "(ulimit -n)",
-                    fitting, options.max_connections, limit.rlim_cur));
+                    "(ulimit -n), {} of them are for other uses",
+                    fitting, options.max_connections, files, options.reserved_descriptors));
     options.max_connections = fitting;
   }
   return options;
+}
+
+// For a client that there is no place for at all: as much as fits without waiting for it.
+void refuse_unheard(tcp::socket& socket) {
+  ApiError error;
+  error.status = 503;
+  error.type = "unavailable_error";
+  error.code = "overloaded";
+  error.message = "too many connections";
+  const std::string body = error_body(error);
+  const std::string answer = fmt::format(
+      "HTTP/1.1 503 {}\r\nServer: shoal\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+      "Content-Length: {}\r\nConnection: close\r\n\r\n{}",
+      status_text(503), body.size(), body);
+  ::send(socket.native_handle(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  Error ignored;
+  socket.shutdown(tcp::socket::shutdown_send, ignored);
 }
 
 }  // namespace
 
 class HttpServer::Impl {
  public:
-  Impl(const HttpServerOptions& options, HttpHandler handler)
-      : shared_(std::make_shared<ServerShared>(options)), work_(shared_->io.get_executor()) {
-    shared_->handler = std::move(handler);
-  }
+  explicit Impl(const HttpServerOptions& options)
+      : shared_(std::make_shared<ServerShared>(options)), work_(shared_->io.get_executor()) {}
   ~Impl() { stop(); }
 
   Status listen();
-  void run();
+  void serve(HttpService& service);
   uint16_t port() const { return port_; }
-  size_t connections() const {
-    const std::lock_guard lock(shared_->mutex);
-    return shared_->connections.size();
-  }
+  HttpServerState state() const;
   size_t drain(Duration limit);
 
  private:
-  struct Listener {
-    Listener(asio::io_context& io) : acceptor(io), pause(io) {}
-    tcp::acceptor acceptor;
-    asio::steady_timer pause;
-    TimePoint next_warning{};
-  };
-
-  Error listen_on(const tcp::endpoint& endpoint);
-  void accept(const std::shared_ptr<Listener>& listener);
+  bool has_room() const;
   void accepted(tcp::socket socket);
+  bool no_descriptors();
+  bool make_room();
   void for_each_connection(void (Connection::*method)());
+  bool wait_for_work(Duration limit);
   bool wait_for_connections(Duration limit);
+  void run_thread();
   void stop();
 
-  std::shared_ptr<ServerShared> shared_;
+  const std::shared_ptr<ServerShared> shared_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::vector<std::shared_ptr<Listener>> listeners_;
+  std::vector<std::shared_ptr<HttpListener>> listeners_;
   std::vector<std::thread> threads_;
   uint16_t port_ = 0;
 };
-
-Error HttpServer::Impl::listen_on(const tcp::endpoint& endpoint) {
-  auto listener = std::make_shared<Listener>(shared_->io);
-  Error error;
-  listener->acceptor.open(endpoint.protocol(), error);
-  if (error) return error;
-  // REUSEADDR skips old connections in TIME_WAIT; without REUSEPORT a second server still clashes.
-  listener->acceptor.set_option(asio::socket_base::reuse_address(true), error);
-  if (endpoint.address().is_v6()) listener->acceptor.set_option(asio::ip::v6_only(true), error);
-  listener->acceptor.bind(endpoint, error);
-  if (error) return error;
-  listener->acceptor.listen(kBacklog, error);
-  if (error) return error;
-  port_ = listener->acceptor.local_endpoint(error).port();
-  listeners_.push_back(std::move(listener));
-  return error;
-}
 
 Status HttpServer::Impl::listen() {
   const HttpServerOptions& options = shared_->options;
@@ -135,52 +116,104 @@ Status HttpServer::Impl::listen() {
   for (const auto& entry : endpoints) {
     tcp::endpoint endpoint = entry.endpoint();
     if (port_ != 0) endpoint.port(port_);  // one port for all addresses of a name
-    error = listen_on(endpoint);
+    std::shared_ptr<HttpListener> listener;
+    error = HttpListener::open(shared_->io, endpoint, &listener);
     // "localhost" may resolve to an IPv6 address on a machine without IPv6.
     if (error == asio::error::address_family_not_supported ||
         error == boost::system::errc::address_not_available) {
       skipped = error;
     } else if (error) {
       return failed(error);
+    } else {
+      port_ = listener->endpoint().port();
+      listeners_.push_back(std::move(listener));
     }
   }
   return listeners_.empty() ? failed(skipped) : Status::ok();
 }
 
-void HttpServer::Impl::run() {
-  shared_->pool = std::make_unique<asio::thread_pool>(shared_->options.handler_threads);
-  for (const auto& listener : listeners_) accept(listener);
-  for (unsigned i = 0; i < shared_->options.io_threads; ++i) {
-    threads_.emplace_back([shared = shared_] { shared->io.run(); });
+void HttpServer::Impl::serve(HttpService& service) {
+  const HttpServerOptions& options = shared_->options;
+  shared_->service = &service;
+  HandlerPool::Options small;
+  small.threads = options.handler_threads;
+  small.max_waiting = options.max_connections;  // one request each
+  shared_->small_pool = std::make_unique<HandlerPool>(small);
+  HandlerPool::Options large;
+  large.threads = options.large_handler_threads;
+  large.nice = options.large_handler_nice;
+  large.max_waiting = options.large_bodies;
+  large.max_waiting_bytes = options.total_body_bytes;
+  shared_->large_pool = std::make_unique<HandlerPool>(large);
+  for (const auto& listener : listeners_) {
+    listener->start({[this] { return has_room(); },
+                     [this](tcp::socket socket) { accepted(std::move(socket)); },
+                     [this] { return no_descriptors(); }});
+  }
+  for (unsigned i = 0; i < options.io_threads; ++i) {
+    threads_.emplace_back([this] { run_thread(); });
   }
 }
 
-void HttpServer::Impl::accept(const std::shared_ptr<Listener>& listener) {
-  listener->acceptor.async_accept([this, listener](const Error& error, tcp::socket socket) {
-    if (shared_->draining || error == asio::error::operation_aborted) return;
-    if (!error) {
-      accepted(std::move(socket));
-      accept(listener);
+// What a connection's own code throws (for want of memory) ends that connection: nothing refers to
+// it any more then.
+void HttpServer::Impl::run_thread() {
+  while (true) {
+    try {
+      shared_->io.run();
       return;
+    } catch (const std::exception& error) {
+      log_error(fmt::format("http: a connection failed: {}", error.what()));
     }
-    const TimePoint now = SteadyClock().now();
-    if (now >= listener->next_warning) {
-      log_warn(fmt::format("http: cannot accept connections: {}", error.message()));
-      listener->next_warning = now + kWarningPause;
-    }
-    listener->pause.expires_after(kAcceptPause);
-    listener->pause.async_wait([this, listener](const Error& cancelled) {
-      if (!cancelled) accept(listener);
-    });
-  });
+  }
+}
+
+HttpServerState HttpServer::Impl::state() const {
+  HttpServerState out;
+  out.draining = shared_->draining;
+  out.max_connections = shared_->options.max_connections;
+  out.large_body_bytes = shared_->reserve->bytes();
+  if (shared_->small_pool) out.small_pool = shared_->small_pool->state();
+  if (shared_->large_pool) out.large_pool = shared_->large_pool->state();
+  const std::lock_guard lock(shared_->mutex);
+  out.connections = shared_->connections.size();
+  return out;
+}
+
+// Connections that are about to be closed still have their descriptors: while they fill the margin,
+// newcomers wait in the backlog.
+bool HttpServer::Impl::has_room() const {
+  if (shared_->evictions == 0) return true;
+  const size_t limit = shared_->options.max_connections;
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->connections.size() < limit + refused_places(limit);
+}
+
+bool HttpServer::Impl::make_room() {
+  const auto victim = Connection::take_oldest_waiting(*shared_);
+  if (victim) victim->evict();
+  return victim != nullptr;
 }
 
 void HttpServer::Impl::accepted(tcp::socket socket) {
-  const size_t open = connections();
+  size_t open = 0;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    open = shared_->connections.size();
+  }
   const size_t limit = shared_->options.max_connections;
-  if (open >= limit + kRefusedConnections) return;  // closes
-  set_socket_options(socket);
-  std::make_shared<Connection>(shared_, std::move(socket), open >= limit)->start();
+  const bool full = open >= limit + shared_->evictions && !make_room();
+  if (full && open >= limit + refused_places(limit)) {
+    refuse_unheard(socket);
+    shared_->service->not_handled("none", 503, HttpRefusal::kConnections);
+    return;
+  }
+  std::make_shared<Connection>(shared_, std::move(socket), full)->start();
+}
+
+bool HttpServer::Impl::no_descriptors() {
+  shared_->service->not_handled("none", 0, HttpRefusal::kDescriptors);
+  return make_room();
 }
 
 void HttpServer::Impl::for_each_connection(void (Connection::*method)()) {
@@ -194,6 +227,11 @@ void HttpServer::Impl::for_each_connection(void (Connection::*method)()) {
   for (const auto& connection : all) ((*connection).*method)();
 }
 
+bool HttpServer::Impl::wait_for_work(Duration limit) {
+  std::unique_lock lock(shared_->mutex);
+  return shared_->changed.wait_for(lock, limit, [&] { return shared_->working == 0; });
+}
+
 bool HttpServer::Impl::wait_for_connections(Duration limit) {
   std::unique_lock lock(shared_->mutex);
   return shared_->changed.wait_for(lock, limit, [&] { return shared_->connections.empty(); });
@@ -202,15 +240,13 @@ bool HttpServer::Impl::wait_for_connections(Duration limit) {
 size_t HttpServer::Impl::drain(Duration limit) {
   if (threads_.empty()) return 0;
   shared_->draining = true;
-  asio::post(shared_->io, [this] {
-    Error ignored;
-    for (const auto& listener : listeners_) {
-      listener->acceptor.close(ignored);
-      listener->pause.cancel();
-    }
-  });
   for_each_connection(&Connection::begin_drain);
-  if (!wait_for_connections(limit)) {
+  const bool finished = wait_for_work(limit);
+  shared_->closing = true;
+  for (const auto& listener : listeners_) listener->close();
+  for_each_connection(&Connection::end_drain);
+  // Last answers are on their way; connections end by themselves when these were taken.
+  if (!finished || !wait_for_connections(kLingerTime)) {
     for_each_connection(&Connection::cut_off);
     wait_for_connections(kCloseTime);
   }
@@ -220,7 +256,8 @@ size_t HttpServer::Impl::drain(Duration limit) {
 
 void HttpServer::Impl::stop() {
   if (threads_.empty()) return;
-  shared_->pool->join();
+  shared_->small_pool->stop();
+  shared_->large_pool->stop();
   work_.reset();
   shared_->io.stop();
   for (auto& thread : threads_) thread.join();
@@ -235,15 +272,21 @@ void HttpServer::Impl::stop() {
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() { impl_->drain(Duration::zero()); }
 uint16_t HttpServer::port() const { return impl_->port(); }
-size_t HttpServer::connections() const { return impl_->connections(); }
+HttpServerState HttpServer::state() const { return impl_->state(); }
+void HttpServer::serve(HttpService& service) { impl_->serve(service); }
 size_t HttpServer::drain(Duration limit) { return impl_->drain(limit); }
 
-Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& options,
-                                                      HttpHandler handler) {
-  auto impl = std::make_unique<Impl>(fitted_to_descriptors(options), std::move(handler));
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpServerOptions& options) {
+  auto impl = std::make_unique<Impl>(fitted_to_descriptors(options));
   SHOAL_TRY(impl->listen());
-  impl->run();
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& options,
+                                                      HttpService& service) {
+  SHOAL_ASSIGN(auto server, listen(options));
+  server->serve(service);
+  return server;
 }
 
 bool is_loopback_host(const std::string& host) {

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "coordinator/gateway/handler_pool.h"
 #include "coordinator/gateway/http.h"
 
 namespace shoal::gateway {
@@ -17,14 +18,28 @@ struct HttpServerOptions {
   std::string host = "127.0.0.1";  // an address or a name; "" or "0.0.0.0" and "::" are public
   uint16_t port = 8080;            // 0: any free port
   unsigned io_threads = 2;
-  unsigned handler_threads = 2;  // parsing and tokenizing, so that a long prompt delays no stream
 
-  size_t header_bytes = 16 << 10;        // more → 431
-  size_t body_bytes = 8u << 20;          // more → 413
-  size_t total_body_bytes = 256u << 20;  // of all requests being received or answered; more → 503
-  size_t outbound_bytes = 1u << 20;      // a stream whose unread part is longer is cut off
-  // Lowered to what the limit of open files allows.
-  size_t max_connections = 2048;  // more → 503
+  // Parsing and tokenizing. Large bodies have threads of their own that give way to all others, so
+  // that they delay neither streams nor small requests.
+  unsigned handler_threads = 2;
+  unsigned large_handler_threads = 2;
+  int large_handler_nice = 10;
+
+  size_t header_bytes = 16 << 10;  // more → 431
+  size_t body_bytes = 8u << 20;    // more → 413
+  size_t small_body_bytes = 64 << 10;
+  // Of all larger bodies that are being received, wait or are being read; more → 503. One client
+  // (a key, or an address where there are no keys) gets 1 / body_shares of it, one body at least.
+  size_t total_body_bytes = 256u << 20;
+  size_t large_bodies = 1024;
+  size_t body_shares = 4;
+  size_t outbound_bytes = 1u << 20;  // a stream whose unread part is longer is cut off
+
+  // A new connection beyond this takes the place of the one that has waited for a request for
+  // longest; where none waits it gets 503. Lowered to what the limit of open files allows …
+  size_t max_connections = 2048;
+  // … less these, which others need: workers, the control plane, model files, logs.
+  size_t reserved_descriptors = 96;
 
   Duration header_timeout = from_seconds(10);  // from a request's first byte to its last header
   Duration body_timeout = from_seconds(60);    // for the whole body
@@ -32,20 +47,33 @@ struct HttpServerOptions {
   Duration write_timeout = from_seconds(30);   // without the client taking a byte
 };
 
+struct HttpServerState {
+  bool draining = false;
+  size_t connections = 0, max_connections = 0;
+  uint64_t large_body_bytes = 0;
+  PoolState small_pool, large_pool;  // requests by the size of their bodies
+};
+
+// Thread-safe once it serves.
 class HttpServer {
  public:
-  // Listens, or says why it cannot. The handler is called from then on.
+  // Listens, or says why it cannot; connections wait until serve().
+  static Result<std::unique_ptr<HttpServer>> listen(const HttpServerOptions& options);
+  // Once. `service` outlives the server.
+  void serve(HttpService& service);
+  // Both.
   static Result<std::unique_ptr<HttpServer>> start(const HttpServerOptions& options,
-                                                   HttpHandler handler);
+                                                   HttpService& service);
   ~HttpServer();  // drain(0)
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
   uint16_t port() const;
-  size_t connections() const;  // open ones
+  HttpServerState state() const;
 
-  // Stops listening, lets requests in progress end, closes idle connections; what is left after
-  // `limit` is cut off. Blocks until done; returns how many requests were cut off.
+  // Takes no new work but goes on listening and answering (the service's judge() decides what),
+  // lets requests in progress end, closes idle connections; then, or after `limit`, closes
+  // everything. Blocks until done; returns how many requests were cut off.
   size_t drain(Duration limit);
 
  private:

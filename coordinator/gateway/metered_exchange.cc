@@ -44,6 +44,7 @@ class MeteredExchange final : public Exchange {
   void after(Duration delay, std::function<void()> task) override {
     inner_->after(delay, std::move(task));
   }
+  bool gone() const override { return inner_->gone(); }
 
  private:
   void report(int status) {

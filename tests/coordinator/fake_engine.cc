@@ -57,7 +57,7 @@ bool FakeEngine::advance(Active& active) {
     active.sink->on_finish(finish);
     return false;
   }
-  if (script.hold) return true;
+  if (script.hold && !held_released_) return true;
   if (active.sent >= active.request.max_tokens) {
     finish.reason = FinishReason::kLength;
     active.sink->on_finish(finish);
@@ -133,6 +133,7 @@ void FakeEngine::accept_all() {
   const std::lock_guard lock(mutex_);
   refuse_after_ = SIZE_MAX;
 }
+void FakeEngine::release_held() { held_released_ = true; }
 size_t FakeEngine::active() const {
   const std::lock_guard lock(mutex_);
   return active_.size();

@@ -28,7 +28,7 @@ struct Script {
   FinishReason finish = FinishReason::kStop;
   int32_t stop_token = -1;  // sent as is_stop before the end, ≥ 0
   Status error;
-  bool hold = false;     // stays queued until it is cancelled
+  bool hold = false;     // stays queued until it is cancelled, or release_held()
   bool endless = false;  // repeats `tokens`
   uint32_t cached_tokens = 0;
 };
@@ -49,6 +49,7 @@ class FakeEngine : public Engine {
   void set_state(const EngineState& state);
   void refuse_after(size_t submissions, Status status);  // of those to come
   void accept_all();
+  void release_held();  // requests with Script::hold go on
 
   size_t active() const;
   size_t submitted() const;
@@ -82,6 +83,7 @@ class FakeEngine : public Engine {
   size_t refuse_after_ = SIZE_MAX;
   Status refusal_;
   bool stop_ = false;
+  std::atomic<bool> held_released_{false};
   std::thread thread_;
 };
 

@@ -22,21 +22,32 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
     observed_.push_back({std::string(route), status});
   };
   deps.clock = &clock_;
+  deps.refusal_observer = [this](std::string_view reason) {
+    std::lock_guard lock(mutex_);
+    refused_.emplace_back(reason);
+  };
+  options.port = 0;
+  server = HttpServer::listen(options).value();
+  deps.http = [this] { return server->state(); };
   gateway_options.served_model = "test/model";
   gateway_options.system_fingerprint = "fp";
   gateway = std::make_unique<Gateway>(std::move(deps), gateway_options);
-  options.port = 0;
-  auto started = HttpServer::start(options, [this](auto request, auto exchange) {
-    gateway->handle(std::move(request), std::move(exchange));
-  });
-  server = std::move(started).value();
+  server->serve(*gateway);
 }
 
-TestServer::~TestServer() { server.reset(); }
+TestServer::~TestServer() {
+  server->drain(Duration::zero());  // while there still is a server to ask for its state
+  server.reset();
+}
 
 std::vector<TestServer::Observed> TestServer::observed() const {
   std::lock_guard lock(mutex_);
   return observed_;
+}
+
+std::vector<std::string> TestServer::refused() const {
+  std::lock_guard lock(mutex_);
+  return refused_;
 }
 
 bool TestServer::eventually(const std::function<bool()>& condition) {

@@ -36,12 +36,14 @@ class TestServer {
     int status = 0;
     friend bool operator==(const Observed&, const Observed&) = default;
   };
-  std::vector<Observed> observed() const;  // exchanges that ended, in that order
+  std::vector<Observed> observed() const;    // exchanges that ended, in that order
+  std::vector<std::string> refused() const;  // why requests and connections were, in that order
 
  private:  // outlive everything that holds an exchange
   SteadyClock clock_;
   mutable std::mutex mutex_;
   std::vector<Observed> observed_;
+  std::vector<std::string> refused_;
 
  public:
   FakeCodec codec;

@@ -1,8 +1,12 @@
 // Clients that misbehave, leave, stall or come in crowds.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -106,33 +110,6 @@ TEST(GatewayServer, Http10) {
   EXPECT_EQ(testing::sse_events(response.body).back(), "[DONE]");
 }
 
-TEST(GatewayServer, MalformedRequests) {
-  TestServer server;
-  for (const char* bytes : {
-           "\r\n\r\n\r\n",
-           "GARBAGE\r\n\r\n",
-           "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
-           "GET / HTTP/1.1\r\n\r\n",
-           "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-           "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-           "GET / HTTP/1.1\r\nHost: x\r\nBad Header\r\n\r\n",
-           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-           "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-           "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-           "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
-           "chunked\r\n\r\nfffffffffffffffffff\r\n",
-           "\x16\x03\x01\x02\x01\x01\x01\xfc\x03\x03 TLS to a plain port",
-       }) {
-    RawClient client(server.port());
-    client.send(bytes);
-    const auto response = client.read_response(5);
-    EXPECT_EQ(response.status, 400) << bytes;
-    EXPECT_TRUE(client.read_end(5));
-  }
-  EXPECT_EQ(server.get("/health").status, 200);
-}
-
 TEST(GatewayServer, HeaderAndBodyBombs) {
   TestServer server;
   const size_t before = resident_bytes();
@@ -207,7 +184,7 @@ TEST(GatewayServer, SlowSendersAreTimedOut) {
   EXPECT_TRUE(header.read_end(3));
   EXPECT_TRUE(silent.read_end(3));
   EXPECT_TRUE(idle.read_end(3));
-  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 0; }));
 }
 
 TEST(GatewayServer, SlowlorisTrickleIsTimedOut) {
@@ -298,7 +275,7 @@ TEST(GatewayServer, ReadersThatTakeNothingTimeOut) {
   ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 8; }));
   EXPECT_TRUE(server.engine.wait_idle());
   EXPECT_EQ(server.engine.cancelled(), 0u);
-  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 0; }));
 }
 
 TEST(GatewayServer, HealthDoesNotWaitForPrompts) {
@@ -326,24 +303,75 @@ TEST(GatewayServer, TooManyConnections) {
   HttpServerOptions options;
   options.max_connections = 8;
   TestServer server(options);
+  hold_all(server);
   std::vector<std::unique_ptr<RawClient>> clients;
-  for (int i = 0; i < 8; ++i) {
+  for (size_t i = 0; i < 8; ++i) {
     clients.push_back(std::make_unique<RawClient>(server.port()));
-    clients.back()->send(get_request("/health"));
-    EXPECT_EQ(clients.back()->read_response().status, 200);
+    clients.back()->send(post_request(kText, prompt("\"n\":1")));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == i + 1; }));
   }
-  const auto refused = server.get("/health");
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+  const auto start = SteadyClock().now();
+  std::vector<std::unique_ptr<RawClient>> more;
+  for (int i = 0; i < 3; ++i) {  // one is heard out, the others are beyond that, too
+    more.push_back(std::make_unique<RawClient>(server.port()));
+    if (i > 0) more.back()->send(get_request("/health"));
+  }
+  for (auto& client : more) {
+    const auto refused = client->read_response(5);
+    EXPECT_EQ(refused.status, 503);
+    EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+    EXPECT_TRUE(client->read_end(5));
+  }
+  EXPECT_LT(to_seconds(SteadyClock().now() - start), 5) << "a full house is told quickly";
+  const auto refused = server.refused();
+  EXPECT_EQ(std::count(refused.begin(), refused.end(), "connections"), 3);
+  EXPECT_EQ(server.engine.active(), 8u) << "nobody who works makes room";
   clients.clear();
   EXPECT_TRUE(TestServer::eventually([&] { return server.get("/health").status == 200; }));
 }
 
+TEST(GatewayServer, WhoWaitsLongestMakesRoom) {
+  HttpServerOptions options;
+  options.max_connections = 8;
+  TestServer server(options);
+  hold_all(server);
+  RawClient busy(server.port());
+  busy.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  RawClient silent(server.port());  // never says anything
+  ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 2; }));
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server.port()));
+    clients.back()->send(i == 0 ? "GET /health HTTP/1.1\r\nHo" : get_request("/health"));
+    if (i == 0) continue;
+    EXPECT_EQ(clients.back()->read_response().status, 200);
+  }
+  ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 8; }));
+  EXPECT_EQ(server.get("/health").status, 200);
+  EXPECT_TRUE(silent.read_end(5)) << "it waited for longest";
+  // One that has only begun a request makes room, too, in its turn; the newest stays.
+  for (int i = 0; i < 40; ++i) EXPECT_EQ(server.get("/health").status, 200) << i;
+  std::vector<std::unique_ptr<RawClient>> crowd;
+  for (int i = 0; i < 40; ++i) {
+    crowd.push_back(std::make_unique<RawClient>(server.port()));
+    crowd.back()->send(get_request("/health"));
+    EXPECT_EQ(crowd.back()->read_response().status, 200) << i;
+  }
+  for (auto& client : clients) EXPECT_TRUE(client->read_end(5));
+  crowd.back()->send(get_request("/health"));
+  EXPECT_EQ(crowd.back()->read_response().status, 200);
+  EXPECT_EQ(server.engine.active(), 1u);
+  EXPECT_GE(server.refused().size(), 40u);
+  for (const std::string& reason : server.refused()) EXPECT_EQ(reason, "idle_closed");
+}
+
 TEST(GatewayServer, RunningOutOfDescriptors) {
   TestServer server;
+  hold_all(server);
   RawClient steady(server.port());
-  steady.send(get_request("/health"));
-  EXPECT_EQ(steady.read_response().status, 200);
+  steady.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 24; ++i) clients.push_back(std::make_unique<RawClient>());
   const int highest = dup(0);
@@ -357,12 +385,12 @@ TEST(GatewayServer, RunningOutOfDescriptors) {
     client->connect(server.port());
     client->send(get_request("/health"));
   }
-  int answered = 0;
-  for (auto& client : clients) answered += client->read_response(0.1).status == 200;
-  EXPECT_GT(answered, 0);
-  EXPECT_LE(answered, 6);
-  steady.send(get_request("/health"));
-  EXPECT_EQ(steady.read_response().status, 200);
+  // Who has been answered makes room for the next; who is being answered stays.
+  for (auto& client : clients) EXPECT_EQ(client->read_response().status, 200);
+  EXPECT_EQ(server.engine.active(), 1u);
+  const auto refused = server.refused();
+  EXPECT_GT(std::count(refused.begin(), refused.end(), "descriptors"), 0);
+  EXPECT_GT(std::count(refused.begin(), refused.end(), "idle_closed"), 0);
   setrlimit(RLIMIT_NOFILE, &before);
   clients.clear();
   EXPECT_EQ(server.get("/health").status, 200);
@@ -392,7 +420,7 @@ TEST(GatewayServer, TwoHundredStreams) {
   }
   clients.clear();
   EXPECT_TRUE(server.engine.wait_idle());
-  EXPECT_TRUE(TestServer::eventually([&] { return server.server->connections() == 0; }));
+  EXPECT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 0; }));
 }
 
 TEST(GatewayServer, DrainLetsRequestsEnd) {
@@ -415,6 +443,60 @@ TEST(GatewayServer, DrainLetsRequestsEnd) {
   drain.join();
 }
 
+// Until the last request has ended there is somebody to say what is going on.
+TEST(GatewayServer, AnswersWhileDraining) {
+  TestServer server;
+  hold_all(server);
+  RawClient busy(server.port());
+  busy.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  std::thread drain([&] { EXPECT_EQ(server.server->drain(from_seconds(60)), 0u); });
+  ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
+  for (int i = 0; i < 3; ++i) {
+    const auto ready = server.get("/ready");
+    EXPECT_EQ(ready.status, 503);
+    EXPECT_EQ(Json::parse(ready.body)["status"], "draining");
+    EXPECT_EQ(ready.headers.at("connection"), "close");
+    EXPECT_EQ(server.get("/health").status, 200);
+    EXPECT_EQ(server.get("/metrics").status, 200);
+    EXPECT_EQ(server.get("/nothing").status, 404);
+    for (const auto& refused : {server.post(kText, prompt("\"n\":1")), server.get("/cluster"),
+                                server.post("/tokenize", "{")}) {
+      EXPECT_EQ(refused.status, 503);
+      EXPECT_EQ(refused.headers.at("connection"), "close");
+      EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+      EXPECT_EQ(Json::parse(refused.body)["error"]["code"], "unavailable");
+    }
+  }
+  RawClient silent(server.port());  // holds nothing up
+  server.engine.release_held();
+  EXPECT_EQ(busy.read_response().status, 200);
+  busy.close();
+  drain.join();
+  EXPECT_TRUE(silent.read_end());
+  RawClient late;
+  EXPECT_FALSE(late.try_connect(server.port())) << "it listens no more";
+  const auto refused = server.refused();
+  EXPECT_EQ(std::count(refused.begin(), refused.end(), "draining"), 9);
+}
+
+TEST(GatewayServer, SocketsEndAtExec) {
+  TestServer server;
+  RawClient client(server.port());
+  client.send(get_request("/health"));
+  EXPECT_EQ(client.read_response().status, 200);
+  size_t sockets = 0;
+  for (int fd = 3; fd < 1024; ++fd) {
+    sockaddr_in address{};
+    socklen_t size = sizeof address;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) continue;
+    if (ntohs(address.sin_port) != server.port()) continue;
+    ++sockets;  // the listener and the accepted connection
+    EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0) << fd;
+  }
+  EXPECT_EQ(sockets, 2u);
+}
+
 TEST(GatewayServer, DrainCutsOffAtTheDeadline) {
   TestServer server;
   hold_all(server);
@@ -432,14 +514,14 @@ TEST(GatewayServer, ListenFailures) {
   TestServer server;
   HttpServerOptions options;
   options.port = server.port();
-  const auto clash = HttpServer::start(options, {});
+  const auto clash = HttpServer::listen(options);
   ASSERT_FALSE(clash);
   EXPECT_NE(clash.status().message().find(std::to_string(server.port())), std::string::npos);
   options.host = "203.0.113.7";  // not an address of this machine
-  EXPECT_FALSE(HttpServer::start(options, {}));
+  EXPECT_FALSE(HttpServer::listen(options));
   options.host = "localhost";
   options.port = 0;
-  EXPECT_TRUE(HttpServer::start(options, {}));
+  EXPECT_TRUE(HttpServer::listen(options));
 }
 
 }  // namespace

@@ -39,13 +39,15 @@ RawClient::RawClient() { fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 RawClient::RawClient(uint16_t port) : RawClient() { connect(port); }
 
 void RawClient::connect(uint16_t port) {
+  if (!try_connect(port)) ADD_FAILURE() << "connect: " << std::strerror(errno);
+}
+
+bool RawClient::try_connect(uint16_t port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    ADD_FAILURE() << "connect: " << std::strerror(errno);
-  }
+  return ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
 }
 
 RawClient::~RawClient() { close(); }

@@ -24,6 +24,7 @@ class RawClient {
   RawClient& operator=(const RawClient&) = delete;
 
   void connect(uint16_t port);
+  bool try_connect(uint16_t port);      // false: nobody listens
   bool send(const std::string& bytes);  // false: the server closed
   // Reads one response; `head` for answers without a body.
   RawResponse read_response(double seconds = 10, bool head = false);
