@@ -1,8 +1,9 @@
-// A file descriptor that is closed with its owner.
+// File descriptors: one that is closed with its owner, and how many there may be.
 #pragma once
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <utility>
 
 namespace shoal {
@@ -34,5 +35,10 @@ class Descriptor {
  private:
   int fd_ = -1;
 };
+
+// Raises the soft limit of open files towards the hard one, as far as anybody needs; returns it.
+// Shells start programs with 1024 for the sake of select(), which nothing here calls. Once, at the
+// start of a process; child processes inherit it.
+uint64_t raise_descriptor_limit();
 
 }  // namespace shoal

@@ -1,10 +1,12 @@
 // The one binary: wiring only.
 #include <CLI/CLI.hpp>
 
+#include "base/descriptor.h"
 #include "cli/commands.h"
 #include "cli/version.h"
 
 int main(int argc, char** argv) {
+  shoal::raise_descriptor_limit();
   CLI::App app{"Shoal: one large language model on several cards or hosts"};
   app.set_version_flag("--version", shoal::kBuild);
   app.require_subcommand(1);

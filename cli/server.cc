@@ -29,6 +29,11 @@
 namespace shoal {
 namespace {
 
+// What HTTP leaves to others of the limit of open files: about 30 are in use without any client
+// (sockets, event counters, the model's parts); a worker has one on the control plane, two while it
+// is replaced or refused, and while it is started a pipe, its key and what /proc shows of it.
+constexpr size_t kOwnDescriptors = 64, kWorkerDescriptors = 8;
+
 int usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -165,7 +170,8 @@ Status ServerImpl::start_http() {
   };
   deps.clock = &clock_;
   deps.refusal_observer = [this](std::string_view reason) { metrics_->http_refused(reason); };
-  const gateway::HttpServerOptions http = gateway::server_options(config);
+  gateway::HttpServerOptions http = gateway::server_options(config);
+  http.reserved_descriptors = kOwnDescriptors + kWorkerDescriptors * worker_names().size();
   SHOAL_ASSIGN(http_, gateway::HttpServer::listen(http));
   deps.http = [this] { return http_->state(); };
   auto options =
