@@ -1,5 +1,6 @@
 // shoal inspect MODEL: what is in a GGUF file — metadata, tensors, types, size per type — what the
-// model is, and, with --workers N, what each rank would hold. Reads the header only.
+// model is, whether it can be served, and, with --workers N, what each rank would hold. Reads the
+// header and the vectors.
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -10,8 +11,10 @@
 
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
+#include "coordinator/gateway/model_codec.h"
 #include "model/gguf.h"
 #include "model/model_spec.h"
+#include "worker/weight_check.h"
 
 namespace shoal {
 namespace {
@@ -79,6 +82,12 @@ Json types_json(const GgufFile& file) {
   return out;
 }
 
+// What `shoal serve` would refuse before it starts workers.
+Status check_usable(const GgufFile& file, const ModelSpec& spec) {
+  SHOAL_TRY(check_vectors(file, spec));
+  return gateway::make_model_codec(file).status();
+}
+
 Result<Json> inspect(const InspectOptions& options) {
   SHOAL_ASSIGN(const GgufFile file, GgufFile::open(options.model));
   Json out;
@@ -107,9 +116,10 @@ Result<Json> inspect(const InspectOptions& options) {
     out["tensors"] = tensors;
   }
   const auto spec = read_model_spec(file);
-  if (!spec) {
+  const Status usable = spec ? check_usable(file, *spec) : spec.status();
+  if (!usable) {
     out["servable"] = false;
-    out["why_not"] = spec.status().message();
+    out["why_not"] = usable.message();
     return out;
   }
   out["servable"] = true;

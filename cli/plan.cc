@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "cli/group.h"
 #include "parallel/memory_plan.h"
+#include "worker/weight_check.h"
 
 namespace shoal {
 namespace {
@@ -33,6 +34,7 @@ Result<ServedModel> read_served_model(const std::string& path) {
   model.path = std::filesystem::absolute(path).lexically_normal().string();
   model.digest = file.digest();
   SHOAL_ASSIGN(model.spec, read_model_spec(file));
+  SHOAL_TRY(check_vectors(file, model.spec));
   model.name =
       model.spec.name == "unnamed" ? std::filesystem::path(path).stem().string() : model.spec.name;
   model.file = std::make_shared<GgufFile>(std::move(file));

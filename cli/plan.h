@@ -24,6 +24,7 @@ struct ServedModel {
 // Bytes of weights one decoded token reads: bytes_per_token() of a file that has all tensors.
 uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
 
+// Errors: what read_model_spec() and check_vectors() refuse.
 Result<ServedModel> read_served_model(const std::string& path);
 
 // `names`: of the expected workers, in rank order; those beyond the group's ranks are spares.

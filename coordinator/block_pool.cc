@@ -20,6 +20,16 @@ void BlockPool::forget(uint32_t block) {
   blocks_[block].published = blocks_[block].found = false;
 }
 
+void BlockPool::forget(const BlockKey& key) {
+  const auto block = find(key);
+  if (!block) return;
+  if (blocks_[*block].references == 0) {
+    unlink(*block);
+    free_.push_back(*block);
+  }
+  forget(*block);
+}
+
 void BlockPool::link(uint32_t block) {
   Block& b = blocks_[block];
   List& list = list_of(b);

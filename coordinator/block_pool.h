@@ -51,6 +51,9 @@ class BlockPool {
   // to be found; this one takes its place if the other is gone when its last reference is dropped.
   void publish(uint32_t block, const BlockKey& key);
   std::optional<uint32_t> find(const BlockKey& key) const;
+  // This content is not found any more; a cached block of it is free.
+  void forget(const BlockKey& key);
+  void forget(uint32_t block);  // REQUIRES: it is referenced
 
   // Aborts unless the sum of references is `expected_references` and every block is in one state.
   void check_invariants(uint64_t expected_references) const;
@@ -70,7 +73,6 @@ class BlockPool {
   };
 
   bool is_found(uint32_t block) const;  // by its key
-  void forget(uint32_t block);          // its key
   struct List {                         // cached blocks by their last use
     uint32_t oldest = kNone, newest = kNone, size = 0;
   };

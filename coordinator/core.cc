@@ -136,8 +136,24 @@ void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result,
   }
 }
 
+// The rows of others in the same step are as good as ever. What the sequence left in the cache may
+// hold what broke it, and is computed anew for whoever starts alike.
+void Core::fail_broken(Request& request, TimePoint now, Actions& actions) {
+  actions.emplace_back(LogAction{
+      LogLevel::kWarn,
+      fmt::format("request {}: no finite logit for token {} of its sequence; it ends with an error",
+                  request.id, request.tokens.size())});
+  FinishEvent finished;
+  finished.reason = FinishReason::kError;
+  finished.error = internal_error(
+      "the model produced no finite logits for this request (a damaged model file or an overflow)");
+  scheduler_.forget(request);
+  finish(request, std::move(finished), now, actions);
+}
+
 void Core::take_token(Request& request, const wire::RowResult& row, TimePoint now,
                       Actions& actions) {
+  if (row.broken) return fail_broken(request, now, actions);
   const bool first = request.emitted() == 0;
   request.tokens.push_back(row.token);
   if (first) request.first_token = now;

@@ -173,6 +173,18 @@ void KvGroups::give_back(KvSequence& sequence, const KvProgress& progress) {
   sequence.tables.clear();
 }
 
+void KvGroups::forget(KvSequence& sequence, const KvProgress& progress) {
+  // What it holds, so that giving it up publishes nothing, then what lies in the cache.
+  if (!sequence.tables.empty()) publish(sequence, progress);
+  for (size_t group = 0; group < sequence.tables.size(); ++group) {
+    const BlockTable& table = sequence.tables[group];
+    for (size_t i = table.live; i < table.blocks.size(); ++i) pools_[group].forget(table.blocks[i]);
+  }
+  for (const BlockKey& key : sequence.keys) {
+    for (BlockPool& pool : pools_) pool.forget(key);
+  }
+}
+
 void KvGroups::retire(size_t group, BlockTable& table, size_t end, uint64_t last_step,
                       bool passed) {
   if (end <= table.live) return;

@@ -88,6 +88,9 @@ class KvGroups {
   // Once the step with its newest rows is complete: publishes full blocks, gives up those that no
   // later row sees.
   void settle(KvSequence& sequence, const KvProgress& progress);
+  // Nobody finds a block of this sequence any more, those it shares with others included. It keeps
+  // what it holds, which may be nothing.
+  void forget(KvSequence& sequence, const KvProgress& progress);
   // Gives up everything.
   void give_back(KvSequence& sequence, const KvProgress& progress);
 

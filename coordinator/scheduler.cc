@@ -217,6 +217,8 @@ void Scheduler::release(Request& request) {
   if (request.state == RequestState::kRunning) give_back(request);
 }
 
+void Scheduler::forget(Request& request) { kv_.forget(request.kv, request.progress()); }
+
 void Scheduler::give_back(Request& request) {
   ending_slots_.push_back(request.slot);
   kv_.give_back(request.kv, request.progress());

@@ -68,6 +68,8 @@ class Scheduler {
   // The request has ended and is about to leave the table: its slot and blocks come back when the
   // last step that mentions them has returned.
   void release(Request& request);
+  // What it computed, and what it started from, is found by nobody any more.
+  void forget(Request& request);
 
   bool active() const { return world_ > 0; }
   bool idle() const { return window_.in_flight() == 0 && ending_slots_.empty(); }

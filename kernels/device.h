@@ -309,6 +309,9 @@ struct Candidate {
 // value ties go to the lowest id. `shaped` = (logit with penalties and bias) ÷ temperature
 // (temperature 0: not divided).
 struct LocalSample {
+  // A logit of the slice is NaN or +∞: nothing can be sampled from the row, and nothing else is
+  // set. −∞ is a logit like any other: of a token that is never drawn.
+  bool broken = false;
   // argmax of shaped + Gumbel(seed, choice, position, id); of shaped if greedy or shaped_candidates
   // > 0
   Candidate best;

@@ -109,6 +109,9 @@ int32_t first_candidates(const Truncation& truncation, float temperature) {
 Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
                     const Truncation& truncation) {
   Choice choice;
+  choice.broken =
+      std::any_of(ranks.begin(), ranks.end(), [](const LocalSample& rank) { return rank.broken; });
+  if (choice.broken) return choice;
   Candidate chosen;
   chosen.value = -std::numeric_limits<float>::infinity();
   if (row.shaped_candidates == 0) {
@@ -130,7 +133,9 @@ Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
       if (chosen.id < 0 || better(c, chosen)) chosen = c;
     }
   }
-  choice.token = std::max(chosen.id, 0);  // all logits NaN: a defined answer, token 0
+  choice.token = chosen.id;
+  choice.broken = chosen.id < 0;  // all −∞
+  if (choice.broken) return choice;
   if (row.top_logprobs < 0) return choice;
   const double total = log_sum(ranks, &LocalSample::raw_max, &LocalSample::raw_sum);
   choice.logprob = logprob(chosen.raw, total);
@@ -148,7 +153,7 @@ struct Packed {
   Candidate best;
   float raw_max, shaped_max;
   uint32_t raw_count, shaped_count;
-  uint32_t unused = 0;
+  uint32_t broken;
   double raw_sum, shaped_sum;
 };
 static_assert(sizeof(Packed) == 48 && sizeof(Candidate) == 12);
@@ -182,6 +187,7 @@ void pack(const LocalSample& sample, const SampleRow& row, int64_t vocab,
   head.raw_sum = sample.raw_sum, head.shaped_sum = sample.shaped_sum;
   head.raw_count = static_cast<uint32_t>(sample.raw_top.size());
   head.shaped_count = static_cast<uint32_t>(sample.shaped_top.size());
+  head.broken = sample.broken ? 1 : 0;
   const size_t start = out->size();
   out->resize(start + packed_bytes(row, vocab));
   uint8_t* to = out->data() + start;
@@ -200,7 +206,8 @@ bool unpack(std::span<const uint8_t>* bytes, const SampleRow& row, int64_t vocab
   if (bytes->size() < packed_bytes(row, vocab)) return false;
   Packed head;
   std::memcpy(&head, bytes->data(), sizeof(head));
-  if (head.raw_count > r.raw || head.shaped_count > r.shaped) return false;
+  if (head.raw_count > r.raw || head.shaped_count > r.shaped || head.broken > 1) return false;
+  sample->broken = head.broken != 0;
   sample->best = head.best;
   sample->raw_max = head.raw_max, sample->shaped_max = head.shaped_max;
   sample->raw_sum = head.raw_sum, sample->shaped_sum = head.shaped_sum;

@@ -21,10 +21,11 @@ struct Truncation {
 int32_t first_candidates(const Truncation& truncation, float temperature);
 inline constexpr int32_t kAllCandidates = 1 << 30;
 
-// The log-probability of what has none: all logits NaN, or the token's −inf.
+// The log-probability of what has none: the token's logit is −inf.
 inline constexpr float kNoLogprob = -9999.0f;
 
 struct Choice {
+  bool broken = false;     // a rank's slice is broken, or no logit is finite: there is no token
   bool needs_all = false;  // the lists end before the kept set does
   int32_t token = -1;
   float logprob = 0;           // of the unmodified logits

@@ -118,7 +118,12 @@ Converted<std::vector<float>> convert_floats(const GgufValue& value) {
   }
   Converted<std::vector<float>> out;
   out.value.resize(value.count);
-  for (uint64_t i = 0; i < value.count; ++i) out.value[i] = static_cast<float>(value.float_at(i));
+  for (uint64_t i = 0; i < value.count; ++i) {
+    out.value[i] = static_cast<float>(value.float_at(i));
+    if (!std::isfinite(out.value[i])) {
+      return {{}, fmt::format("element {} is {}, not a finite number", i, value.float_at(i))};
+    }
+  }
   return out;
 }
 

@@ -82,7 +82,7 @@ class GgufMetadata {
   Result<bool> get_bool(std::string_view key) const;
   Result<std::string_view> get_string(std::string_view key) const;
   Result<std::vector<std::string_view>> get_string_array(std::string_view key) const;
-  Result<std::vector<float>> get_float_array(std::string_view key) const;  // f32 or f64 elements
+  Result<std::vector<float>> get_float_array(std::string_view key) const;  // as get_float
   // Integer or bool elements of any width; a u64 beyond int64 is an error.
   Result<std::vector<int64_t>> get_int_array(std::string_view key) const;
   // A value per layer: a scalar (repeated n times) or an array of exactly n; integers or bools,

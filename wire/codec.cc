@@ -77,6 +77,7 @@ void put(const StepResult& m, pb::Envelope& e) {
     r.set_generation(row.generation);
     r.set_token(row.token);
     r.set_logprob(row.logprob);
+    r.set_broken(row.broken);
     for (const TokenLogprob& top : row.top) {
       r.add_top_id(top.id);
       r.add_top_logprob(top.logprob);
@@ -246,8 +247,8 @@ Result<Message> get(const pb::StepResult& p) {
     const auto& r = p.rows(i);
     SHOAL_TRY(columns(fmt::format("StepResult.rows[{}].top", i),
                       {r.top_id_size(), r.top_logprob_size()}));
-    RowResult& row =
-        m.rows.emplace_back(RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}});
+    RowResult& row = m.rows.emplace_back(
+        RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}, r.broken()});
     for (int j = 0; j < r.top_id_size(); ++j) row.top.push_back({r.top_id(j), r.top_logprob(j)});
   }
   m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(),

@@ -101,6 +101,7 @@ struct RowResult {
   int32_t token = 0;
   float logprob = 0;              // of `token`, unmodified logits
   std::vector<TokenLogprob> top;  // sorted, best first
+  bool broken = false;            // a logit was NaN or +∞, or none finite: `token` is none
 };
 
 struct StepStats {

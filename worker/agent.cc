@@ -209,8 +209,8 @@ void Agent::run_step(const wire::Step& step) {
   }
   last_step_.store(step.step);
   if (Status sent = link_.send(*result); !sent) {
-    // A result the validator refuses (logits that are not finite) will never arrive: say so now.
-    // Not permanent: the request that causes it runs into its own limit, the others go on.
+    // A result the validator refuses will never arrive: say so now. Not permanent: the request that
+    // causes it runs into its own limit, the others go on.
     if (sent.code() == Code::kInvalidArgument) {
       return report_failure(step.epoch,
                             unavailable(fmt::format("step {}: {}", step.step, sent.message())));

@@ -1,10 +1,9 @@
 #include <algorithm>
-#include <cmath>
 
 #include <fmt/core.h>
 
-#include "kernels/decode.h"
 #include "worker/model_shard.h"
+#include "worker/weight_check.h"
 #include "worker/weight_reader.h"
 
 namespace shoal {
@@ -157,7 +156,7 @@ class Loader {
   // Vectors are small: read at once, converted to float32.
   Status load_vector(const TensorDecl& decl, const TensorInfo& tensor, const TensorSlice& slice,
                      std::unique_ptr<Buffer>* out) {
-    SHOAL_ASSIGN(const std::vector<float> values, read_vector(tensor));
+    SHOAL_ASSIGN(const std::vector<float> values, read_finite_vector(file_, tensor));
     std::vector<float> held;
     if (decl.experts == 0) {
       held.assign(values.begin() + slice.rows.begin, values.begin() + slice.rows.end);
@@ -204,19 +203,6 @@ class Loader {
     return Status::ok();
   }
 
-  Result<std::vector<float>> read_vector(const TensorInfo& tensor) {
-    std::vector<uint8_t> raw(tensor.bytes);
-    SHOAL_TRY(file_.read_tensor(tensor, 0, raw));
-    std::vector<float> values(tensor.elements());
-    decode_row(tensor.type, raw.data(), static_cast<int64_t>(values.size()), values.data());
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (!(std::abs(values[i]) <= 3.4e38f)) {
-        return file_.tensor_error(tensor, "element " + std::to_string(i) + " is not finite");
-      }
-    }
-    return values;
-  }
-
   Status prepare_matrix(const TensorDecl& decl, const TensorInfo& tensor, const TensorSlice& slice,
                         Linear& linear) {
     const bool transposed = decl.form == TensorForm::kKeysOfKvB;
@@ -234,7 +220,7 @@ class Loader {
     if (decl.experts == 0 && !looked_up) model_.step_bytes += linear.weight->device_bytes();
     if (!decl.scale_name.empty()) {
       SHOAL_ASSIGN(const std::vector<float> scale,
-                   read_vector(*file_.find_tensor(decl.scale_name)));
+                   read_finite_vector(file_, *file_.find_tensor(decl.scale_name)));
       linear.scale = scale[0];
     }
     if (decl.form != TensorForm::kPlain) {
@@ -277,22 +263,17 @@ class Loader {
     return by_context != nullptr ? by_context : model_.spec.find(Role::kRopeFactors, -1);
   }
 
-  Result<std::vector<float>> read_rope_factors(const RopeSpec& rope) {
+  Result<std::vector<float>> factors_of(const RopeSpec& rope) {
     const TensorDecl* decl = rope_factors(rope);
     if (decl == nullptr || decl->rows != rope.dims / 2) return std::vector<float>{};
-    const TensorInfo& tensor = *file_.find_tensor(decl->name);
-    SHOAL_ASSIGN(std::vector<float> factors, read_vector(tensor));
-    for (const float factor : factors) {
-      if (!(factor > 0)) return file_.tensor_error(tensor, "a rope factor is not positive");
-    }
-    return factors;
+    return read_rope_factors(file_, *file_.find_tensor(decl->name));
   }
 
   Status make_rope_tables() {
     for (size_t i = 0; i < model_.layers.size(); ++i) {
       const RopeSpec& rope = model_.spec.layer[i].attention.rope;
       if (rope.style == RopeStyle::kNone) continue;
-      SHOAL_ASSIGN(const std::vector<float> factors, read_rope_factors(rope));
+      SHOAL_ASSIGN(const std::vector<float> factors, factors_of(rope));
       SHOAL_ASSIGN(model_.layers[i].inv_freq,
                    upload(rope_inverse_frequencies(rope, factors), "rope frequencies"));
     }

@@ -99,7 +99,8 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
     wire::RowResult result;
     result.slot = targets[i].slot;
     result.generation = targets[i].sequence->generation();
-    result.token = choice.token;
+    result.broken = choice.broken;
+    result.token = std::max(choice.token, 0);  // of a broken row: any, its sequence goes no further
     result.logprob = choice.logprob;
     for (const Candidate& c : choice.top) result.top.push_back({c.id, c.value});
     results.push_back(std::move(result));

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "kernels/decode.h"
+#include "worker/weight_check.h"
 
 namespace shoal {
 namespace {
@@ -91,7 +92,11 @@ Status WeightReader::read_transposed(const Task& task, WeightLane& lane,
   auto* turned = reinterpret_cast<float*>(memory.data());
   std::vector<float> row(tensor.dims[0]);
   for (int64_t r = 0; r < task.rows; ++r) {
-    decode_row(tensor.type, raw.data() + static_cast<uint64_t>(r) * file_row, cols, row.data());
+    const std::span<const uint8_t> stored =
+        std::span(raw).subspan(static_cast<uint64_t>(r) * file_row, file_row);
+    SHOAL_TRY(check_rows(file_, tensor, static_cast<uint64_t>(task.file_row + r), 0, tensor.dims[0],
+                         stored));
+    decode_row(tensor.type, stored.data(), cols, row.data());
     for (int64_t c = 0; c < cols; ++c) turned[c * task.rows + r] = row[static_cast<size_t>(c)];
   }
   const uint64_t bytes = static_cast<uint64_t>(task.rows * cols) * sizeof(float);
@@ -123,6 +128,10 @@ Status WeightReader::read_task(const Task& task, WeightLane& lane, std::vector<u
       std::copy_n(raw.data() + r * file_row + skip, segment, packed.data() + r * segment);
     }
   }
+  const uint64_t block = traits(shape.type).block_elems;
+  SHOAL_TRY(check_rows(file_, *task.tensor, static_cast<uint64_t>(task.file_row),
+                       static_cast<uint64_t>(shape.first_block()) * block,
+                       static_cast<uint64_t>(shape.block_count()) * block, packed));
   SHOAL_TRY(lane.fill(*task.weight, task.first_row, packed));
   if (options_.bytes_done) options_.bytes_done->fetch_add(packed.size());
   return Status::ok();

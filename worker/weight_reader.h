@@ -27,7 +27,8 @@ class WeightReader {
   // file_row turned about. A quantised block cannot be.
   void add_transposed(const TensorInfo& tensor, Weight& weight, int64_t first_row, int64_t file_row,
                       int64_t count);
-  // Everything that was planned, or the first error: of the file, of the device, or kCancelled.
+  // Everything that was planned, or the first error: of the file (a weight that is no finite number
+  // is one), of the device, or kCancelled.
   Status read_all();
 
  private:

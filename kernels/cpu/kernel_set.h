@@ -84,6 +84,7 @@ struct KernelSet {
   float (*sum_squares)(const float* x, int64_t n) = nullptr;
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) = nullptr;
   float (*max)(const float* x, int64_t n) = nullptr;                    // NaN counts as −inf
+  float (*max_logit)(const float* x, int64_t n) = nullptr;  // max; NaN if one is NaN or +inf
   double (*exp_sum)(const float* x, float shift, int64_t n) = nullptr;  // Σ exp(x − shift)
   float (*exp_shift)(float* x, float shift, int64_t n) = nullptr;  // x = exp(x − shift); Σ x
   void (*soft_cap)(float* x, float cap, int64_t n) = nullptr;      // x = cap · tanh(x / cap)

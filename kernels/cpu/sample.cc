@@ -82,7 +82,12 @@ class RowSampler {
       : set_(set), logits_(logits), n_(n), first_id_(first_id), row_(row) {}
 
   void run(LocalSample* out) {
-    out->raw_max = bounded_max();
+    const float max = set_.max_logit(logits_, n_);
+    if (std::isnan(max)) {
+      out->broken = true;
+      return;
+    }
+    out->raw_max = max;
     out->raw_sum = row_.top_logprobs >= 0 ? sum(out->raw_max) : 0;
     for (const Entry& e : top_of(set_, logits_, n_, row_.top_logprobs)) {
       out->raw_top.push_back(candidate(e, logits_[e.index]));
@@ -101,7 +106,8 @@ class RowSampler {
   }
 
  private:
-  // Infinite logits become the largest number, or no difference to them would be one.
+  // Values that penalties or the division made infinite become the largest number, or no difference
+  // to them would be one.
   float bounded_max() {
     float max = set_.max(logits_, n_);
     if (max > std::numeric_limits<float>::max()) {

@@ -161,6 +161,24 @@ struct StoreKv {
     }
   }
 
+  // Is every value a finite number where it is stored?
+  template <class Ctx, class Values>
+  SHOAL_SIMT static bool storable(Ctx& ctx, const Params& p, const Values& values) {
+    constexpr float kLimit = kType == KvType::kF32 ? __builtin_inff() : 65520.0f;  // rounds to ∞
+    uint32_t bad = 0;
+    for (int64_t i = ctx.lane(); i < p.head_dim; i += 32) {
+      const float x = values[i];
+      if (!(x > -kLimit && x < kLimit)) bad = 1;
+    }
+    for (uint32_t bits = 16; bits > 0; bits /= 2) bad |= ctx.shuffle_xor(bad, bits);
+    return bad == 0;
+  }
+
+  struct Everywhere {
+    float value;
+    SHOAL_SIMT float operator[](int64_t) const { return value; }
+  };
+
   template <class Ctx, class Arch>
   SHOAL_SIMT static void body(Ctx& ctx, const Params& p) {
     const int64_t heads = p.q_heads + p.places.kv_heads;
@@ -204,10 +222,16 @@ struct StoreKv {
     }
     const int64_t slot = ctx.global(p.slots)[row];
     const int64_t at = p.places.key(slot / p.places.block_tokens, h, slot % p.places.block_tokens);
-    store(ctx, p, head, at);
-    if (p.has_values) {
-      const auto v = ctx.global(p.v) + (row * p.kv_stride + h * p.head_dim);
+    if (!p.has_values) return store(ctx, p, head, at);
+    const auto v = ctx.global(p.v) + (row * p.kv_stride + h * p.head_dim);
+    if (storable(ctx, p, v)) {
+      store(ctx, p, head, at);
       store(ctx, p, v, at + p.places.value_bytes);
+    } else {
+      // Tensor cores multiply values that a row does not see by a weight of 0, which NaN and ∞
+      // would survive; a score it does not see is replaced. So the damage moves to the key.
+      store(ctx, p, Everywhere{__builtin_nanf("")}, at);
+      store(ctx, p, Everywhere{0.0f}, at + p.places.value_bytes);
     }
   }
 };

@@ -90,10 +90,14 @@ class SampleCall {
       LocalSample& sample = out[r];
       sample = {};
       Candidate unused;
+      const size_t raw = raw_wanted(rows[r]) > 0 ? raw_job++ : kNoJob;
+      const size_t shaped = shaped_wanted(rows[r]) > 0 ? shaped_job++ : kNoJob;
+      sample.broken = is_broken(output, r);
+      if (sample.broken) continue;
       merge(output, r, false, &sample.raw_max, &sample.raw_sum, &unused);
       merge(output, r, true, &sample.shaped_max, &sample.shaped_sum, &sample.best);
-      if (raw_wanted(rows[r]) > 0) sample.raw_top = list(output, r, raw_job++, false);
-      if (shaped_wanted(rows[r]) > 0) sample.shaped_top = list(output, r, shaped_job++, true);
+      if (raw != kNoJob) sample.raw_top = list(output, r, raw, false);
+      if (shaped != kNoJob) sample.shaped_top = list(output, r, shaped, true);
     }
   }
 
@@ -101,6 +105,7 @@ class SampleCall {
   struct Range {
     size_t first, last;
   };
+  static constexpr size_t kNoJob = SIZE_MAX;
 
   template <class T>
   static uint64_t size_of(const std::vector<T>& values) {
@@ -169,6 +174,13 @@ class SampleCall {
     originals_at_ = take(biases_.size(), sizeof(float));
     counts_at_ = take(jobs_.size(), sizeof(uint32_t));
     found_at_ = take(found_count_, sizeof(FoundLogit));
+  }
+
+  bool is_broken(SampleOutput& output, size_t r) const {
+    const ChunkFindings* chunk =
+        fetched<ChunkFindings>(output, findings_at_) + static_cast<int64_t>(r) * chunks_;
+    return std::any_of(chunk, chunk + chunks_,
+                       [](const ChunkFindings& found) { return std::isnan(found.max); });
   }
 
   // Chunks in order: sums are the same whatever ran first, equals go to the lowest id.

@@ -1,9 +1,11 @@
 // Kernels of sample.inl: what one rank finds in its slice of the vocabulary. The rule is in
 // kernels/body/sampling.h; the host merges chunks and sorts candidates (sample_host.h).
 //
-// `raw` is a logit with +∞ cut to the largest float, `shaped` that with penalties and bias, divided
-// by the temperature and cut again. Biased logits are replaced in memory; the division is done
-// wherever a shaped value is needed, which gives the same bits every time.
+// `raw` is a logit, `shaped` that with penalties and bias, divided by the temperature, +∞ cut to
+// the largest float. A row with a raw NaN or +∞ is broken: one of its chunks says so with a maximum
+// that is NaN, and whatever else was found in it means nothing. Biased logits are replaced in
+// memory; the division is done wherever a shaped value is needed, which gives the same bits every
+// time.
 #pragma once
 
 #include <cmath>
@@ -42,7 +44,7 @@ struct alignas(16) SampleBias {
 // What a chunk of a row holds.
 struct alignas(16) ChunkFindings {
   double sum;    // Σ exp(x − max), where wanted
-  float max;     // −∞ if nothing is above it
+  float max;     // −∞ if nothing is above it; of raw values NaN if one is NaN or +∞
   int32_t best;  // index in the slice, −1: none
 };
 struct alignas(8) ChunkBest {
@@ -64,6 +66,9 @@ struct alignas(16) FoundLogit {
 
 SHOAL_SIMT float bounded_logit(float x) { return x > kLargestFloat ? kLargestFloat : x; }
 
+// NaN if either is.
+SHOAL_SIMT float larger_or_nan(float a, float b) { return a > b || a != a ? a : b; }
+
 // Larger for larger values, and among equals for lower indices; 0 for what never counts: NaN, −∞.
 SHOAL_SIMT uint64_t rank_key(float value, int64_t index) {
   if (!(value >= -kLargestFloat)) return 0;
@@ -82,8 +87,9 @@ struct SampleValues {
   float divisor;
   bool shaped;
 
-  SHOAL_SIMT float at(int64_t i) const {
-    const float raw = bounded_logit(logits[i]);
+  SHOAL_SIMT float at(int64_t i) const { return of(logits[i]); }
+  SHOAL_SIMT float of(float logit) const {
+    const float raw = bounded_logit(logit);
     return shaped ? bounded_logit(raw / divisor) : raw;
   }
 };
@@ -123,12 +129,16 @@ struct SampleChunks {
     const auto values = sample_values(logits, spec, p.shaped);
 
     float x[kPerThread], max = lowest;
+    bool broken = false;
     for (int64_t j = 0; j < kPerThread; ++j) {
       const int64_t i = first + j * kThreads + ctx.thread().x;
-      x[j] = i < p.vocab ? values.at(i) : lowest;
+      const float logit = i < p.vocab ? float{logits[i]} : lowest;
+      x[j] = values.of(logit);
       max = x[j] > max ? x[j] : max;
+      if (!p.shaped && !(logit <= kLargestFloat)) broken = true;
     }
-    max = block_reduce(ctx, maxima, max, [](float a, float b) { return a > b ? a : b; });
+    if (broken) max = __builtin_nanf("");
+    max = block_reduce(ctx, maxima, max, larger_or_nan);
 
     double sum = 0;
     const bool wants_sum = (spec.wants & (p.shaped ? kWantShapedSum : kWantRawSum)) != 0;

@@ -287,9 +287,11 @@ std::string FakeWorker::run_rows(const wire::RowGroup& rows, wire::StepResult& r
   slot.end = static_cast<uint32_t>(end);
   if (!rows.sample) return "";
   if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
-  const int32_t token = model_.sample(slot.start.seed, slot.tokens);
+  const bool broken =
+      std::find(slot.tokens.begin(), slot.tokens.end(), model_.poison) != slot.tokens.end();
+  const int32_t token = broken ? 0 : model_.sample(slot.start.seed, slot.tokens);
   slot.tokens.push_back(token);
-  result.rows.push_back({rows.slot, slot.start.generation, token, -1.0f, {}});
+  result.rows.push_back({rows.slot, slot.start.generation, token, broken ? 0 : -1.0f, {}, broken});
   return "";
 }
 

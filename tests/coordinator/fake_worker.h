@@ -24,6 +24,7 @@ namespace shoal::testing {
 struct FakeModel {
   int32_t vocab = 1000;
   int32_t end_token = 7;
+  int32_t poison = -1;    // a sequence that holds this token has no finite logit
   uint32_t end_odds = 0;  // one sample in this many is the end token; 0: only by chance
   std::vector<KvRule> rules = {KvRule{}};  // what rows see, by KV group
 
@@ -56,6 +57,7 @@ class FakeWorker {
   void turn();
   std::optional<TimePoint> next_due() const;
 
+  void poison(int32_t token) { model_.poison = token; }
   void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
   void see_epoch(uint64_t epoch) { epoch_ = epoch; }  // as if another coordinator had sent it
   void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP
@@ -105,7 +107,7 @@ class FakeWorker {
   Duration draw_step_time();
 
   const FakeWorkerOptions options_;
-  const FakeModel model_;
+  FakeModel model_;
   wire::WorkerLink& link_;
   const Clock& clock_;
   Rng rng_;

@@ -350,5 +350,58 @@ TEST(Core, ExpertLoadOfThisEpochFromRankZeroIsReported) {
   EXPECT_EQ(say(zero, epoch), 1u);
 }
 
+constexpr int32_t kPoison = 3;
+
+// A sequence without a finite logit ends with an error; who shares its steps and its prefix gets
+// what the model says, and nobody finds a block of it afterwards.
+TEST(BrokenRows, EndTheirRequestAndNobodyElse) {
+  for (const Model& model : kModels) {
+    SCOPED_TRACE(model.name);
+    Chat chat(model.rules);
+    chat.worker("w0").poison(kPoison);
+    const std::vector<int32_t> shared = prompt_of(100, 1);
+    std::vector<int32_t> bad = shared;
+    bad.insert(bad.end(), {kPoison, 20, 21, 22});
+    for (uint64_t round = 0; round < 3; ++round) {
+      const RequestId before = chat.ask(shared, 30, 10 + round), broken = chat.ask(bad, 30, 1),
+                      after = chat.ask(shared, 30, 20 + round);
+      const Stream& ended = chat.answer(broken);
+      EXPECT_EQ(ended.finish.reason, FinishReason::kError);
+      EXPECT_EQ(ended.finish.error.code(), Code::kInternal);
+      EXPECT_NE(ended.finish.error.message().find("no finite logits"), std::string::npos);
+      EXPECT_TRUE(ended.tokens.empty());
+      for (const RequestId good : {before, after}) {
+        EXPECT_EQ(chat.answer(good).finish.reason, FinishReason::kLength);
+        EXPECT_EQ(chat.answer(good).tokens.size(), 30u);
+      }
+      ASSERT_TRUE(chat.run_until([&] { return chat.core.idle(); }));
+    }
+    // Alone it leaves nothing behind, not even the part of it that was good.
+    std::vector<int32_t> other = prompt_of(100, 2);
+    std::vector<int32_t> other_bad = other;
+    other_bad.insert(other_bad.end(), {kPoison, 20, 21, 22});
+    chat.answer(chat.ask(other, 1, 1));
+    EXPECT_GT(chat.answer(chat.ask(other, 1, 1)).finish.cached_prompt_tokens, 0u);
+    EXPECT_GT(chat.answer(chat.ask(other_bad, 1, 1)).finish.cached_prompt_tokens, 0u);
+    ASSERT_TRUE(chat.run_until([&] { return chat.core.idle(); }));
+    EXPECT_EQ(chat.answer(chat.ask(other, 1, 1)).finish.cached_prompt_tokens, 0u);
+    EXPECT_GT(chat.answer(chat.ask(other, 1, 1)).finish.cached_prompt_tokens, 0u);
+    EXPECT_EQ(chat.observer.failures, 0u) << "the group stays";
+    chat.expect_clean();
+  }
+}
+
+// In the middle of an answer: what came before was right and has been sent.
+TEST(BrokenRows, TheAnswerSoFarStands) {
+  Chat chat(kModels[0].rules);
+  const std::vector<int32_t> prompt = prompt_of(40, 3);
+  const auto whole = chat.model.expected(prompt, 6, 20, true);
+  chat.worker("w0").poison(whole[7]);
+  const Stream& ended = chat.answer(chat.ask(prompt, 20, 6));
+  EXPECT_EQ(ended.finish.reason, FinishReason::kError);
+  EXPECT_EQ(ended.tokens, std::vector<int32_t>(whole.begin(), whole.begin() + 8));
+  chat.expect_clean();
+}
+
 }  // namespace
 }  // namespace shoal::testing

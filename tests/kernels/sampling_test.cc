@@ -303,23 +303,44 @@ TEST(Sampling, BrokenLogitsDoNoHarm) {
         row.temperature = temperature;
         row.top_logprobs = 3;
         std::vector<float> logits(70, -INFINITY);
-        logits[3] = NAN, logits[41] = -5.0f, logits[69] = NAN;
+        logits[41] = -5.0f;
         for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{}, {20}, {41, 42}}) {
           const Choice c = sample(*device, logits, row, t, cuts).choice;
-          EXPECT_EQ(c.token, 41) << isa;
+          EXPECT_FALSE(c.broken);
+          EXPECT_EQ(c.token, 41) << isa << ": −∞ is a token that is never drawn";
           EXPECT_NEAR(c.logprob, 0, 1e-5);
           EXPECT_EQ(c.top.size(), 1u);
-          for (const float bad : {NAN, -INFINITY}) {
-            const Choice none = sample(*device, std::vector<float>(70, bad), row, t, cuts).choice;
-            EXPECT_GE(none.token, 0);
-            EXPECT_LT(none.token, 70);
-            EXPECT_TRUE(std::isfinite(none.logprob));
+          for (const float bad : {NAN, -INFINITY, INFINITY}) {
+            EXPECT_TRUE(sample(*device, std::vector<float>(70, bad), row, t, cuts).choice.broken);
           }
-          std::vector<float> burst(70, 0.0f);
-          burst[50] = INFINITY;
-          const Choice c2 = sample(*device, burst, row, t, cuts).choice;
-          EXPECT_EQ(c2.token, 50);
-          EXPECT_TRUE(std::isfinite(c2.logprob));
+        }
+      }
+    }
+  }
+}
+
+// One logit that is no number, wherever it stands and whichever rank has it, breaks the row.
+TEST(Sampling, OneBrokenLogitBreaksTheRow) {
+  for (const std::string& isa : usable_sets()) {
+    const auto device = make_device(isa, true, 1);
+    for (const int64_t n : {1, 7, 70, 257}) {
+      for (const float bad : {NAN, -NAN, INFINITY}) {
+        for (int64_t at = 0; at < n; at += at % 16 == 0 ? 1 : 5) {
+          auto logits = some_logits(46, n, 2.0);
+          logits[static_cast<size_t>(at)] = bad;
+          const std::vector<TokenBias> biases = {{static_cast<int32_t>(at), 1, true, -100.0f}};
+          SampleRow row;
+          row.temperature = at % 2 == 0 ? 0.0f : 0.8f;
+          row.repetition = 2.0f, row.presence = 1.0f;
+          row.top_logprobs = static_cast<int32_t>(at % 3) - 1;
+          if (at % 4 == 1) row.biases = biases;
+          const Truncation t = at % 3 == 0 ? Truncation{3, 0.9f, 0.05f} : Truncation{};
+          for (const std::vector<int64_t>& cuts : {std::vector<int64_t>{}, {n / 3, n / 2}, {0}}) {
+            const Choice c = sample(*device, logits, row, t, cuts).choice;
+            ASSERT_TRUE(c.broken) << isa << ": " << bad << " at " << at << " of " << n;
+            ASSERT_EQ(c.token, -1);
+            ASSERT_TRUE(c.top.empty());
+          }
         }
       }
     }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <map>
 #include <optional>
 #include <string>
@@ -103,6 +105,9 @@ TEST(Vocab, RefusalsNameTheKeyAndTheProblem) {
   refuse("tokenizer.ggml.tokens", gguf_value("text"), "");
   refuse("tokenizer.ggml.scores", gguf_value(std::vector<float>{1, 2, 3}),
          "has 3 entries for 4 tokens");
+  refuse("tokenizer.ggml.scores", gguf_value(std::vector<float>{0, 1, NAN, 0}), "element 2 is nan");
+  refuse("tokenizer.ggml.scores", gguf_value(std::vector<float>{0, 1, 2, -INFINITY}),
+         "element 3 is -inf");
   refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1}),
          "has 3 entries for 4 tokens");
   refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, 7}),

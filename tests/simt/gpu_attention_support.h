@@ -24,7 +24,10 @@ struct AttentionRow {
 // K and V of some sequences, the same on every device that makes one from the same seed.
 class PagedCache {
  public:
-  PagedCache(Device& device, const AttentionShape& shape, int64_t sequences, uint64_t seed)
+  static constexpr int64_t kSpoilt = 19;
+  // `spoilt`: the value that token kSpoilt of sequence 0 has everywhere; 0: its own.
+  PagedCache(Device& device, const AttentionShape& shape, int64_t sequences, uint64_t seed,
+             float spoilt = 0)
       : device_(device),
         shape_(shape),
         stride_((shape.tokens + shape.block_tokens - 1) / shape.block_tokens),
@@ -47,7 +50,9 @@ class PagedCache {
         positions.push_back(static_cast<int32_t>(t));
       }
       DeviceArray<float> k(device, random_values(rng, shape.tokens * width));
-      DeviceArray<float> v(device, random_values(rng, shape.tokens * width));
+      auto values = random_values(rng, shape.tokens * width);
+      if (s == 0 && spoilt != 0) std::fill_n(values.begin() + kSpoilt * width, width, spoilt);
+      DeviceArray<float> v(device, values);
       DeviceArray<int64_t> slots_d(device, slots);
       DeviceArray<int32_t> positions_d(device, positions);
       AttentionInput in;

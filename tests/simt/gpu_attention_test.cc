@@ -195,6 +195,40 @@ TEST(GpuAttention, RowsDoNotDependOnTheirCompany) {
 }
 
 // A row that sees no position at all is 0, and does not disturb its neighbours.
+// A value that is no finite number breaks the rows that see it and no others: not the rows before
+// it in the same tile, not those it has left the window of, not other sequences. On both devices.
+TEST(GpuAttention, ABrokenValueBreaksWhoSeesIt) {
+  for (const Case& c : kSmall) {
+    if (c.shape.latent > 0 || c.shape.tokens < 40) continue;
+    std::vector<AttentionRow> rows;
+    for (int32_t t = 0; t < 40; ++t) rows.push_back({0, t});
+    for (int32_t t = 0; t < 24; ++t) rows.push_back({1, t});
+    Rng rng(21);
+    const int64_t width = c.shape.q_heads * c.shape.value_dim();
+    const auto q =
+        random_values(rng, static_cast<int64_t>(rows.size()) * c.shape.q_heads * c.shape.dim);
+    const auto sinks = c.sinks ? random_values(rng, c.shape.q_heads) : std::vector<float>{};
+    const auto gpu = make_emulated_device(3), cpu = make_reference();
+    for (Device* device : {gpu.get(), cpu.get()}) {
+      const auto sane = PagedCache(*device, c.shape, 2, 5).attend(spec_of(c), rows, q, sinks);
+      for (const float bad : {NAN, INFINITY, c.shape.type == kF16 ? 1e6f : NAN}) {
+        const auto got = PagedCache(*device, c.shape, 2, 5, bad).attend(spec_of(c), rows, q, sinks);
+        for (size_t r = 0; r < rows.size(); ++r) {
+          const int64_t first = body::first_visible(rows[r].position, c.window, c.chunk);
+          const bool sees = rows[r].sequence == 0 && first <= PagedCache::kSpoilt &&
+                            rows[r].position >= PagedCache::kSpoilt;
+          for (int64_t i = 0; i < width; ++i) {
+            const size_t at = r * static_cast<size_t>(width) + static_cast<size_t>(i);
+            ASSERT_TRUE(sees ? !std::isfinite(got[at]) : got[at] == sane[at])
+                << c.name << " on " << device->describe() << ", " << bad << ", row " << r
+                << " feature " << i << ": " << got[at] << ", without it " << sane[at];
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(GpuAttention, RowsThatSeeNothingAreZero) {
   const Case cases[] = {{"64", {4, 2, 2, 64, 16, 40}},
                         {"64, sinks", {4, 2, 2, 64, 16, 40}, 0, 0, 0, true},

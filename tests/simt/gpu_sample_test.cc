@@ -35,6 +35,7 @@ void expect_list(const std::vector<Candidate>& got, const std::vector<Candidate>
 // `tolerance` 0: sums to the bit too.
 void expect_sample(const LocalSample& got, const LocalSample& want, double tolerance,
                    const std::string& what) {
+  ASSERT_EQ(got.broken, want.broken) << what;
   expect_candidate(got.best, want.best, what + " best");
   ASSERT_EQ(got.raw_max, want.raw_max) << what;
   ASSERT_EQ(got.shaped_max, want.shaped_max) << what;
@@ -195,7 +196,8 @@ TEST(GpuSample, BrokenLogitsDoNoHarm) {
       for (const auto& logits :
            {fill(-kInfinity, {{3, NAN}, {141, -5.0f}, {299, NAN}}), fill(NAN, {}),
             fill(-kInfinity, {}), fill(0, {{50, kInfinity}}), fill(kInfinity, {{9, NAN}}),
-            fill(NAN, {{0, 1}, {1, 2}, {2, -kInfinity}}),
+            fill(NAN, {{0, 1}, {1, 2}, {2, -kInfinity}}), fill(-kInfinity, {{141, -5.0f}}),
+            fill(1, {{0, NAN}}), fill(1, {{299, kInfinity}}),
             fill(3e38f, {{7, -3e38f}, {8, 3.4e38f}})}) {
         step.logits.insert(step.logits.end(), logits.begin(), logits.end());
         SampleRow row;
@@ -210,11 +212,26 @@ TEST(GpuSample, BrokenLogitsDoNoHarm) {
   expect_as_cpu(step, "broken");
 }
 
-// Penalties on +∞, a bias of ±∞, a repetition that makes infinities.
+// One of two chunks is broken, once in the first and once in the last logit.
+TEST(GpuSample, OneBrokenLogitBreaksTheRow) {
+  Step step{.vocab = 4099, .stride = 4099};
+  for (const int64_t at : {0, 77, 4095, 4096, 4098, -1}) {
+    std::vector<float> logits(4099, 1.0f);
+    if (at >= 0) logits[static_cast<size_t>(at)] = NAN;
+    step.logits.insert(step.logits.end(), logits.begin(), logits.end());
+    step.rows.push_back({.top_logprobs = 2});
+  }
+  expect_as_cpu(step, "one of many");
+  const auto gpu = make_emulated_device(1);
+  const auto got = sample(*gpu, step, 0, step.rows.size());
+  for (size_t r = 0; r < got.size(); ++r) EXPECT_EQ(got[r].broken, r < 5) << r;
+}
+
+// Penalties on −∞, a bias of ±∞, a repetition that makes infinities.
 TEST(GpuSample, BiasesOfBrokenLogits) {
   Step step{.vocab = 64, .stride = 64};
   std::vector<float> logits(64, 0.5f);
-  logits[1] = INFINITY, logits[2] = NAN, logits[3] = -INFINITY, logits[4] = -1e38f;
+  logits[1] = 3e38f, logits[2] = -3e38f, logits[3] = -INFINITY, logits[4] = -1e38f;
   const std::vector<TokenBias> biases = {{1, 1, true, 0},         {2, 2, true, 1.0f},
                                          {3, 1, true, 5.0f},      {4, 3, true, 0},
                                          {5, 0, false, INFINITY}, {6, 0, false, -INFINITY}};

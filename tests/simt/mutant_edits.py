@@ -72,7 +72,7 @@ def edits():
         ("i < p.cols", "i + 1 < p.cols", 4), ("i < p.cols", "i + 1 < p.cols", 7), ("at >= p.heads * p.features", "at + 1 >= p.heads * p.features"),
         ("i >= p.count", "i + 1 >= p.count"))
     add("sample", tail, "sample_kernels.h",
-        ("i < p.vocab ? values", "i + 1 < p.vocab ? values"), ("i < p.vocab;", "i + 1 < p.vocab;", 0),
+        ("i < p.vocab ? float", "i + 1 < p.vocab ? float"), ("i < p.vocab;", "i + 1 < p.vocab;", 0),
         ("i < p.vocab;", "i + 1 < p.vocab;", 1), ("b >= p.count", "b + 1 >= p.count"))
     add("experts", tail, "route_kernel.h", ("e < experts", "e + 1 < experts"))
     add("experts", tail, "experts_kernels.h",

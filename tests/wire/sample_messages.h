@@ -54,6 +54,7 @@ inline StepResult sample_step_result() {
   StepResult m{9, 1234567, {}, {0.010, 0.002, 0.0005, 0.0001, 0.004}};
   m.rows.push_back({5, 77, 4711, -0.25f, {{4711, -0.25f}, {12, -1.5f}}});
   m.rows.push_back({6, 78, 0, -3.5f, {}});
+  m.rows.push_back({7, 79, 0, 0, {}, true});
   return m;
 }
 

@@ -73,9 +73,10 @@ INSTANTIATE_TEST_SUITE_P(Models, MoeInvariance,
                                            Case{"deepseek2", "Q4_K_M"}, Case{"deepseek2", "IQ3_S"}),
                          case_name);
 
-// Biases must be finite to be loaded; weights of 0xff bytes are NaN, or at least huge, in any type.
+// Only finite numbers can be loaded. 0x7b7b is 61280 as a half and 1.3e36 as a float: weights of
+// such bytes are huge in most types, and other weights than before in all.
 std::string poison_bytes(const TensorInfo& tensor, uint64_t bytes) {
-  if (!tensor.name.ends_with(".bias")) return std::string(bytes, '\xff');
+  if (!tensor.name.ends_with(".bias")) return std::string(bytes, '\x7b');
   const std::vector<float> huge(bytes / sizeof(float), 1e30f);
   return std::string(reinterpret_cast<const char*>(huge.data()), bytes);
 }
@@ -143,8 +144,7 @@ TEST_P(InactiveExperts, HaveNoInfluence) {
   }
   // The poison is one: in the experts that were chosen it shows.
   poison(path, chosen[0], true);
-  const auto spoilt = decode(layouts[0], nullptr);
-  EXPECT_FALSE(std::isfinite(spoilt[0])) << spoilt[0];
+  EXPECT_FALSE(bit_equal(before[0], decode(layouts[0], nullptr)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, InactiveExperts,
