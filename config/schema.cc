@@ -266,7 +266,7 @@ void add_limits(std::vector<Field<Config>>& fields) {
   fields.push_back(integer<Config>(
       "coordinator.limits.max_connections", 1, 65536,
       [](auto& c) -> auto& { return c.coordinator.limits.max_connections; },
-      "Open HTTP connections; the next one gets 503."));
+      "Open HTTP connections; the next one takes an idle one's place, or gets 503."));
   fields.push_back(integer<Config>(
       "coordinator.limits.queue_requests", 1, 1'000'000,
       [](auto& c) -> auto& { return c.coordinator.limits.queue_requests; },

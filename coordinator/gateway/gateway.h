@@ -31,7 +31,7 @@ struct GatewayOptions {
   double loop_limit_seconds = 5;  // /health fails when the engine's loop stood still for longer …
   // … or when a thread has been busy with one small, one large request's parsing for longer. /ready
   // fails, too, when a small one has waited for so long.
-  double small_limit_seconds = 10, large_limit_seconds = 120;
+  double small_limit_seconds = 10, large_limit_seconds = 300;
 };
 
 // Everything outlives the gateway, the gateway outlives the HTTP server.

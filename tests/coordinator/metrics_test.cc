@@ -64,6 +64,30 @@ TEST(Metrics, ExpertTimeOfMixturesOnly) {
   EXPECT_EQ(dense.serialize({}).find("phase=\"experts\""), std::string::npos);
 }
 
+TEST(Metrics, HttpSide) {
+  Metrics metrics({.version = "test"});
+  metrics.http_refused("malformed");
+  metrics.http_refused("malformed");
+  metrics.http_request("none", 400, 0);
+  HttpFigures figures;
+  figures.connections = 3;
+  figures.max_connections = 8;
+  figures.large_body_bytes = 1000;
+  figures.small_waiting = 1;
+  figures.small_running = 2;
+  figures.large_waiting = 4;
+  figures.large_running = 5;
+  metrics.set_http(figures);
+  expect_lines(metrics, {"shoal_http_refused_total{reason=\"malformed\"} 2",
+                         "shoal_http_requests_total{code=\"400\",path=\"none\"} 1",
+                         "shoal_http_connections 3", "shoal_http_connections_limit 8",
+                         "shoal_http_large_body_bytes 1000",
+                         "shoal_http_pool_requests{pool=\"small\",state=\"waiting\"} 1",
+                         "shoal_http_pool_requests{pool=\"small\",state=\"running\"} 2",
+                         "shoal_http_pool_requests{pool=\"large\",state=\"waiting\"} 4",
+                         "shoal_http_pool_requests{pool=\"large\",state=\"running\"} 5"});
+}
+
 TEST(Metrics, TheFullestGroupIsWhatMatters) {
   Metrics metrics({.version = "test", .vllm_names = true, .model = "m"});
   EngineState state;

@@ -97,15 +97,31 @@ class Serving(unittest.TestCase):
         with harness.Server(workers=2) as server:
             results = []
             thread = threading.Thread(target=lambda: results.append(
-                stream_text(server.client, STORY, max_tokens=300, ignore_eos=True, temperature=0)))
+                stream_text(server.client, STORY, max_tokens=1500, ignore_eos=True, temperature=0)))
             thread.start()
             harness.wait_until(lambda: used(server.client)[1] == 1, 10, "the request runs")
             server.signal(signal.SIGTERM)
+            self.says_that_it_drains(server.client, thread)
             thread.join(60)
             self.assertEqual(results[0][1], "length")
             # Not stop(): a second signal would force it.
             harness.wait_until(lambda: server.process.poll() is not None, 20, "the server ends by itself")
             self.assertEqual(server.process.returncode, 0)
+
+    def says_that_it_drains(self, client, running):
+        """As long as something runs the server listens, answers about itself and refuses the rest."""
+        def draining():
+            response = client.get("/ready", timeout=5)
+            return response.status == 503 and response.json()["status"] == "draining"
+
+        harness.wait_until(draining, 5, "/ready says that the server drains")
+        self.assertTrue(running.is_alive(), "the test's stream is too short")
+        self.assertEqual(client.get("/health", timeout=5).status, 200)
+        self.assertEqual(client.get("/metrics", timeout=5).status, 200)
+        refused = client.post("/v1/completions", {"prompt": "a"}, timeout=5)
+        self.assertEqual(refused.status, 503)
+        self.assertIn("Retry-After", refused.headers)
+        self.assertEqual(refused.headers.get("Connection"), "close")
 
     def test_four_workers_on_few_cores_are_slow_not_stuck(self):
         with harness.Server(workers=4) as server:
