@@ -168,10 +168,14 @@ Status ServerImpl::start_http() {
   deps.observer = [this](std::string_view route, int status, double seconds) {
     metrics_->http_request(route, status, seconds);
   };
+  deps.fault_observer = [this](std::string_view route, std::string_view kind) {
+    metrics_->handler_fault(route, kind);
+  };
   deps.clock = &clock_;
   deps.refusal_observer = [this](std::string_view reason) { metrics_->http_refused(reason); };
   gateway::HttpServerOptions http = gateway::server_options(config);
   http.reserved_descriptors = kOwnDescriptors + kWorkerDescriptors * worker_names().size();
+  http.on_fault = [this] { metrics_->handler_fault("other", "exception"); };
   SHOAL_ASSIGN(http_, gateway::HttpServer::listen(http));
   deps.http = [this] { return http_->state(); };
   auto options =

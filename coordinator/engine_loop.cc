@@ -168,14 +168,26 @@ void EngineLoop::perform(Action& action, std::vector<Event>& follow_up) {
   } else if (const auto* accepted = std::get_if<AcceptAction>(&action)) {
     link_.accept(accepted->peer);
   } else if (const auto* token = std::get_if<TokenAction>(&action)) {
-    sinks_.at(token->id)->on_token(token->event);
+    tell(token->id, [&] { sinks_.at(token->id)->on_token(token->event); });
   } else if (const auto* finish = std::get_if<FinishAction>(&action)) {
     const auto sink = sinks_.extract(finish->id);
-    sink.mapped()->on_finish(finish->event);
+    tell(finish->id, [&] { sink.mapped()->on_finish(finish->event); });
   } else if (const auto* lost = std::get_if<WorkerLostAction>(&action)) {
     if (options_.on_worker_lost) options_.on_worker_lost(*lost);
   } else if (const auto* line = std::get_if<LogAction>(&action)) {
     log(line->level, line->text);
+  }
+}
+
+// A sink that throws (no memory for the event) costs its own request only.
+template <class Call>
+void EngineLoop::tell(RequestId id, const Call& call) {
+  try {
+    call();
+  } catch (const std::exception& error) {
+    log_error(fmt::format("a request is cancelled, its answer failed within the server: {}",
+                          error.what()));
+    cancel(id);
   }
 }
 

@@ -62,6 +62,8 @@ class EngineLoop final : public Engine {
   void receive(std::vector<Event>& events, Duration timeout);
   void handle(std::vector<Event> events);
   void perform(Action& action, std::vector<Event>& follow_up);
+  template <class Call>
+  void tell(RequestId id, const Call& call);
   void send(const SendAction& action, std::vector<Event>& follow_up);
   void publish(TimePoint now);
 

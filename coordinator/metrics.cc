@@ -232,6 +232,8 @@ struct Metrics::Impl {
         http_gauges(b),
         weight_bytes(b.counters("shoal_weight_bytes_read_total",
                                 "Bytes of matrices steps had to read, by rank")),
+        faults(b.counters("shoal_handler_faults_total",
+                          "Requests that failed by an exception within the server, by route")),
         http_seconds(b.histograms("shoal_http_request_seconds", "HTTP exchanges, by route")),
         step_seconds(b.histograms("shoal_step_seconds", "Time of a step on a rank, by phase")),
         collective_seconds(b.histograms("shoal_collective_seconds",
@@ -284,7 +286,7 @@ struct Metrics::Impl {
   Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
   Family<Counter>&requests, &rejected, &failures, &http, &http_refused;
   HttpGauges http_gauges;
-  Family<Counter>& weight_bytes;
+  Family<Counter>&weight_bytes, &faults;
   Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
   Gauge &running, &waiting, &kv_usage, &kv_blocks, &prefix_blocks, &ready, &epoch;
   Family<Gauge>&workers, &memory;
@@ -334,6 +336,10 @@ void Metrics::http_request(std::string_view path, int status, double seconds) {
   const std::string route(path);
   impl_->http.Add({{"path", route}, {"code", std::to_string(status)}}).Increment();
   impl_->http_seconds.Add({{"path", route}}, kRequestSeconds).Observe(seconds);
+}
+
+void Metrics::handler_fault(std::string_view path, std::string_view kind) {
+  impl_->faults.Add({{"path", std::string(path)}, {"kind", std::string(kind)}}).Increment();
 }
 
 void Metrics::http_refused(std::string_view reason) {

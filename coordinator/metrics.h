@@ -7,7 +7,7 @@
 //   shoal_rejected_total{reason},
 //     shoal_preemptions_total, shoal_surplus_samples_total, shoal_worker_failures_total{reason},
 //     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code},
-//     shoal_http_refused_total{reason}: counters
+//     shoal_http_refused_total{reason}, shoal_handler_faults_total{path,kind}: counters
 //   shoal_http_connections, shoal_http_connections_limit, shoal_http_large_body_bytes,
 //     shoal_http_pool_requests{pool,state}: gauges
 //   shoal_prefix_cache_{queries,hits}_total (tokens), shoal_prefix_cache_evicted_blocks_total:
@@ -61,6 +61,8 @@ class Metrics : public CoreObserver {
   void http_request(std::string_view path, int status, double seconds);
   // A request or connection that did not get to a handler. `reason` is one of ours.
   void http_refused(std::string_view reason);
+  // An exception in the gateway was kept within its request. `kind`: "memory" or "exception".
+  void handler_fault(std::string_view path, std::string_view kind);
   void set_http(const HttpFigures& figures);
 
   void request_started(const Request& request, double queued) override;

@@ -1,8 +1,8 @@
 // Byte-level BPE: cut the text into words, then in each word merge the adjacent pair with the
 // lowest rank, leftmost first.
+#include <algorithm>
 #include <array>
 #include <limits>
-#include <queue>
 #include <unordered_map>
 #include <utility>
 
@@ -38,6 +38,7 @@ constexpr std::array<int, kAlphabetEnd> kInverse = make_inverse();
 // What may stand in a word while merging: every token and every part of a merge has a number, so
 // that merging compares integers.
 using Piece = uint32_t;
+constexpr size_t kMaxWordBytes = 1u << 30;  // what 32-bit indices reach
 constexpr Piece kNoPiece = std::numeric_limits<Piece>::max();
 
 struct Merge {
@@ -45,20 +46,27 @@ struct Merge {
   Piece joined;
 };
 
+// Small: of a word as long as its text there is one per byte.
 struct Symbol {
   Piece piece;             // kNoPiece: merged into its left neighbour
-  int64_t previous, next;  // −1: none
+  int32_t previous, next;  // −1: none
 };
 
 struct Pair {
   uint32_t rank;
-  int64_t left, right;
+  int32_t left, right;
   Piece left_piece, right_piece;  // when queued: tells that neither has changed since
   Piece joined;
-  // priority_queue pops the largest: the lowest rank, then the leftmost.
+  // A heap's top is its largest: the lowest rank, then the leftmost.
   bool operator<(const Pair& other) const {
     return rank != other.rank ? rank > other.rank : left > other.left;
   }
+};
+
+// What encoding one word needs, kept for the next.
+struct Scratch {
+  std::vector<Symbol> symbols;
+  std::vector<Pair> heap;
 };
 
 class BpeEncoder final : public SubwordEncoder {
@@ -71,10 +79,14 @@ class BpeEncoder final : public SubwordEncoder {
   }
 
   bool adds_bos_by_default() const override { return words_->adds_bos(); }
+  bool writes_all_bytes() const override {
+    return std::all_of(bytes_.begin(), bytes_.end(),
+                       [&](Piece piece) { return tokens_[piece] >= 0; });
+  }
 
   Status encode(std::string_view text, std::vector<int32_t>* out) const override {
     SHOAL_ASSIGN(const auto words, words_->split(text));
-    std::vector<Symbol> symbols;
+    Scratch scratch;
     for (const std::string_view word : words) {
       if (words_->ignore_merges()) {
         const auto whole = whole_.find(std::string(word));
@@ -83,7 +95,11 @@ class BpeEncoder final : public SubwordEncoder {
           continue;
         }
       }
-      encode_word(word, &symbols, out);
+      if (word.size() > kMaxWordBytes) {
+        return invalid_argument("the text holds a word of more than " +
+                                std::to_string(kMaxWordBytes) + " bytes");
+      }
+      encode_word(word, &scratch, out);
     }
     return Status::ok();
   }
@@ -128,38 +144,42 @@ class BpeEncoder final : public SubwordEncoder {
 
   static uint64_t key(Piece left, Piece right) { return uint64_t{left} << 32 | right; }
 
-  void encode_word(std::string_view word, std::vector<Symbol>* scratch,
-                   std::vector<int32_t>* out) const {
-    std::vector<Symbol>& symbols = *scratch;
+  void encode_word(std::string_view word, Scratch* scratch, std::vector<int32_t>* out) const {
+    std::vector<Symbol>& symbols = scratch->symbols;
     symbols.clear();
+    symbols.reserve(word.size());
     for (const char c : word) {
-      const auto index = static_cast<int64_t>(symbols.size());
+      const auto index = static_cast<int32_t>(symbols.size());
       symbols.push_back({bytes_[static_cast<uint8_t>(c)], index - 1, index + 1});
     }
     symbols.back().next = -1;
-    merge(&symbols);
-    for (int64_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
+    merge(scratch);
+    for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
       emit(symbols[static_cast<size_t>(i)].piece, out);
     }
   }
 
-  void merge(std::vector<Symbol>* symbols) const {
-    std::vector<Symbol>& all = *symbols;
-    std::priority_queue<Pair> queue;
-    const auto offer = [&](int64_t left, int64_t right) {
+  void merge(Scratch* scratch) const {
+    std::vector<Symbol>& all = scratch->symbols;
+    std::vector<Pair>& heap = scratch->heap;
+    heap.clear();
+    heap.reserve(2 * all.size());  // a merge takes one out and puts two in: it never grows again
+    const auto offer = [&](int32_t left, int32_t right) {
       if (left < 0 || right < 0) return;
       const Piece a = all[static_cast<size_t>(left)].piece;
       const Piece b = all[static_cast<size_t>(right)].piece;
       const auto found = merges_.find(key(a, b));
       if (found == merges_.end()) return;
-      queue.push({found->second.rank, left, right, a, b, found->second.joined});
+      heap.push_back({found->second.rank, left, right, a, b, found->second.joined});
+      std::push_heap(heap.begin(), heap.end());
     };
     for (size_t i = 1; i < all.size(); ++i) {
-      offer(static_cast<int64_t>(i) - 1, static_cast<int64_t>(i));
+      offer(static_cast<int32_t>(i) - 1, static_cast<int32_t>(i));
     }
-    while (!queue.empty()) {
-      const Pair pair = queue.top();
-      queue.pop();
+    while (!heap.empty()) {
+      const Pair pair = heap.front();
+      std::pop_heap(heap.begin(), heap.end());
+      heap.pop_back();
       Symbol& left = all[static_cast<size_t>(pair.left)];
       Symbol& right = all[static_cast<size_t>(pair.right)];
       if (left.piece != pair.left_piece || right.piece != pair.right_piece ||

@@ -1,6 +1,6 @@
 // SentencePiece-style encoding: merge the adjacent pair whose joined text is the token with the
 // highest score, leftmost first, until no pair is a token.
-#include <queue>
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 
@@ -11,26 +11,45 @@ namespace shoal {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\u2581";
+constexpr size_t kMaxPieceBytes = 1u << 30;  // what 32-bit offsets and indices reach
 
-// A run of the text; a linked list by index. Length 0: merged into its left neighbour.
+// A run of the piece; a linked list by index. Length 0: merged into its left neighbour. Small: of a
+// text without spaces there is one per character.
 struct Symbol {
-  size_t begin;
-  size_t length;
-  int64_t previous;  // −1: none
-  int64_t next;
+  uint32_t begin;
+  uint32_t length;
+  int32_t previous;  // −1: none
+  int32_t next;
   int32_t token;  // −1: not a token (single characters only)
 };
 
+// A symbol and its right neighbour that could become one token.
 struct Pair {
   float score;
-  int64_t left, right;
-  size_t length;  // of both when queued: tells that neither has changed since
+  int32_t left;
+  uint32_t length;  // of both when queued: tells that neither has changed since
   int32_t token;
-  // priority_queue pops the largest: the highest score, then the leftmost.
+  // A heap's top is its largest: the highest score, then the leftmost.
   bool operator<(const Pair& other) const {
     return score != other.score ? score < other.score : left > other.left;
   }
 };
+
+// What encoding one piece needs, kept for the next.
+struct Scratch {
+  std::vector<Symbol> symbols;
+  std::vector<Pair> heap;
+};
+
+// Does a mark follow another character somewhere in `text`?
+bool has_inner_mark(std::string_view text) {
+  const size_t after_marks = [&] {
+    size_t at = 0;
+    while (text.substr(at).starts_with(kSpaceMark)) at += kSpaceMark.size();
+    return at;
+  }();
+  return text.find(kSpaceMark, after_marks) != text.npos;
+}
 
 class SpmEncoder final : public SubwordEncoder {
  public:
@@ -40,6 +59,7 @@ class SpmEncoder final : public SubwordEncoder {
     ids_.reserve(texts_.size());
     for (size_t i = 0; i < texts_.size(); ++i) {
       if (!is_text_token(vocab, i)) continue;
+      words_end_at_marks_ &= !has_inner_mark(texts_[i]);
       const int value = byte_token_value(texts_[i]);
       if (vocab.kinds[i] == TokenKind::kByte && value >= 0) {
         bytes_[static_cast<size_t>(value)] = static_cast<int32_t>(i);
@@ -51,80 +71,104 @@ class SpmEncoder final : public SubwordEncoder {
   }
 
   bool adds_bos_by_default() const override { return true; }
+  bool writes_all_bytes() const override { return true; }  // or the text is refused
 
+  // Where no token holds a mark behind another character, nothing is ever merged across such a
+  // place: the text is cut there, which gives the same tokens in a fraction of the memory.
   Status encode(std::string_view text, std::vector<int32_t>* out) const override {
-    std::string marked;
-    marked.reserve(text.size() + text.size() / 2 + 3);
-    if (add_space_prefix_) marked += kSpaceMark;
-    for (const char c : text) {
-      if (c == ' ') {
-        marked += kSpaceMark;
-      } else {
-        marked += c;
+    Scratch scratch;
+    std::string piece = add_space_prefix_ ? std::string(kSpaceMark) : std::string();
+    bool after_mark = true;
+    for (size_t at = 0; at < text.size();) {
+      const bool literal = text.substr(at).starts_with(kSpaceMark);
+      const bool mark = literal || text[at] == ' ';
+      if (mark && !after_mark && words_end_at_marks_) {
+        SHOAL_TRY(encode_piece(piece, &scratch, out));
+        piece.clear();
       }
+      if (mark) {
+        piece += kSpaceMark;
+      } else {
+        piece += text[at];
+      }
+      at += literal ? kSpaceMark.size() : 1;
+      after_mark = mark;
     }
-    std::vector<Symbol> symbols = characters(marked);
-    merge(marked, &symbols);
-    for (int64_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
+    return encode_piece(piece, &scratch, out);
+  }
+
+ private:
+  Status encode_piece(std::string_view piece, Scratch* scratch, std::vector<int32_t>* out) const {
+    if (piece.size() > kMaxPieceBytes) {
+      return invalid_argument("the text holds a word of more than " +
+                              std::to_string(kMaxPieceBytes) + " bytes");
+    }
+    split_characters(piece, &scratch->symbols);
+    merge(piece, scratch);
+    const std::vector<Symbol>& symbols = scratch->symbols;
+    for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
       const Symbol& symbol = symbols[static_cast<size_t>(i)];
       if (symbol.token >= 0) {
         out->push_back(symbol.token);
       } else {
-        SHOAL_TRY(fall_back(std::string_view(marked).substr(symbol.begin, symbol.length), out));
+        SHOAL_TRY(fall_back(piece.substr(symbol.begin, symbol.length), out));
       }
     }
     return Status::ok();
   }
 
- private:
   int32_t find(std::string_view text) const {
     const auto found = ids_.find(text);
     return found == ids_.end() ? -1 : found->second;
   }
 
-  std::vector<Symbol> characters(std::string_view text) const {
-    std::vector<Symbol> symbols;
-    symbols.reserve(text.size());
+  void split_characters(std::string_view text, std::vector<Symbol>* symbols) const {
+    symbols->clear();
+    symbols->reserve(static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+      return (static_cast<uint8_t>(c) & 0xc0) != 0x80;
+    })));
     for (size_t at = 0; at < text.size();) {
       const size_t begin = at;
       next_code_point(text, &at);
-      const auto index = static_cast<int64_t>(symbols.size());
+      const auto index = static_cast<int32_t>(symbols->size());
       const int32_t token = find(text.substr(begin, at - begin));
-      symbols.push_back({begin, at - begin, index - 1, index + 1, token});
+      symbols->push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(at - begin),
+                          index - 1, index + 1, token});
     }
-    symbols.back().next = -1;
-    return symbols;
+    if (!symbols->empty()) symbols->back().next = -1;
   }
 
-  void merge(std::string_view text, std::vector<Symbol>* symbols) const {
-    std::vector<Symbol>& all = *symbols;
-    std::priority_queue<Pair> queue;
-    const auto offer = [&](int64_t left, int64_t right) {
-      if (left < 0 || right < 0) return;
+  void merge(std::string_view text, Scratch* scratch) const {
+    std::vector<Symbol>& all = scratch->symbols;
+    std::vector<Pair>& heap = scratch->heap;
+    heap.clear();
+    heap.reserve(2 * all.size());  // a merge takes one out and puts two in: it never grows again
+    const auto offer = [&](int32_t left) {
+      if (left < 0 || all[static_cast<size_t>(left)].next < 0) return;
       const Symbol& a = all[static_cast<size_t>(left)];
-      const size_t length = a.length + all[static_cast<size_t>(right)].length;
+      const uint32_t length = a.length + all[static_cast<size_t>(a.next)].length;
       const int32_t token = find(text.substr(a.begin, length));
       if (token < 0) return;
-      queue.push({scores_[static_cast<size_t>(token)], left, right, length, token});
+      heap.push_back({scores_[static_cast<size_t>(token)], left, length, token});
+      std::push_heap(heap.begin(), heap.end());
     };
-    for (size_t i = 1; i < all.size(); ++i) {
-      offer(static_cast<int64_t>(i) - 1, static_cast<int64_t>(i));
-    }
-    while (!queue.empty()) {
-      const Pair pair = queue.top();
-      queue.pop();
+    for (size_t i = 0; i + 1 < all.size(); ++i) offer(static_cast<int32_t>(i));
+    while (!heap.empty()) {
+      const Pair pair = heap.front();
+      std::pop_heap(heap.begin(), heap.end());
+      heap.pop_back();
       Symbol& left = all[static_cast<size_t>(pair.left)];
-      Symbol& right = all[static_cast<size_t>(pair.right)];
-      if (left.length == 0 || right.length == 0 || left.length + right.length != pair.length) {
-        continue;
-      }
+      if (left.length == 0 || left.next < 0) continue;
+      // Symbols only grow: if the two still have this length together, they are the two of old.
+      Symbol& right = all[static_cast<size_t>(left.next)];
+      if (left.length + right.length != pair.length) continue;
       left.length = pair.length;
       left.token = pair.token;
       left.next = right.next;
       right.length = 0;
-      if (right.next >= 0) all[static_cast<size_t>(right.next)].previous = pair.left;
-      offer(left.previous, pair.left);
-      offer(pair.left, left.next);
+      if (left.next >= 0) all[static_cast<size_t>(left.next)].previous = pair.left;
+      offer(left.previous);
+      offer(pair.left);
     }
   }
 
@@ -150,6 +194,7 @@ class SpmEncoder final : public SubwordEncoder {
   std::unordered_map<std::string_view, int32_t> ids_;
   std::vector<int32_t> bytes_;  // [256] byte tokens, −1: none
   int32_t unknown_ = -1;
+  bool words_end_at_marks_ = true;  // no token holds a mark behind another character
 };
 
 }  // namespace

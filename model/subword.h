@@ -21,6 +21,8 @@ class SubwordEncoder {
   virtual Status encode(std::string_view text, std::vector<int32_t>* out) const = 0;
   // Whether BOS is added when the file does not say.
   virtual bool adds_bos_by_default() const = 0;
+  // Whether every byte of a text becomes part of a token; otherwise some are dropped.
+  virtual bool writes_all_bytes() const = 0;
 };
 
 // tokenizer.ggml.model = "llama".

@@ -182,7 +182,10 @@ Status Tokenizer::build(Vocab vocab) {
     if (is_control_kind(vocab_.kinds[i]) && !vocab_.tokens[i].empty()) {
       control_texts_.push_back(vocab_.tokens[i]);
     }
+    longest_token_ = std::max({longest_token_, bytes_[i].size(), vocab_.tokens[i].size()});
   }
+  if (!encoder_->writes_all_bytes()) longest_token_ = 0;
+  swallows_space_ = is_phi3(vocab_.model_name);
   return Status::ok();
 }
 
@@ -237,6 +240,17 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text,
   SHOAL_TRY(plain_until(text.size()));
   if (options.add_special && adds_eos_) out.push_back(*vocab_.eos);
   return out;
+}
+
+uint64_t Tokenizer::least_tokens(std::string_view text) const {
+  if (longest_token_ == 0) return 0;
+  size_t bytes = text.size();
+  if (swallows_space_) {
+    bytes = static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+      return c != ' ' && (c < '\t' || c > '\r');
+    }));
+  }
+  return (bytes + longest_token_ - 1) / longest_token_;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {

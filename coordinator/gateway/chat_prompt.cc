@@ -170,8 +170,8 @@ Json marked_context(const TextCodec& codec, const ControlTexts& controls,
   // Arguments steer the template ("high" == "high"), so nothing is put around them.
   Json arguments = *request.template_arguments;
   for (Json& value : arguments) mark_strings(value, controls, mark);
-  copy.messages = std::make_shared<const Json>(std::move(messages));
-  copy.template_arguments = std::make_shared<const Json>(std::move(arguments));
+  copy.messages = share_json(std::move(messages));
+  copy.template_arguments = share_json(std::move(arguments));
   return template_context(codec, copy);
 }
 
@@ -192,7 +192,8 @@ Unmarked remove_marks(const std::string& text, const std::string& mark) {
   return out;
 }
 
-Result<std::vector<int32_t>> encode_prompt(const TextCodec& codec, const Unmarked& prompt) {
+Result<std::vector<int32_t>> encode_prompt(const TextCodec& codec, const Unmarked& prompt,
+                                           uint32_t context_tokens) {
   EncodeOptions options;
   options.parse_special = true;
   options.breaks = prompt.breaks;
@@ -200,14 +201,15 @@ Result<std::vector<int32_t>> encode_prompt(const TextCodec& codec, const Unmarke
   const std::string bos = codec.bos_text();
   const bool broken = !prompt.breaks.empty() && prompt.breaks.front() < bos.size();
   options.add_bos = bos.empty() || broken || !prompt.text.starts_with(bos);
-  return codec.encode(prompt.text, options);
+  return encode_within(codec, prompt.text, options, context_tokens);
 }
 
 }  // namespace
 
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 const ControlTexts& controls,
-                                                const ChatRequest& request) {
+                                                const ChatRequest& request,
+                                                uint32_t context_tokens) {
   if (!codec.has_chat_template()) {
     return invalid_argument(
         "this model has no chat template; use /v1/completions or a model file that has one");
@@ -225,7 +227,7 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
   }
   each_string(*request.template_arguments,
               [&](const std::string& text) { inside |= controls.contains(text); });
-  if (!inside && !edges) return encode_prompt(codec, {std::move(plain), {}});
+  if (!inside && !edges) return encode_prompt(codec, {std::move(plain), {}}, context_tokens);
 
   const auto mark = unused_mark(request, plain);
   if (!mark) return invalid_argument("the messages hold too many private-use characters");
@@ -234,7 +236,7 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
   auto rendered = codec.render_chat(marked_context(codec, controls, request, *mark, true));
   if (rendered) {
     Unmarked unmarked = remove_marks(*rendered, *mark);
-    if (unmarked.text == plain) return encode_prompt(codec, unmarked);
+    if (unmarked.text == plain) return encode_prompt(codec, unmarked, context_tokens);
   }
   if (edges) {
     return invalid_argument(
@@ -242,7 +244,7 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
         "leaves no way to tell it from the template's own; change or quote that text");
   }
   SHOAL_ASSIGN(rendered, codec.render_chat(marked_context(codec, controls, request, *mark, false)));
-  return encode_prompt(codec, remove_marks(*rendered, *mark));
+  return encode_prompt(codec, remove_marks(*rendered, *mark), context_tokens);
 }
 
 }  // namespace shoal::gateway

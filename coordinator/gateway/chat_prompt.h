@@ -41,9 +41,11 @@ class ControlTexts {
 };
 
 // kInvalidArgument: the template refused the messages (with its own words), or they hold a control
-// text that cannot be told from the template's own.
+// text that cannot be told from the template's own. kOutOfRange: what it made of them cannot fit
+// into `context_tokens`.
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 const ControlTexts& controls,
-                                                const ChatRequest& request);
+                                                const ChatRequest& request,
+                                                uint32_t context_tokens);
 
 }  // namespace shoal::gateway

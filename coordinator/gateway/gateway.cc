@@ -1,6 +1,7 @@
 #include "coordinator/gateway/gateway.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -9,6 +10,8 @@
 
 namespace shoal::gateway {
 namespace {
+
+constexpr size_t kTrimBytes = 1 << 20;
 
 bool matches(std::string_view pattern, std::string_view path) {
   if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
@@ -151,21 +154,31 @@ void Gateway::not_handled(std::string_view route_name, int status,
   }
 }
 
-void Gateway::handle(std::shared_ptr<const HttpRequest> request,
-                     std::shared_ptr<Exchange> exchange) {
+void Gateway::handle(std::shared_ptr<const HttpRequest> request, std::shared_ptr<Exchange> client) {
   const Route& route = kRoutes[request->ticket.route];
-  if (deps_.observer) {
-    exchange =
-        metered(std::move(exchange), request->ticket.route_name, *deps_.clock, deps_.observer);
-  }
-  (this->*route.handler)(*request, exchange);
+  const std::string_view name = request->ticket.route_name;
+  if (deps_.observer) client = metered(std::move(client), name, *deps_.clock, deps_.observer);
+  const auto exchange =
+      std::make_shared<GuardedExchange>(std::move(client), name, deps_.fault_observer);
+  exchange->run([&] { (this->*route.handler)(*request, exchange); });
+  // The allocator would keep what a large request took in pieces.
+  const bool large = request->body.size() > kTrimBytes;
+  request.reset();
+  if (large) ::malloc_trim(0);
 }
 
 std::shared_ptr<const Json> Gateway::body(const HttpRequest& request, Exchange& exchange) const {
   auto parsed = parse_json(request.body, options_.json);
-  if (parsed) return std::make_shared<const Json>(std::move(parsed).value());
+  if (parsed) return share_json(std::move(parsed).value());
   send_error(exchange, invalid_field("", parsed.status().message(), "invalid_json"));
   return nullptr;
+}
+
+ApiError Gateway::encoding_error(const Status& status, const char* param) {
+  if (status.code() == Code::kInternal) return from_status(status);
+  return invalid_field(
+      param, status.message(),
+      status.code() == Code::kOutOfRange ? "context_length_exceeded" : "invalid_value");
 }
 
 std::string Gateway::new_id(const char* prefix) {
@@ -181,14 +194,11 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
     return;
   }
   auto& chat_request = std::get<ChatRequest>(parsed);
-  auto prompt = chat_prompt_tokens(*deps_.codec, controls_, chat_request);
+  auto prompt = chat_prompt_tokens(*deps_.codec, controls_, chat_request,
+                                   deps_.engine->context_tokens());
   if (!prompt) {
     // Whatever the template stumbled over, a limit included, came with the messages.
-    ApiError error = from_status(prompt.status());
-    if (prompt.status().code() != Code::kInternal) {
-      error = invalid_field("messages", prompt.status().message());
-    }
-    send_error(*exchange, error);
+    send_error(*exchange, encoding_error(prompt.status(), "messages"));
     return;
   }
   std::vector<std::vector<int32_t>> prompts;
@@ -215,11 +225,10 @@ void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Excha
     EncodeOptions encode;
     encode.add_bos = completion_request.add_special;
     encode.parse_special = true;
-    auto ids = deps_.codec->encode(std::get<std::string>(prompt), encode);
+    auto ids = encode_within(*deps_.codec, std::get<std::string>(prompt), encode,
+                             deps_.engine->context_tokens());
     if (!ids) {
-      ApiError error = from_status(ids.status());
-      error.param = "prompt";
-      send_error(*exchange, error);
+      send_error(*exchange, encoding_error(ids.status(), "prompt"));
       return;
     }
     prompts.push_back(std::move(ids).value());

@@ -12,6 +12,7 @@
 #include "coordinator/gateway/api_request.h"
 #include "coordinator/gateway/auth.h"
 #include "coordinator/gateway/chat_prompt.h"
+#include "coordinator/gateway/guarded_exchange.h"
 #include "coordinator/gateway/http.h"
 #include "coordinator/gateway/http_server.h"
 #include "coordinator/gateway/metered_exchange.h"
@@ -43,6 +44,7 @@ struct GatewayDependencies {
   std::function<int64_t()> wall_seconds;  // Unix time
   std::function<uint64_t()> random;       // seeds and ids; thread-safe
   ExchangeObserver observer;              // of every exchange, by route; may be empty
+  FaultObserver fault_observer;           // of exceptions in handlers, by route; may be empty
   const Clock* clock = nullptr;           // for the observer; set if it is
   std::function<void(std::string_view reason)> refusal_observer;  // may be empty; see HttpRefusal
   std::function<HttpServerState()> http;                          // may be empty
@@ -91,6 +93,8 @@ class Gateway : public HttpService {
   void generate(Endpoint endpoint, const HttpRequest& request, GenerationOptions options,
                 std::vector<std::vector<int32_t>> prompts,
                 const std::shared_ptr<Exchange>& exchange);
+  // What an encoding that failed is to the client; `param` held the text.
+  static ApiError encoding_error(const Status& status, const char* param);
   std::string new_id(const char* prefix);
   Json model_json() const;
 

@@ -5,8 +5,35 @@
 
 #include "base/utf8.h"
 #include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/json_writer.h"
 
 namespace shoal::gateway {
+namespace {
+
+// Of answers that grow with a request: 30 bytes or more for each token with its piece; a token of
+// four bytes of request may stand for hundreds.
+constexpr size_t kMaxPieces = 1 << 20;
+constexpr size_t kMaxDetokenizedBytes = 16 << 20;
+
+// {"id": …, "piece": text, or its bytes where they are part of a character}
+void append_piece(std::string* out, int32_t id, const std::string& bytes) {
+  *out += "{\"id\":";
+  append_json_integer(out, id);
+  *out += ",\"piece\":";
+  if (is_valid_utf8(bytes)) {
+    append_json_string(out, bytes);
+  } else {
+    *out += '[';
+    for (const unsigned char byte : bytes) {
+      if (out->back() != '[') *out += ',';
+      append_json_integer(out, byte);
+    }
+    *out += ']';
+  }
+  *out += '}';
+}
+
+}  // namespace
 
 Json Gateway::model_json() const {
   Json out = Json::object();
@@ -53,32 +80,35 @@ void Gateway::tokenize(const HttpRequest& request, const std::shared_ptr<Exchang
   EncodeOptions options;
   options.add_bos = options.add_eos = wanted.add_special;
   options.parse_special = wanted.parse_special;
-  const auto ids = deps_.codec->encode(wanted.content, options);
+  const auto ids =
+      encode_within(*deps_.codec, wanted.content, options, deps_.engine->context_tokens());
   if (!ids) {
-    ApiError error = from_status(ids.status());
-    error.param = "content";
-    send_error(*exchange, error);
+    send_error(*exchange, encoding_error(ids.status(), "content"));
     return;
   }
-  Json tokens = Json::array();
-  for (const int32_t id : *ids) {
-    if (!wanted.with_pieces) {
-      tokens.push_back(id);
-      continue;
-    }
-    const std::string bytes = deps_.codec->token_bytes(id);
-    Json piece = bytes;
-    if (!is_valid_utf8(bytes)) {  // part of a character: its bytes
-      piece = Json::array();
-      for (const unsigned char byte : bytes) piece.push_back(byte);
-    }
-    tokens.push_back(Json::object({{"id", id}, {"piece", std::move(piece)}}));
+  if (wanted.with_pieces && ids->size() > kMaxPieces) {
+    send_error(*exchange,
+               invalid_field("with_pieces",
+                             fmt::format("the text has {} tokens; 'with_pieces' shows at most {}: "
+                                         "send the text in parts, or without it",
+                                         ids->size(), kMaxPieces),
+                             "answer_too_large"));
+    return;
   }
-  Json out = Json::object();
-  out["tokens"] = std::move(tokens);
-  out["count"] = ids->size();
-  out["max_model_len"] = deps_.engine->context_tokens();
-  send_json(*exchange, 200, out);
+  HttpResponse response;
+  std::string& body = response.body;
+  body = "{\"tokens\":[";
+  for (const int32_t id : *ids) {
+    if (body.back() != '[') body += ',';
+    if (wanted.with_pieces) {
+      append_piece(&body, id, deps_.codec->token_bytes(id));
+    } else {
+      append_json_integer(&body, id);
+    }
+  }
+  body += fmt::format("],\"count\":{},\"max_model_len\":{}}}", ids->size(),
+                      deps_.engine->context_tokens());
+  exchange->respond(std::move(response));
 }
 
 void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
@@ -92,8 +122,19 @@ void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Excha
   std::string bytes;
   for (const int32_t id : std::get<std::vector<int32_t>>(parsed)) {
     bytes += deps_.codec->token_bytes(id);
+    if (bytes.size() <= kMaxDetokenizedBytes) continue;
+    send_error(*exchange, invalid_field("tokens",
+                                        fmt::format("the tokens stand for more than {} bytes of "
+                                                    "text; send them in parts",
+                                                    kMaxDetokenizedBytes),
+                                        "answer_too_large"));
+    return;
   }
-  send_json(*exchange, 200, Json::object({{"content", sanitize_utf8(bytes)}}));
+  HttpResponse response;
+  response.body = "{\"content\":";
+  append_json_string(&response.body, bytes);
+  response.body += '}';
+  exchange->respond(std::move(response));
 }
 
 // Why the process is of no use any more; "" if it is alive.

@@ -16,6 +16,7 @@ namespace {
 
 namespace asio = boost::asio;
 
+constexpr size_t kSeparateBodyBytes = 64 << 10;
 constexpr size_t kWriteBuffers = 64;  // per system call
 
 std::string http_date() {
@@ -113,8 +114,13 @@ void Connection::respond(uint64_t serial, HttpResponse response) {
   if (shared_->draining) keep_alive_ = false;
   std::string bytes =
       head(response.status, response.content_type, response.headers, response.body.size());
-  if (!head_only_) bytes += response.body;
-  queue(std::move(bytes));
+  if (head_only_) response.body.clear();
+  if (response.body.size() < kSeparateBodyBytes) {
+    queue(std::move(bytes) + response.body);
+  } else {  // too large to copy
+    queue(std::move(bytes));
+    queue(std::move(response.body));
+  }
   complete();
 }
 
@@ -170,9 +176,9 @@ void Connection::after(uint64_t serial, Duration delay, std::function<void()> ta
   if (!current(serial) || answered_) return;
   user_timer_.expires_after(delay);
   user_timer_.async_wait(
-      [self = shared_from_this(), serial, task = std::move(task)](const Error& error) {
-        if (!error && self->current(serial) && !self->answered_) task();
-      });
+      guarded([serial, task = std::move(task)](Connection& self, const Error& error) {
+        if (!error && self.current(serial) && !self.answered_) task();
+      }));
 }
 
 void Connection::complete() {
@@ -212,9 +218,9 @@ void Connection::write() {
   arm_timer();
   socket_.async_write_some(
       buffers,
-      asio::bind_executor(strand_, [self = shared_from_this()](const Error& error, size_t bytes) {
-        self->on_write(error, bytes);
-      }));
+      asio::bind_executor(strand_, guarded([](Connection& self, const Error& error, size_t bytes) {
+                            self.on_write(error, bytes);
+                          })));
 }
 
 void Connection::on_write(const Error& error, size_t bytes) {
@@ -289,9 +295,9 @@ void Connection::arm_timer() {
   if (next >= armed_ || state_ == State::kClosed) return;
   armed_ = next;
   timer_.expires_at(next);
-  timer_.async_wait([self = shared_from_this()](const Error& error) {
-    if (!error) self->on_timer();
-  });
+  timer_.async_wait(guarded([](Connection& self, const Error& error) {
+    if (!error) self.on_timer();
+  }));
 }
 
 void Connection::on_timer() {

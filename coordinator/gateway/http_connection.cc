@@ -10,6 +10,7 @@
 #include <functional>
 #include <utility>
 
+#include "base/log.h"
 #include "coordinator/gateway/api_error.h"
 
 namespace shoal::gateway {
@@ -81,6 +82,12 @@ Connection::Connection(std::shared_ptr<ServerShared> shared, Socket socket, bool
 
 Connection::~Connection() { forget(); }
 
+void Connection::failed(const std::exception& error) {
+  if (shared_->options.on_fault) shared_->options.on_fault();
+  log_error(fmt::format("http: a connection failed within the server: {}", error.what()));
+  close();
+}
+
 void Connection::forget() {
   stand(Standing::kNone);
   const std::lock_guard lock(shared_->mutex);
@@ -102,12 +109,12 @@ void Connection::stand(Standing standing) {
 
 void Connection::enqueue(std::function<void()> task) {
   if (shared_->stopped) return;
-  asio::post(strand_, std::move(task));
+  asio::post(strand_, guarded([t = std::move(task)](Connection&) { t(); }));
 }
 
 void Connection::post(std::function<void()> task) {
   if (shared_->stopped) return;
-  asio::dispatch(strand_, std::move(task));
+  asio::dispatch(strand_, guarded([t = std::move(task)](Connection&) { t(); }));
 }
 
 void Connection::start() {
@@ -180,9 +187,9 @@ void Connection::read() {
   reading_ = true;
   socket_.async_read_some(
       asio::buffer(chunk_),
-      asio::bind_executor(strand_, [self = shared_from_this()](const Error& error, size_t bytes) {
-        self->on_read(error, bytes);
-      }));
+      asio::bind_executor(strand_, guarded([](Connection& self, const Error& error, size_t bytes) {
+                            self.on_read(error, bytes);
+                          })));
 }
 
 void Connection::on_read(const Error& error, size_t bytes) {

@@ -9,12 +9,14 @@
 #include <boost/asio/strand.hpp>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 #include "coordinator/gateway/body_reserve.h"
 #include "coordinator/gateway/handler_pool.h"
@@ -91,6 +93,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Standing { kNone, kWaiting, kWorking };
   using Error = boost::system::error_code;
 
+  // `task(connection, …)` as a handler that keeps this alive; if it throws, the connection ends and
+  // nothing else does.
+  template <class Task>
+  auto guarded(Task task) {
+    return [self = shared_from_this(), task = std::move(task)](auto&&... arguments) mutable {
+      try {
+        task(*self, std::forward<decltype(arguments)>(arguments)...);
+      } catch (const std::exception& error) {
+        self->failed(error);
+      }
+    };
+  }
+  void failed(const std::exception& error);
   void stand(Standing standing);
   void forget();
   bool current(uint64_t serial) const { return serial == serial_ && state_ == State::kHandling; }

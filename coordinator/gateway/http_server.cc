@@ -163,7 +163,8 @@ void HttpServer::Impl::run_thread() {
       shared_->io.run();
       return;
     } catch (const std::exception& error) {
-      log_error(fmt::format("http: a connection failed: {}", error.what()));
+      if (shared_->options.on_fault) shared_->options.on_fault();
+      log_error(fmt::format("http: a connection failed within the server: {}", error.what()));
     }
   }
 }

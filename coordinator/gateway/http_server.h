@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -45,6 +46,9 @@ struct HttpServerOptions {
   Duration body_timeout = from_seconds(60);    // for the whole body
   Duration idle_timeout = from_seconds(75);    // between requests
   Duration write_timeout = from_seconds(30);   // without the client taking a byte
+
+  // An exception in the server's own code ended a connection. Any thread; may be empty.
+  std::function<void()> on_fault;
 };
 
 struct HttpServerState {

@@ -19,6 +19,7 @@ constexpr size_t kLinearKeys = 16;
 class Builder final : public nlohmann::json_sax<Json> {
  public:
   explicit Builder(const JsonLimits& limits) : limits_(limits) {}
+  ~Builder() override { dismantle(&root_); }
 
   Json take() { return std::move(root_); }
   const std::string& error() const { return error_; }
@@ -130,6 +131,23 @@ class Builder final : public nlohmann::json_sax<Json> {
 };
 
 }  // namespace
+
+void dismantle(Json* value) noexcept {  // depth is bounded by the parser
+  if (auto* array = value->get_ptr<Json::array_t*>()) {
+    for (Json& element : *array) dismantle(&element);
+    array->clear();
+  } else if (auto* object = value->get_ptr<Json::object_t*>()) {
+    for (auto& [key, element] : *object) dismantle(&element);
+    object->clear();
+  }
+}
+
+std::shared_ptr<const Json> share_json(Json value) {
+  return {new Json(std::move(value)), [](Json* owned) {
+            dismantle(owned);
+            delete owned;
+          }};
+}
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   Builder builder(limits);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
@@ -18,6 +19,12 @@ struct JsonLimits {
   size_t containers = 65536;  // an empty array costs 20 times the bytes it is written in
   size_t values = 4u << 20;   // the longest prompt a token array may hold
 };
+
+// Frees what `value` holds from the leaves up, leaving it empty. Json's own destructor asks for
+// memory, as much as the largest array takes, and ends the process where there is none.
+void dismantle(Json* value) noexcept;
+// A document that is dismantled when its last owner goes.
+std::shared_ptr<const Json> share_json(Json value);
 
 // The one value in `text`, or kInvalidArgument saying what is wrong at which byte.
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});

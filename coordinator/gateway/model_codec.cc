@@ -36,6 +36,9 @@ class ModelTextCodec final : public TextCodec {
     if (options.add_eos && tokenizer_->adds_eos()) ids.push_back(*tokenizer_->eos());
     return ids;
   }
+  uint64_t least_tokens(std::string_view text) const override {
+    return tokenizer_->least_tokens(text);
+  }
   std::string token_bytes(int32_t id) const override {
     const std::string& bytes = tokenizer_->token_bytes(id);
     return bytes.empty() && tokenizer_->is_control(id) ? tokenizer_->token_text(id) : bytes;

@@ -128,7 +128,7 @@ void parse_messages(FieldReader& fields, const RequestLimits& limits, ChatReques
     if (!one) return;
     parsed.push_back(std::move(*one));
   }
-  out->messages = std::make_shared<const Json>(std::move(parsed));
+  out->messages = share_json(std::move(parsed));
 }
 
 // Extra variables for the template, e.g. {"enable_thinking": false}. The ones the gateway sets
@@ -154,7 +154,7 @@ void parse_template_arguments(FieldReader& fields, ChatRequest* out) {
     if (!known) fields.must("reasoning_effort", "one of none, minimal, low, medium, high, xhigh");
     if (!arguments.contains("reasoning_effort")) arguments["reasoning_effort"] = *effort;
   }
-  out->template_arguments = std::make_shared<const Json>(std::move(arguments));
+  out->template_arguments = share_json(std::move(arguments));
 }
 
 void parse_chat_logprobs(FieldReader& fields, const RequestLimits& limits,

@@ -39,6 +39,8 @@ class TextCodec {
   virtual int32_t vocab_size() const = 0;
   virtual Result<std::vector<int32_t>> encode(std::string_view text,
                                               const EncodeOptions& options) const = 0;
+  // encode() of `text` gives at least so many tokens; cheap.
+  virtual uint64_t least_tokens(std::string_view text) const = 0;
   // What the token is called where tokens are shown; of control tokens, which print nothing, the
   // name.
   virtual std::string token_bytes(int32_t id) const = 0;  // REQUIRES 0 ≤ id < vocab_size
@@ -53,5 +55,10 @@ class TextCodec {
   // kInvalidArgument: the template refused the conversation (raise_exception) or does not suit it.
   virtual Result<std::string> render_chat(const Json& context) const = 0;
 };
+
+// codec.encode(), but kOutOfRange, before any work, for a text that certainly has more tokens than
+// the model's context.
+Result<std::vector<int32_t>> encode_within(const TextCodec& codec, std::string_view text,
+                                           const EncodeOptions& options, uint32_t context_tokens);
 
 }  // namespace shoal::gateway

@@ -243,6 +243,7 @@ Value Value::from_json(const nlohmann::ordered_json& json) {
       return json.get<std::string>();
     case nlohmann::ordered_json::value_t::array: {
       Values items;
+      items.reserve(json.size());
       for (const auto& item : json) items.push_back(from_json(item));
       return list(std::move(items));
     }

@@ -9,7 +9,9 @@ namespace {
 
 class FakeStream final : public TextStream {
  public:
+  explicit FakeStream(std::function<void()> on_push) : on_push_(std::move(on_push)) {}
   std::string push(int32_t id) override {
+    if (on_push_) on_push_();
     if (id > 255) return {};
     held_ += static_cast<char>(id);
     const size_t complete = complete_utf8_prefix(held_);
@@ -24,6 +26,7 @@ class FakeStream final : public TextStream {
   }
 
  private:
+  const std::function<void()> on_push_;
   std::string held_;
 };
 
@@ -60,7 +63,9 @@ std::string FakeCodec::token_bytes(int32_t id) const {
   return std::string(1, static_cast<char>(id));
 }
 
-std::unique_ptr<TextStream> FakeCodec::new_stream() const { return std::make_unique<FakeStream>(); }
+std::unique_ptr<TextStream> FakeCodec::new_stream() const {
+  return std::make_unique<FakeStream>(on_push);
+}
 
 Result<std::string> FakeCodec::render_chat(const Json& context) const {
   std::string out = prologue;

@@ -18,6 +18,9 @@ class FakeCodec : public TextCodec {
   int32_t vocab_size() const override { return kVocab; }
   Result<std::vector<int32_t>> encode(std::string_view text,
                                       const EncodeOptions& options) const override;
+  uint64_t least_tokens(std::string_view text) const override {
+    return text.size() / 10;  // the longest control text
+  }
   std::string token_bytes(int32_t id) const override;
   std::unique_ptr<TextStream> new_stream() const override;
   const std::vector<std::string>& control_texts() const override { return controls_; }
@@ -31,6 +34,7 @@ class FakeCodec : public TextCodec {
   std::function<std::string(const std::string&)> on_content = [](const std::string& s) {
     return s;
   };
+  std::function<void()> on_push;  // called for every token that becomes text; may throw
   std::string prologue = "<s>";
   bool bare = false;  // nothing in front of a message
 

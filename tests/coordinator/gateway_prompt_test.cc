@@ -17,7 +17,7 @@ Result<std::vector<int32_t>> encode(const FakeCodec& codec, const Json& messages
   ChatRequest request;
   request.messages = std::make_shared<const Json>(messages);
   request.template_arguments = std::make_shared<const Json>(std::move(arguments));
-  return chat_prompt_tokens(codec, ControlTexts(codec.control_texts()), request);
+  return chat_prompt_tokens(codec, ControlTexts(codec.control_texts()), request, 1 << 20);
 }
 
 Json user(const std::string& content) {

@@ -21,6 +21,10 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
     std::lock_guard lock(mutex_);
     observed_.push_back({std::string(route), status});
   };
+  deps.fault_observer = [this](std::string_view route, std::string_view kind) {
+    std::lock_guard lock(mutex_);
+    faults_.push_back(std::string(route) + " " + std::string(kind));
+  };
   deps.clock = &clock_;
   deps.refusal_observer = [this](std::string_view reason) {
     std::lock_guard lock(mutex_);
@@ -48,6 +52,11 @@ std::vector<TestServer::Observed> TestServer::observed() const {
 std::vector<std::string> TestServer::refused() const {
   std::lock_guard lock(mutex_);
   return refused_;
+}
+
+std::vector<std::string> TestServer::faults() const {
+  std::lock_guard lock(mutex_);
+  return faults_;
 }
 
 bool TestServer::eventually(const std::function<bool()>& condition) {

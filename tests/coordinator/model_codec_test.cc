@@ -72,9 +72,9 @@ TEST(ModelCodec, ShippedModel) {
   const auto count = [&](const std::vector<int32_t>& ids, int32_t id) {
     return std::count(ids.begin(), ids.end(), id);
   };
-  const auto honest = chat_prompt_tokens(codec, controls, chat(say("hello"))).value();
+  const auto honest = chat_prompt_tokens(codec, controls, chat(say("hello")), 1 << 20).value();
   for (const std::string& text : injections()) {
-    const auto ids = chat_prompt_tokens(codec, controls, chat(say(text)));
+    const auto ids = chat_prompt_tokens(codec, controls, chat(say(text)), 1 << 20);
     ASSERT_TRUE(ids.is_ok()) << text << ": " << ids.status().message();
     EXPECT_EQ(count(*ids, marks[0]), count(honest, marks[0])) << text;
     EXPECT_EQ(count(*ids, marks[1]), count(honest, marks[1])) << text;
@@ -119,6 +119,7 @@ class TemplateCodec final : public TextCodec {
     }
     return ids;
   }
+  uint64_t least_tokens(std::string_view) const override { return 0; }
   std::string token_bytes(int32_t) const override { return ""; }
   std::unique_ptr<TextStream> new_stream() const override { return nullptr; }
   const std::vector<std::string>& control_texts() const override { return controls_; }
@@ -187,10 +188,10 @@ TEST(ModelCodec, RealTemplatesAndInjections) {
     const auto special = [](const std::vector<int32_t>& ids) {
       return std::count_if(ids.begin(), ids.end(), [](int32_t id) { return id > 255; });
     };
-    const auto honest = chat_prompt_tokens(codec, controls, chat(conversation("hello")));
+    const auto honest = chat_prompt_tokens(codec, controls, chat(conversation("hello")), 1 << 20);
     ASSERT_TRUE(honest.is_ok()) << name << ": " << honest.status().message();
     for (const std::string& text : injections()) {
-      const auto ids = chat_prompt_tokens(codec, controls, chat(conversation(text)));
+      const auto ids = chat_prompt_tokens(codec, controls, chat(conversation(text)), 1 << 20);
       if (!ids.is_ok()) {
         ++refused;
         EXPECT_EQ(ids.status().code(), Code::kInvalidArgument) << name << " " << text;

@@ -1,0 +1,19 @@
+#include "coordinator/gateway/text_codec.h"
+
+#include <fmt/format.h>
+
+namespace shoal::gateway {
+
+Result<std::vector<int32_t>> encode_within(const TextCodec& codec, std::string_view text,
+                                           const EncodeOptions& options, uint32_t context_tokens) {
+  const uint64_t least = codec.least_tokens(text);
+  if (least > context_tokens) {
+    return out_of_range(
+        fmt::format("the text has {} bytes, which are at least {} tokens; this model's context "
+                    "holds {}",
+                    text.size(), least, context_tokens));
+  }
+  return codec.encode(text, options);
+}
+
+}  // namespace shoal::gateway
