@@ -23,6 +23,38 @@ Status errno_status(const std::string& what) {
   return {code, what + ": " + std::strerror(error)};
 }
 
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode)) return "a character device";
+  if (S_ISBLK(mode)) return "a block device";
+  return "of an unknown kind";
+}
+
+Status check_regular(const std::string& path, const struct stat& info) {
+  if (S_ISREG(info.st_mode)) return Status::ok();
+  return invalid_argument(path + " is " + kind_of(info.st_mode) + ", not a regular file");
+}
+
+// Whatever has no end or no beginning until somebody writes to it (a pipe, a terminal, a device) is
+// refused, and never waited for: asked for its kind before, since opening a device may do
+// something, and after, since the path may be another file by then; O_NONBLOCK for what it is in
+// between.
+Result<Descriptor> open_regular(const std::string& path, int flags) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return errno_status("cannot open " + path);
+  SHOAL_TRY(check_regular(path, info));
+  constexpr int kNeverWait = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  Descriptor file(::open(path.c_str(), kNeverWait | flags));
+  if (!file.valid()) return errno_status("cannot open " + path);
+  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + path);
+  SHOAL_TRY(check_regular(path, info));
+  // File systems of the user's own may heed the flag when they read.
+  if (::fcntl(file.get(), F_SETFL, flags) != 0) return errno_status("cannot open " + path);
+  return file;
+}
+
 Status write_all(int fd, const std::string& text, const std::string& what) {
   size_t done = 0;
   while (done < text.size()) {
@@ -37,25 +69,18 @@ Status write_all(int fd, const std::string& text, const std::string& what) {
 }  // namespace
 
 Result<File> File::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return errno_status("cannot open " + path);
+  SHOAL_ASSIGN(Descriptor file, open_regular(path, 0));
   struct stat info {};
-  if (::fstat(fd, &info) != 0) {
-    Status status = errno_status("cannot stat " + path);
-    ::close(fd);
-    return status;
+  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + path);
+  int direct_fd = -1;
+  if (auto direct = open_regular(path, O_DIRECT)) {
+    struct stat there {};
+    // Whoever replaced the path meanwhile does not change what is read.
+    const bool same = ::fstat(direct->get(), &there) == 0 && there.st_ino == info.st_ino &&
+                      there.st_dev == info.st_dev;
+    if (same) direct_fd = direct->release();
   }
-  if (!S_ISREG(info.st_mode)) {
-    ::close(fd);
-    return invalid_argument(path + " is not a regular file");
-  }
-  const int direct_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
-  struct stat direct {};
-  // Whoever replaced the path meanwhile does not change what is read.
-  const bool same = direct_fd >= 0 && ::fstat(direct_fd, &direct) == 0 &&
-                    direct.st_ino == info.st_ino && direct.st_dev == info.st_dev;
-  if (direct_fd >= 0 && !same) ::close(direct_fd);
-  return File(fd, same ? direct_fd : -1, path, static_cast<uint64_t>(info.st_size));
+  return File(file.release(), direct_fd, path, static_cast<uint64_t>(info.st_size));
 }
 
 File::File(File&& other) noexcept

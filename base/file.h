@@ -13,6 +13,8 @@ namespace shoal {
 
 class File {
  public:
+  // kInvalidArgument: a pipe, a device, a folder or a socket, named as what it is; never waits for
+  // somebody to write to one.
   static Result<File> open(const std::string& path);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;

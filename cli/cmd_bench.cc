@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/latency.h"
@@ -87,9 +88,8 @@ void print_row(const std::string& layout, const Json& row) {
 
 int run(BenchOptions options) {
   init_logging(LogLevel::kWarn, "bench");
-  block_signals();
   const auto fail = [](const Status& status) {
-    fmt::print(stderr, "shoal bench latency: {}\n", status.message());
+    print_error(fmt::format("shoal bench latency: {}", status.message()));
     return status.code() == Code::kInvalidArgument || status.code() == Code::kNotFound
                ? kExitUsage
                : kExitFailed;

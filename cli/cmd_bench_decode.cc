@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "bench/decode_figures.h"
 #include "cli/commands.h"
@@ -67,7 +68,7 @@ void print(const DecodeCommand& command, const DecodeFigures& figures) {
 int run(DecodeCommand command) {
   init_logging(LogLevel::kWarn, "bench");
   const auto fail = [](const Status& status) {
-    fmt::print(stderr, "shoal bench decode: {}\n", status.message());
+    print_error(fmt::format("shoal bench decode: {}", status.message()));
     return status.code() == Code::kInvalidArgument ? kExitUsage : kExitFailed;
   };
   auto shape = synth_shape(command.shape);

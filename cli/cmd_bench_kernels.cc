@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "bench/kernel_figures.h"
 #include "cli/commands.h"
@@ -81,7 +82,7 @@ void print_table(const KernelFigures& figures) {
 int run(KernelCommand command) {
   init_logging(LogLevel::kWarn, "bench");
   const auto fail = [](const Status& status) {
-    fmt::print(stderr, "shoal bench kernels: {}\n", status.message());
+    print_error(fmt::format("shoal bench kernels: {}", status.message()));
     return status.code() == Code::kInvalidArgument ? kExitUsage : kExitFailed;
   };
   KernelBenchOptions& options = command.options;

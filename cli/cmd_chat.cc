@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "base/console.h"
 #include "cli/commands.h"
 
 namespace shoal {
@@ -158,7 +159,7 @@ int run(ChatOptions options) {
     Answer answer;
     answer.print = !options.json;
     if (!ask(options, messages, answer)) {
-      fmt::print(stderr, "{}shoal chat: {}\n", answer.text.empty() ? "" : "\n", answer.error);
+      print_error(fmt::format("{}shoal chat: {}", answer.text.empty() ? "" : "\n", answer.error));
       return kExitFailed;
     }
     if (options.json) {

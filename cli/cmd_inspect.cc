@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <map>
 
+#include "base/console.h"
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
 #include "coordinator/gateway/model_codec.h"
@@ -163,7 +164,7 @@ void print_human(const Json& out) {
 int run(const InspectOptions& options) {
   const auto out = inspect(options);
   if (!out) {
-    fmt::print(stderr, "shoal inspect: {}\n", out.status().message());
+    print_error(fmt::format("shoal inspect: {}", out.status().message()));
     return kExitUsage;
   }
   if (options.json) {

@@ -1,9 +1,11 @@
 // shoal keygen: CURVE key pairs for the control plane and API keys for HTTP, in files of mode 0600.
 #include <fmt/core.h>
+#include <sys/stat.h>
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 
+#include "base/console.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "wire/curve_keys.h"
@@ -26,15 +28,21 @@ Status make_keys(const KeygenOptions& options, const std::string& name) {
   return Status::ok();
 }
 
+// Of whatever kind: a pipe of that name is not ours to replace either.
+bool exists(const std::string& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0;
+}
+
 Status generate(const KeygenOptions& options) {
   for (const std::string& name : options.workers) SHOAL_TRY(wire::check_worker_name(name));
   // The coordinator's own pair is made once; adding a worker later must not replace it.
   const std::string own = options.dir + "/" + std::string(wire::kCoordinatorKeyName) + ".key";
-  if (options.overwrite || !File::open(own))
+  if (options.overwrite || !exists(own))
     SHOAL_TRY(make_keys(options, std::string(wire::kCoordinatorKeyName)));
   for (const std::string& name : options.workers) SHOAL_TRY(make_keys(options, name));
   if (options.api_keys.empty()) return Status::ok();
-  if (!options.overwrite && File::open(options.api_keys)) {
+  if (!options.overwrite && exists(options.api_keys)) {
     return {Code::kAlreadyExists, options.api_keys + " exists; --overwrite replaces it"};
   }
   std::string text = "# API keys, one a line. Keep this file private.\n";
@@ -47,7 +55,7 @@ Status generate(const KeygenOptions& options) {
 int run(const KeygenOptions& options) {
   const Status status = generate(options);
   if (status.is_ok()) return kExitOk;
-  fmt::print(stderr, "shoal keygen: {}\n", status.message());
+  print_error(fmt::format("shoal keygen: {}", status.message()));
   return kExitUsage;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
@@ -92,7 +93,7 @@ Result<config::Config> load(const ServeOptions& options) {
 }
 
 int fail(const char* program, const Status& status) {
-  fmt::print(stderr, "{}: {}\n", program, status.message());
+  print_error(fmt::format("{}: {}", program, status.message()));
   return kExitUsage;
 }
 
@@ -186,7 +187,6 @@ int start(const ServeOptions& options, const char* program, bool local) {
     fmt::print("the configuration is valid\n");
     return kExitOk;
   }
-  block_signals();
   return run_server(server, program);
 }
 

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/console.h"
 #include "bench/synth.h"
 #include "cli/commands.h"
 #include "cli/plan.h"
@@ -28,7 +29,7 @@ int print_summary(const std::string& path) {
   const uint64_t bytes = std::filesystem::file_size(path, error);
   const auto model = read_served_model(path);
   if (error || !model) {
-    fmt::print(stderr, "shoal synth: {}\n", error ? error.message() : model.status().message());
+    print_error(fmt::format("shoal synth: {}", error ? error.message() : model.status().message()));
     return kExitFailed;
   }
   const auto billions = [](uint64_t n) { return static_cast<double>(n) / 1e9; };
@@ -45,7 +46,7 @@ int print_summary(const std::string& path) {
 int run(SynthCommand command) {
   auto shape = synth_shape(command.shape);
   if (!shape) {
-    fmt::print(stderr, "shoal synth: {}\n", shape.status().message());
+    print_error(fmt::format("shoal synth: {}", shape.status().message()));
     return kExitUsage;
   }
   if (command.layers > 0) shape->layers = command.layers;
@@ -61,7 +62,7 @@ int run(SynthCommand command) {
   const Status status = write_synth_model(*shape, command.options, command.out);
   if (terminal) fmt::print(stderr, "\r\x1b[K");
   if (!status) {
-    fmt::print(stderr, "shoal synth: {}\n", status.message());
+    print_error(fmt::format("shoal synth: {}", status.message()));
     return status.code() == Code::kInvalidArgument ? kExitUsage : kExitFailed;
   }
   return print_summary(command.out);

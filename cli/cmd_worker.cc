@@ -6,12 +6,14 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
 #include "cli/version.h"
 #include "kernels/cuda_library.h"
+#include "parallel/shm_sweep.h"
 #include "wire/zmq_link.h"
 #include "worker/agent.h"
 #include "worker/host_info.h"
@@ -91,7 +93,10 @@ Status serve(const WorkerOptions& options) {
   agent_options.threads = static_cast<uint32_t>(options.threads);
   SHOAL_ASSIGN(agent_options.data_address, data_address(options));
   SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
-  agent_options.on_hung = [] { std::_Exit(kExitFailed); };
+  agent_options.on_hung = [] {
+    flush_log(std::chrono::milliseconds(200));
+    std::_Exit(kExitFailed);
+  };
   Agent agent(agent_options, *link, *device);
   running_agent = &agent;
   std::signal(SIGTERM, on_signal);
@@ -108,22 +113,30 @@ int probe(const std::string& device) {
     status = make_cuda_device(choice->index).status();
   }
   if (status.is_ok()) return kExitOk;
-  fmt::print(stderr, "{}\n", status.message());
+  print_error(status.message());
   return kExitUsage;
 }
 
 int run(const WorkerOptions& options) {
   if (!options.probe.empty()) return probe(options.probe);
   if (options.coordinator.empty() || options.key_file.empty()) {
-    fmt::print(stderr, "shoal worker: --coordinator and --key-file are needed\n");
+    print_error("shoal worker: --coordinator and --key-file are needed");
     return kExitUsage;
   }
   const auto level = parse_log_level(options.log_level);
   if (!level) {
-    fmt::print(stderr, "shoal worker: {}\n", level.status().message());
+    print_error(fmt::format("shoal worker: {}", level.status().message()));
     return kExitUsage;
   }
   init_logging(*level, options.name);
+  // A reader of the log who leaves, a terminal that stops who writes in the background: no reasons
+  // to stand still.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGTTOU, SIG_IGN);
+  if (const size_t removed = sweep_segments(); removed > 0) {
+    log_info(fmt::format("removed {} shared memory segments that dead processes had left",
+                         removed));
+  }
   const Status status = serve(options);
   if (status.is_ok()) return kExitOk;
   log_error(status.message());

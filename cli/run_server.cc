@@ -1,27 +1,39 @@
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
-#include <cstdio>
 #include <ctime>
+#include <future>
 #include <thread>
 
 #include <fmt/core.h>
 
+#include "base/console.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/server.h"
+#include "cli/watchdog.h"
 
 namespace shoal {
 
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// For this thread and those it starts: wait_for_signal() takes those that ask for an end, no other
+// ends or stops the process.
 void block_signals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);  // a client or a reader of the log who leaves
+  std::signal(SIGTTOU, SIG_IGN);  // a terminal that stops who writes in the background
 }
 
+// Up to `seconds`; the signal, or 0.
 int wait_for_signal(double seconds) {
   sigset_t set;
   sigemptyset(&set);
@@ -34,7 +46,10 @@ int wait_for_signal(double seconds) {
   return signal > 0 ? signal : 0;
 }
 
-namespace {
+[[noreturn]] void end_now(int code) {
+  flush_log(milliseconds(200));
+  ::_exit(code);
+}
 
 double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
@@ -52,80 +67,126 @@ class ProgressLine {
     if (total > 0) {
       const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
       const double left = rate > 0 ? static_cast<double>(total - done) / rate : 0;
-      fmt::print(stderr, "\r\x1b[Kloading {:.2f} of {:.2f} GiB, {:.2f} GB/s, {:.0f} s left",
-                 gib(done), gib(total), rate / 1e9, left);
+      put(fmt::format("loading {:.2f} of {:.2f} GiB, {:.2f} GB/s, {:.0f} s left", gib(done),
+                      gib(total), rate / 1e9, left));
     } else {
-      fmt::print(stderr, "\r\x1b[K{}", state.not_ready_reason);
+      put(state.not_ready_reason);
     }
-    std::fflush(stderr);
     shown_ = true;
   }
   void clear() {
-    if (shown_) fmt::print(stderr, "\r\x1b[K");
+    if (shown_) put("");
     shown_ = false;
   }
 
  private:
+  // A terminal that takes nothing now misses it.
+  static void put(const std::string& text) {
+    write_within(STDERR_FILENO, "\r\x1b[K" + text, Duration::zero());
+  }
+
   const bool terminal_ = ::isatty(2) != 0;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   bool shown_ = false;
 };
 
-// The engine's loop must turn at least this often, or the process is of no use to anybody.
-constexpr double kDeadLoopSeconds = 30;
+// The engine's loop and this file's must turn at least this often, or the process is of no use to
+// anybody.
+constexpr Duration kDeadLoop = std::chrono::seconds(30);
+// Besides the drain: workers get 5 s to end, and 5 s more until they are killed.
+constexpr Duration kStopGrace = std::chrono::seconds(30);
+// A start that a signal has called off.
+constexpr Duration kStartGrace = std::chrono::seconds(1);
+constexpr Duration kReadyLine = std::chrono::seconds(1);
 
-int serve_until_signal(Server& server) {
+using Started = Result<std::unique_ptr<Server>>;
+
+// Starts the server on a thread of its own: files are read, and their disk may hang, but a signal
+// is answered all the same. `asked`: one came.
+Started start_server(const ServerOptions& options, bool& asked) {
+  std::packaged_task<Started()> task([options] { return Server::start(options); });
+  std::future<Started> started = task.get_future();
+  std::thread(std::move(task)).detach();
+  auto deadline = steady_clock::time_point::max();
+  while (started.wait_for(milliseconds(0)) != std::future_status::ready) {
+    const bool signalled = wait_for_signal(0.01) != 0;
+    if (signalled && asked) end_now(kExitFailed);
+    if (signalled) deadline = steady_clock::now() + kStartGrace;
+    asked = asked || signalled;
+    if (steady_clock::now() < deadline) continue;
+    log_info("stopping: asked to while starting");
+    end_now(kExitOk);  // workers go with this process, and nothing is on a disk
+  }
+  return started.get();
+}
+
+int serve_until_signal(Server& server, const std::string& program, std::atomic<uint64_t>& beat) {
   ProgressLine progress;
   bool announced = false;
   std::string last_reason;
+  int code = kExitOk;
   while (wait_for_signal(0.1) == 0) {
+    ++beat;
     const EngineState state = server.engine().state();
-    if (state.seconds_since_loop > kDeadLoopSeconds) {
-      log_error(fmt::format("the engine's loop has stood still for {:.0f} s; ending",
-                            state.seconds_since_loop));
-      ::_exit(kExitFailed);  // destructors would wait for the very thread that hangs
-    }
-    if (state.ready && !announced) {
+    if (announced) continue;
+    if (state.ready) {
       progress.clear();
-      fmt::print("ready: {}  ({} worker{}, context {})\n", server.url(), state.workers.size(),
-                 state.workers.size() == 1 ? "" : "s", server.engine().context_tokens());
-      std::fflush(stdout);
+      const size_t workers = state.workers.size();
+      write_within(STDOUT_FILENO,
+                   fmt::format("ready: {}  ({} worker{}, context {})\n", server.url(), workers,
+                               workers == 1 ? "" : "s", server.engine().context_tokens()),
+                   kReadyLine);
       announced = true;
-    } else if (!state.ready && !announced) {
-      progress.show(state);
-      if (state.not_ready_reason != last_reason) {
-        last_reason = state.not_ready_reason;
-        log_debug(last_reason);
-      }
+      continue;
+    }
+    if (const std::string reason = server.permanent_failure(); !reason.empty()) {
+      progress.clear();
+      print_error(fmt::format("{}: {}", program, reason));
+      code = kExitUsage;
+      break;
+    }
+    progress.show(state);
+    if (state.not_ready_reason != last_reason) {
+      last_reason = state.not_ready_reason;
+      log_debug(last_reason);
     }
   }
   progress.clear();
-  return kExitOk;
+  return code;
+}
+
+int exit_code(const Status& status) {
+  const bool input = status.code() == Code::kInvalidArgument ||
+                     status.code() == Code::kUnsupported || status.code() == Code::kNotFound ||
+                     status.code() == Code::kDataLoss || status.code() == Code::kOutOfRange ||
+                     status.code() == Code::kFailedPrecondition;
+  return input ? kExitUsage : kExitFailed;
 }
 
 }  // namespace
 
 int run_server(const ServerOptions& options, const std::string& program) {
-  auto server = Server::start(options);
+  block_signals();
+  bool asked = false;
+  auto server = start_server(options, asked);
   if (!server) {
-    const Status status = server.status();
-    fmt::print(stderr, "{}: {}\n", program, status.message());
-    const bool input = status.code() == Code::kInvalidArgument ||
-                       status.code() == Code::kUnsupported || status.code() == Code::kNotFound ||
-                       status.code() == Code::kDataLoss || status.code() == Code::kOutOfRange ||
-                       status.code() == Code::kFailedPrecondition;
-    return input ? kExitUsage : kExitFailed;
+    print_error(fmt::format("{}: {}", program, server.status().message()));
+    return exit_code(server.status());
   }
-  const int code = serve_until_signal(**server);
-  log_info("stopping: finishing what runs; a second signal ends at once");
-  std::signal(SIGTERM, SIG_DFL);
-  std::signal(SIGINT, SIG_DFL);
+  std::atomic<uint64_t> beat{0};
+  Watchdog watchdog({{"the engine's loop", [&] { return (*server)->engine_beat(); }},
+                     {"the main thread", [&] { return beat.load(); }}},
+                    {.limit = kDeadLoop, .exit_code = kExitFailed});
+  const int code = asked ? kExitOk : serve_until_signal(**server, program, beat);
+  watchdog.expect_end(options.config.timeouts.drain + kStopGrace);
+  if (code == kExitOk) log_info("stopping: finishing what runs; a second signal ends at once");
   // A second signal must end the process even while this thread waits in stop().
   std::thread([] {
-    if (wait_for_signal(86400) != 0) ::_exit(kExitFailed);
+    if (wait_for_signal(86400) != 0) end_now(kExitFailed);
   }).detach();
   const size_t cut = (*server)->stop();
   if (cut > 0) log_warn(fmt::format("{} requests were cut off at the drain deadline", cut));
+  server->reset();  // while the watchdog looks
   return code;
 }
 

@@ -3,10 +3,12 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <map>
+#include <mutex>
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -39,6 +41,9 @@ int usable_cores() {
   CPU_ZERO(&set);
   return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
+
+// A worker that refused to run so often has nothing else to say.
+constexpr int kHopelessRefusals = 5;
 
 // Metrics, and whoever else wants the times of steps.
 class TappedMetrics final : public Metrics {
@@ -83,12 +88,15 @@ class ServerImpl final : public Server {
     }
     return pids;
   }
+  uint64_t engine_beat() const override { return engine_->beat(); }
+  std::string permanent_failure() const override;
   size_t stop() override;
 
  private:
   Status bind_control();
   Status start_http();
   Status start_workers();
+  void note_refusal(const ChildExit& exit);
   std::vector<std::string> worker_names() const;
 
   const ServerOptions options_;
@@ -106,8 +114,11 @@ class ServerImpl final : public Server {
   std::unique_ptr<gateway::Gateway> gateway_;
   std::unique_ptr<gateway::HttpServer> http_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::atomic<Supervisor*> supervising_{nullptr};  // the same, for other threads
   std::string url_;
   bool stopped_ = false;
+  mutable std::mutex mutex_;  // guards refusal_
+  std::string refusal_;       // a local worker that says again and again that it cannot run
 };
 
 std::vector<std::string> ServerImpl::worker_names() const {
@@ -222,10 +233,26 @@ Status ServerImpl::start_workers() {
   options.on_exit = [this](const ChildExit& exit) {
     log_warn(fmt::format("worker {} (pid {}) {}; starting it again in {:.1f} s", exit.name,
                          exit.pid, exit.how, exit.next_try_seconds));
+    note_refusal(exit);
     engine_->worker_died(exit.name, exit.pid, "its process " + exit.how);
   };
   SHOAL_ASSIGN(supervisor_, Supervisor::start(std::move(children), options));
+  supervising_.store(supervisor_.get());
   return Status::ok();
+}
+
+void ServerImpl::note_refusal(const ChildExit& exit) {
+  std::lock_guard lock(mutex_);
+  if (exit.refusals < kHopelessRefusals) return;
+  refusal_ = fmt::format("worker {} {} at once, {} times in a row; its log says why", exit.name,
+                         exit.how, exit.refusals);
+}
+
+std::string ServerImpl::permanent_failure() const {
+  if (options_.local_workers == 0) return "";  // somebody may mend a host
+  if (std::string text = engine_->state().permanent_failure; !text.empty()) return text;
+  std::lock_guard lock(mutex_);
+  return refusal_;
 }
 
 Status ServerImpl::start() {
@@ -243,7 +270,11 @@ Status ServerImpl::start() {
   loop.core.end_tokens = codec.end_tokens;
   loop.on_worker_lost = [this](const WorkerLostAction& lost) {
     // A hung local worker must go before another takes its place.
-    if (supervisor_) supervisor_->kill(static_cast<pid_t>(lost.pid));
+    if (auto* supervisor = supervising_.load()) supervisor->kill(static_cast<pid_t>(lost.pid));
+  };
+  loop.supervision = [this] {
+    const auto* supervisor = supervising_.load();
+    return supervisor != nullptr ? supervisor->waiting() : std::string();
   };
   std::vector<uint32_t> mixture_layers;
   for (size_t i = 0; i < model_.spec.layer.size(); ++i) {

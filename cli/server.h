@@ -35,18 +35,19 @@ class Server {
   virtual std::string url() const = 0;                   // of the HTTP side
   virtual std::string control_endpoint() const = 0;      // where workers connect
   virtual std::vector<int64_t> worker_pids() const = 0;  // of local workers
+  // Changes with every turn of the engine's loop; takes no lock.
+  virtual uint64_t engine_beat() const = 0;
+  // With local workers: why the server will never be ready, trying again does not help; empty as
+  // long as there is hope, and once it has been ready.
+  virtual std::string permanent_failure() const = 0;
   // Not ready → stop accepting → let requests finish until the configured drain time → end workers.
   // How many requests were cut off.
   virtual size_t stop() = 0;
 };
 
-// Blocks SIGINT and SIGTERM for this thread and those it starts. Call first in main.
-void block_signals();
-// Waits up to `seconds` for one of them; the signal, or 0.
-int wait_for_signal(double seconds);
-
-// Runs until a signal, showing progress on standard error and one line with the URL on standard
-// output once ready. A second signal ends at once. The process's exit code.
+// Runs until SIGINT or SIGTERM, showing progress on standard error and one line with the URL on
+// standard output once ready. While the server starts a signal ends the process within a second,
+// later it is stopped in order and a second signal ends at once. The process's exit code.
 int run_server(const ServerOptions& options, const std::string& program);
 
 }  // namespace shoal

@@ -261,6 +261,7 @@ EngineState Core::state(TimePoint now) const {
   state.ready = serving_epoch_ != 0 && membership_.ready();
   state.draining = draining_;
   if (!state.ready) state.not_ready_reason = membership_.not_ready_reason();
+  state.permanent_failure = membership_.permanent_failure();
   state.workers = membership_.worker_states(now);
   update_counters(state);
   return state;

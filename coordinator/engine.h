@@ -66,6 +66,9 @@ struct EngineState {
   bool ready = false;  // a full shard set answered within the last seconds
   bool draining = false;
   std::string not_ready_reason;
+  // Why a group cannot be formed, by what a worker or the plan said that trying again does not
+  // change; empty once one has served.
+  std::string permanent_failure;
   double seconds_since_loop = 0;  // since the engine's loop last turned: /health
   uint64_t epoch = 0;
   uint64_t running = 0, waiting = 0;

@@ -1,5 +1,7 @@
 #include "coordinator/engine_loop.h"
 
+#include <pthread.h>
+
 #include <fmt/core.h>
 
 #include "base/log.h"
@@ -95,15 +97,24 @@ void EngineLoop::worker_died(const std::string& name, int64_t pid, const std::st
 
 EngineState EngineLoop::state() const {
   const TimePoint now = clock_.now();
-  std::lock_guard lock(mutex_);
-  EngineState state = state_;
-  state.draining = draining_ || closed_;
-  state.waiting += pending_requests_;
+  EngineState state;
+  {
+    std::lock_guard lock(mutex_);
+    state = state_;
+    state.draining = draining_ || closed_;
+    state.waiting += pending_requests_;
+  }
   state.seconds_since_loop = to_seconds(now - last_turn_.load());
+  if (state.ready || !options_.supervision) return state;
+  if (const std::string text = options_.supervision(); !text.empty()) {
+    if (!state.not_ready_reason.empty()) state.not_ready_reason += "; ";
+    state.not_ready_reason += text;
+  }
   return state;
 }
 
 void EngineLoop::run() {
+  ::pthread_setname_np(::pthread_self(), "engine");
   while (!stopping_.load()) turn();
   handle(collect());  // the last submissions, and the StopEvent that ends them
   publish(clock_.now());

@@ -26,6 +26,9 @@ struct EngineLoopOptions {
   // thread; must not block. The local supervisor makes sure that the process is gone and starts
   // another.
   std::function<void(const WorkerLostAction&)> on_worker_lost;
+  // What whoever supervises workers knows about missing ones; part of not_ready_reason. Thread-safe,
+  // must not block; may be empty.
+  std::function<std::string()> supervision;
 };
 
 class EngineLoop final : public Engine {
@@ -43,6 +46,10 @@ class EngineLoop final : public Engine {
   Result<RequestId> submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override;
   void cancel(RequestId id) override;
   EngineState state() const override;
+  // Changes with every turn of the loop. Takes no lock: for a watchdog.
+  uint64_t beat() const {
+    return static_cast<uint64_t>(last_turn_.load().time_since_epoch().count());
+  }
   uint32_t context_tokens() const override { return options_.core.context_tokens; }
   void drain() override;
 

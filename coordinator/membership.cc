@@ -284,6 +284,8 @@ void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint no
   }
   phase_ = Phase::kServing;
   serving_since_ = now;
+  has_served_ = true;
+  permanent_failure_.clear();
   last_experts_ = formed_experts_;
   last_failure_.clear();
   actions.emplace_back(LogAction{

@@ -122,6 +122,8 @@ class Membership {
   // Every member has been heard within lost_after.
   bool ready() const { return phase_ == Phase::kServing; }
   std::string not_ready_reason() const;
+  // See EngineState.
+  const std::string& permanent_failure() const { return permanent_failure_; }
   std::vector<WorkerState> worker_states(TimePoint now) const;
   uint64_t epoch() const { return epoch_; }
 
@@ -211,6 +213,8 @@ class Membership {
   TimePoint last_refusal_logged_{};
 
   GroupLoss last_loss_;
+  bool has_served_ = false;
+  std::string permanent_failure_;  // of forming, before anything has served
   std::string last_failure_;  // of forming or serving, for people; empty once serving
   uint32_t failures_ = 0;     // in a row
   TimePoint form_not_before_{};

@@ -62,6 +62,7 @@ void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, Ti
   }
   if (phase_ == Phase::kServing) last_loss_ = {loss, reason};
   last_failure_ = reason;
+  if (permanent && !has_served_) permanent_failure_ = reason;
   members_.clear();
   rendezvous_.begin(0);
   phase_ = Phase::kIdle;

@@ -12,6 +12,8 @@
 #include <optional>
 #include <vector>
 
+#include "base/log.h"
+
 namespace shoal {
 namespace {
 
@@ -223,6 +225,9 @@ struct Metrics::Impl {
                            .Add({})),
         decode_rows(rows(b).Add({{"kind", "decode"}})),
         prefill_rows(rows(b).Add({{"kind", "prefill"}})),
+        log_dropped(b.counters("shoal_log_dropped_lines_total",
+                               "Lines of the log that standard error did not take in time")
+                        .Add({})),
         requests(b.counters("shoal_requests_total", "Requests that ended, by reason")),
         rejected(b.counters("shoal_rejected_total", "Requests not admitted, by reason")),
         failures(b.counters("shoal_worker_failures_total", "Groups of workers lost, by reason")),
@@ -284,6 +289,7 @@ struct Metrics::Impl {
   Histogram &request_prompt, &request_generation;
   Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
   Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
+  Counter& log_dropped;
   Family<Counter>&requests, &rejected, &failures, &http, &http_refused;
   HttpGauges http_gauges;
   Family<Counter>&weight_bytes, &faults;
@@ -294,7 +300,7 @@ struct Metrics::Impl {
   ExpertFigures experts;  // engine's thread only
   std::optional<VllmNames> vllm;
   std::unique_ptr<prometheus::Registry> registry;
-  std::mutex mutex;  // guards ranks
+  std::mutex mutex;  // guards ranks and log_dropped
   std::vector<RankFigures> ranks;
 };
 
@@ -310,6 +316,10 @@ std::string Metrics::serialize(const EngineState& state) const {
   m.kv_blocks.Set(static_cast<double>(state.kv_blocks_total));
   m.ready.Set(state.ready ? 1 : 0);
   m.epoch.Set(static_cast<double>(state.epoch));
+  {
+    std::lock_guard lock(m.mutex);
+    m.log_dropped.Increment(static_cast<double>(log_dropped()) - m.log_dropped.Value());
+  }
   if (m.vllm) {
     m.vllm->running.Set(static_cast<double>(state.running));
     m.vllm->waiting.Set(static_cast<double>(state.waiting));

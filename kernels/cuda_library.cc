@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/file.h"
 #include "kernels/cuda/library_abi.h"
 
 namespace shoal {
@@ -40,9 +41,10 @@ Result<Library> load() {
   std::string why;
   for (const std::string& place : places) {
     if (::access(place.c_str(), F_OK) != 0) continue;
-    handle = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
+    const Status readable = File::open(place).status();  // dlopen waits for a pipe's other end
+    if (readable) handle = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle != nullptr) break;
-    why += (why.empty() ? "" : "; ") + std::string(::dlerror());
+    why += (why.empty() ? "" : "; ") + (readable ? ::dlerror() : readable.message());
   }
   if (handle == nullptr) {
     if (!why.empty()) return failed_precondition("opening the CUDA kernels: " + why);

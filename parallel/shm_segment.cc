@@ -23,6 +23,9 @@ constexpr Duration kPoll = milliseconds(1);
 constexpr Duration kNameCheck = milliseconds(20);
 constexpr Duration kVanished = milliseconds(200);  // unlinked but not formed: the creator died
 
+// Where shm_open() has its names.
+constexpr const char* kShmFolder = "/dev/shm";
+
 double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 }  // namespace
@@ -93,7 +96,6 @@ std::string ShmSegment::missing_ranks() const {
 Status ShmSegment::create() {
   SHOAL_TRY(create_exclusively());
   owns_name_ = true;
-  if (flock(fd_, LOCK_EX | LOCK_NB) != 0) return os_error("another rank 0 took the lock", errno);
   SHOAL_TRY(reserve());
   SHOAL_TRY(map(layout_.total_bytes()));
   SegmentHeader& header = view().header();
@@ -114,11 +116,28 @@ Status ShmSegment::create() {
   return Status::ok();
 }
 
+// 0, or the error.
+int ShmSegment::create_locked() {
+  const std::string path = kShmFolder + options_.name;
+  fd_ = open(kShmFolder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) == 0) {
+    const std::string self = fmt::format("/proc/self/fd/{}", fd_);
+    if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return 0;
+    if (errno == EEXIST) return EEXIST;
+  }
+  // A system without files that have no name yet: locked a moment later.
+  unmap();
+  fd_ = shm_open(options_.name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+  if (fd_ < 0) return errno;
+  return flock(fd_, LOCK_EX | LOCK_NB) == 0 && name_points_here() ? 0 : EEXIST;
+}
+
 Status ShmSegment::create_exclusively() {
   for (int attempt = 0; attempt < 3; ++attempt) {
-    fd_ = shm_open(options_.name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    if (fd_ >= 0) return Status::ok();
-    if (errno != EEXIST) return os_error("cannot create", errno);
+    const int error = create_locked();
+    if (error == 0) return Status::ok();
+    unmap();
+    if (error != EEXIST) return os_error("cannot create", error);
     SHOAL_TRY(remove_stale());
   }
   return {Code::kAlreadyExists,

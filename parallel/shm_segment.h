@@ -2,8 +2,9 @@
 // when all are attached.
 //
 // A predecessor that crashed while forming may have left the name behind. The creator holds a lock
-// (flock) on the segment until the group has formed, and the kernel drops it with the process: a
-// name whose segment can be locked is stale and rank 0 replaces it. Another rank that attached to
+// (flock) on the segment from before it has a name until the group has formed, and the kernel drops
+// it with the process: a name whose segment can be locked is stale and rank 0 replaces it, or any
+// worker that starts removes it (shm_sweep.h). Another rank that attached to
 // the stale one sees the name point to another inode and starts over.
 #pragma once
 
@@ -33,6 +34,7 @@ class ShmSegment {
 
   ShmSegment(const ShmOptions& options, const ProcessIdentity& self);
   Status create();
+  int create_locked();
   Status create_exclusively();
   Status remove_stale();
   Status reserve();

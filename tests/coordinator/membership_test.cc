@@ -168,6 +168,8 @@ TEST(Membership, APermanentFailureIsShownAndNotTriedInALoop) {
   cluster.add_worker(options);
   cluster.run_for(50s);
   EXPECT_NE(cluster.reason().find("blk.0.attn_q.weight is cut short"), std::string::npos);
+  const auto permanent = [&] { return cluster.core.state(cluster.clock.now()).permanent_failure; };
+  EXPECT_NE(permanent().find("blk.0.attn_q.weight is cut short"), std::string::npos);
   EXPECT_EQ(cluster.epoch(), 1u);
   cluster.run_for(20s);  // once a minute
   EXPECT_EQ(cluster.epoch(), 2u);
@@ -176,6 +178,23 @@ TEST(Membership, APermanentFailureIsShownAndNotTriedInALoop) {
   cluster.add_worker("w1");
   ASSERT_TRUE(cluster.run_until_ready());
   cluster.expect_serves();
+  EXPECT_EQ(permanent(), "");
+  // What has served once may serve again.
+  cluster.kill("w1");
+  cluster.add_worker(options);
+  cluster.run_for(5s);
+  EXPECT_NE(cluster.reason().find("blk.0.attn_q.weight is cut short"), std::string::npos);
+  EXPECT_EQ(permanent(), "");
+}
+
+TEST(Membership, AFailureThatMayPassIsNotPermanent) {
+  TwoRanks cluster;
+  cluster.add_worker("w0");
+  cluster.add_worker("w1");
+  cluster.run_for(100ms);
+  cluster.kill("w1");
+  cluster.run_for(5s);
+  EXPECT_EQ(cluster.core.state(cluster.clock.now()).permanent_failure, "");
 }
 
 TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
@@ -189,6 +208,8 @@ TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
   cluster.run_for(3s);
   EXPECT_NE(cluster.reason().find("needs 3.0 GiB, w0 has 1.0 GiB"), std::string::npos);
   EXPECT_EQ(cluster.worker("w0").epoch(), 0u);  // no plan was sent
+  EXPECT_NE(cluster.core.state(cluster.clock.now()).permanent_failure.find("needs 3.0 GiB"),
+            std::string::npos);
 }
 
 TEST(Membership, WorkersOfExpertsGetTheLastRanks) {
