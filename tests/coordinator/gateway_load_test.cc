@@ -174,9 +174,13 @@ struct Gate {
       if (!text.starts_with("wait")) return text;
       ++inside;
       while (!open) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      --inside;
+      --inside;  // the last that this touches
       return std::string("x");
     };
+  }
+  ~Gate() {
+    open = true;
+    while (inside > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   std::atomic<bool> open{false};
   std::atomic<int> inside{0};
@@ -190,10 +194,12 @@ TEST(GatewayLoad, LargeRequestsDoNotDelaySmallOnes) {
   for (int i = 0; i < 8; ++i) {
     clients.push_back(std::make_unique<RawClient>(server.port()));
     clients.back()->send(post_request(kChat, chat("wait" + std::string(100000, 'x'))));
+    if (i == 1) {  // the first two are those that have their turn
+      ASSERT_TRUE(TestServer::eventually([&] { return gate.inside == 2; }));
+    }
   }
   ASSERT_TRUE(
       TestServer::eventually([&] { return server.server->state().large_pool.waiting == 6; }));
-  EXPECT_EQ(gate.inside, 2);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(server.post(kChat, chat("hello")).status, 200);
   EXPECT_EQ(gate.inside, 2);
   EXPECT_EQ(server.get("/health").status, 200) << "busy is not hung";
@@ -260,7 +266,6 @@ TEST(GatewayLoad, AThreadThatHangsIsTold) {
   one.send(post_request(kChat, chat("wait")));
   EXPECT_TRUE(TestServer::eventually(
       [&] { return reason("/health").find("one request") != std::string::npos; }));
-  EXPECT_EQ(reason("/ready"), reason("/health").empty() ? "" : reason("/ready"));
   EXPECT_EQ(server.get("/ready").status, 503);
   gate.open = true;
   EXPECT_EQ(one.read_response().status, 200);
