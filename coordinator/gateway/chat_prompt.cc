@@ -9,31 +9,42 @@
 
 namespace shoal::gateway {
 
-ControlTexts::ControlTexts(const std::vector<std::string>& texts) : trie_(1) {
-  for (const std::string& text : texts) {
-    if (text.empty()) continue;
-    texts_.push_back(text);
-    longest_ = std::max(longest_, text.size());
-    uint32_t node = 0;
-    for (const char byte : text) {
-      uint32_t next = child(node, byte);
-      if (next == 0) {
-        next = static_cast<uint32_t>(trie_.size());
-        trie_[node].next.emplace_back(static_cast<unsigned char>(byte), next);
-        trie_.emplace_back();
+void ControlTexts::Trie::insert(std::string_view text, bool marks_end) {
+  uint32_t node = 0;
+  for (const char byte : text) {
+    uint32_t next = child(node, byte);
+    if (next == 0) {
+      next = static_cast<uint32_t>(nodes_.size());
+      const auto label = static_cast<unsigned char>(byte);
+      if (node == 0) {
+        first_[label] = next;
+      } else {
+        nodes_[node].next.emplace_back(label, next);
       }
-      node = next;
+      nodes_.emplace_back();
     }
-    trie_[node].end = true;
-    for (size_t i = 1; i < text.size(); ++i) proper_suffixes_.insert(text.substr(i));
+    node = next;
   }
+  nodes_[node].end |= marks_end;
 }
 
-uint32_t ControlTexts::child(uint32_t node, char byte) const {
-  for (const auto& [label, next] : trie_[node].next) {
-    if (label == static_cast<unsigned char>(byte)) return next;
+uint32_t ControlTexts::Trie::child(uint32_t node, char byte) const {
+  const auto wanted = static_cast<unsigned char>(byte);
+  if (node == 0) return first_[wanted];
+  for (const auto& [label, next] : nodes_[node].next) {
+    if (label == wanted) return next;
   }
   return 0;
+}
+
+ControlTexts::ControlTexts(const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) {
+    if (text.empty()) continue;
+    longest_ = std::max(longest_, text.size());
+    texts_.insert(text, true);
+    for (size_t i = 0; i < text.size(); ++i)
+      substrings_.insert(std::string_view(text).substr(i), i > 0);
+  }
 }
 
 std::vector<size_t> ControlTexts::inner_breaks(std::string_view text) const {
@@ -41,9 +52,9 @@ std::vector<size_t> ControlTexts::inner_breaks(std::string_view text) const {
   for (size_t begin = 0; begin < text.size(); ++begin) {
     uint32_t node = 0;
     for (size_t i = begin; i < text.size(); ++i) {
-      node = child(node, text[i]);
+      node = texts_.child(node, text[i]);
       if (node == 0) break;
-      if (!trie_[node].end) continue;
+      if (!texts_.ends(node)) continue;
       size_t after_first = begin;
       next_code_point(text, &after_first);
       breaks.push_back(after_first);
@@ -58,18 +69,19 @@ bool ControlTexts::edge_risk(std::string_view text) const {
   const size_t reach = std::min(text.size(), longest_ > 0 ? longest_ - 1 : 0);
   for (size_t length = 1; length <= reach; ++length) {
     uint32_t node = 0;
-    const std::string_view suffix = text.substr(text.size() - length);
-    for (const char byte : suffix) {
-      node = child(node, byte);
+    for (const char byte : text.substr(text.size() - length)) {
+      node = texts_.child(node, byte);
       if (node == 0) break;
     }
     if (node != 0) return true;  // a proper prefix of one, or the whole of one
-    if (proper_suffixes_.contains(std::string(text.substr(0, length)))) return true;
   }
-  if (text.size() >= longest_) return false;
-  return std::any_of(texts_.begin(), texts_.end(), [&](const std::string& control) {
-    return control.find(text) != std::string::npos;
-  });
+  uint32_t node = 0;
+  for (size_t i = 0; i < reach; ++i) {
+    node = substrings_.child(node, text[i]);
+    if (node == 0) return false;
+    if (substrings_.ends(node)) return true;
+  }
+  return text.size() < longest_;  // all of it is part of one
 }
 
 namespace {
@@ -209,12 +221,12 @@ Result<std::vector<int32_t>> encode_prompt(const TextCodec& codec, const Unmarke
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 const ControlTexts& controls,
                                                 const ChatRequest& request,
-                                                uint32_t context_tokens) {
+                                                uint32_t context_tokens, RenderControl& control) {
   if (!codec.has_chat_template()) {
     return invalid_argument(
         "this model has no chat template; use /v1/completions or a model file that has one");
   }
-  SHOAL_ASSIGN(std::string plain, codec.render_chat(template_context(codec, request)));
+  SHOAL_ASSIGN(std::string plain, codec.render_chat(template_context(codec, request), control));
 
   bool inside = false, edges = false;
   for (const Json& message : *request.messages) {
@@ -233,7 +245,8 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
   if (!mark) return invalid_argument("the messages hold too many private-use characters");
   // First with marks around every text. If the template looked at them, the result differs from the
   // plain rendering; then with marks only inside control texts.
-  auto rendered = codec.render_chat(marked_context(codec, controls, request, *mark, true));
+  auto rendered = codec.render_chat(marked_context(codec, controls, request, *mark, true), control);
+  if (!rendered && rendered.status().code() != Code::kInvalidArgument) return rendered.status();
   if (rendered) {
     Unmarked unmarked = remove_marks(*rendered, *mark);
     if (unmarked.text == plain) return encode_prompt(codec, unmarked, context_tokens);
@@ -243,7 +256,8 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
         "a message begins or ends with part of a control token, and this model's chat template "
         "leaves no way to tell it from the template's own; change or quote that text");
   }
-  SHOAL_ASSIGN(rendered, codec.render_chat(marked_context(codec, controls, request, *mark, false)));
+  SHOAL_ASSIGN(rendered,
+               codec.render_chat(marked_context(codec, controls, request, *mark, false), control));
   return encode_prompt(codec, remove_marks(*rendered, *mark), context_tokens);
 }
 

@@ -2,10 +2,10 @@
 // (docs/chat-templates.md explains the method and what was rejected).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -28,24 +28,34 @@ class ControlTexts {
   bool edge_risk(std::string_view text) const;
 
  private:
-  struct Node {
-    std::vector<std::pair<unsigned char, uint32_t>> next;
-    bool end = false;
-  };
-  uint32_t child(uint32_t node, char byte) const;  // 0: none
+  class Trie {
+   public:
+    Trie() : nodes_(1) {}
+    void insert(std::string_view text, bool marks_end);
+    uint32_t child(uint32_t node, char byte) const;  // 0: none
+    bool ends(uint32_t node) const { return nodes_[node].end; }
 
-  std::vector<std::string> texts_;
-  std::vector<Node> trie_;
-  std::unordered_set<std::string> proper_suffixes_;
+   private:
+    struct Node {
+      std::vector<std::pair<unsigned char, uint32_t>> next;
+      bool end = false;
+    };
+    std::vector<Node> nodes_;
+    std::array<uint32_t, 256> first_{};  // the root's children: nearly every walk ends there
+  };
+
+  Trie texts_;
+  Trie substrings_;  // of the texts; those that are proper suffixes end there
   size_t longest_ = 0;
 };
 
 // kInvalidArgument: the template refused the messages (with its own words), or they hold a control
 // text that cannot be told from the template's own. kOutOfRange: what it made of them cannot fit
-// into `context_tokens`.
+// into `context_tokens`. kResourceExhausted: the template takes more time or memory for them than
+// `control`, which all its renderings share, allows. kCancelled.
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 const ControlTexts& controls,
                                                 const ChatRequest& request,
-                                                uint32_t context_tokens);
+                                                uint32_t context_tokens, RenderControl& control);
 
 }  // namespace shoal::gateway

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "coordinator/gateway/generation.h"
+#include "model/chat_template.h"
 
 namespace shoal::gateway {
 namespace {
@@ -194,8 +195,12 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
     return;
   }
   auto& chat_request = std::get<ChatRequest>(parsed);
+  // Nobody waits for the prompt once the client has gone, or the server has cut it off to stop.
+  const auto control = std::make_shared<RenderControl>();
+  exchange->on_gone([control] { control->cancel(); });
   auto prompt = chat_prompt_tokens(*deps_.codec, controls_, chat_request,
-                                   deps_.engine->context_tokens());
+                                   deps_.engine->context_tokens(), *control);
+  if (control->cancelled()) return;
   if (!prompt) {
     // Whatever the template stumbled over, a limit included, came with the messages.
     send_error(*exchange, encoding_error(prompt.status(), "messages"));

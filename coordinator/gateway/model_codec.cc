@@ -52,10 +52,10 @@ class ModelTextCodec final : public TextCodec {
   std::string bos_text() const override { return text_of(tokenizer_->bos()); }
   std::string eos_text() const override { return text_of(tokenizer_->eos()); }
   bool has_chat_template() const override { return chat_.has_value(); }
-  Result<std::string> render_chat(const Json& context) const override {
+  Result<std::string> render_chat(const Json& context, RenderControl& control) const override {
     if (!chat_->is_ok())
       return chat_->status().annotate("this model's chat template cannot be used");
-    return (*chat_)->render(context, std::time(nullptr));
+    return (*chat_)->render(context, std::time(nullptr), control);
   }
 
  private:

@@ -12,6 +12,10 @@
 #include "base/status.h"
 #include "coordinator/gateway/json_reader.h"
 
+namespace shoal {
+class RenderControl;
+}
+
 namespace shoal::gateway {
 
 // Turns ids into text as they come; text never ends inside a character. Single-threaded.
@@ -53,7 +57,8 @@ class TextCodec {
 
   virtual bool has_chat_template() const = 0;
   // kInvalidArgument: the template refused the conversation (raise_exception) or does not suit it.
-  virtual Result<std::string> render_chat(const Json& context) const = 0;
+  // kResourceExhausted: it takes too much of what a request may spend. kCancelled: by `control`.
+  virtual Result<std::string> render_chat(const Json& context, RenderControl& control) const = 0;
 };
 
 // codec.encode(), but kOutOfRange, before any work, for a text that certainly has more tokens than

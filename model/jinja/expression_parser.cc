@@ -211,9 +211,8 @@ NodePtr ExpressionParser::primary() {
       node->value = next().value;
       return node;
     case TokenType::kString: {
-      std::string text;
-      while (peek().type == TokenType::kString) text += next().text;  // adjacent strings join
-      node->value = Value(std::move(text));
+      node->kind = Kind::kString;
+      while (peek().type == TokenType::kString) node->text += next().text;  // adjacent ones join
       return node;
     }
     case TokenType::kName: {

@@ -1,28 +1,28 @@
 #include "model/jinja/interpreter.h"
 
 #include <algorithm>
-#include <iterator>
+
+#include <nlohmann/json.hpp>
 
 namespace shoal::jinja {
-namespace {
 
-bool reaches(const Value& value, const Value& target) {
-  if (value.is_dict()) {
-    if (&value.dict() == &target.dict()) return true;
-    return std::any_of(value.dict().items.begin(), value.dict().items.end(),
-                       [&](const auto& item) { return reaches(item.second, target); });
-  }
-  if (!value.is_list()) return false;
-  return std::any_of(value.list().items.begin(), value.list().items.end(),
-                     [&](const Value& item) { return reaches(item, target); });
-}
-
-}  // namespace
-
+// A frame inside frame `outer`, while it lives.
 class Interpreter::FrameGuard {
  public:
-  explicit FrameGuard(Interpreter& self) : self_(self) { self_.frames_.emplace_back(); }
-  ~FrameGuard() { self_.frames_.pop_back(); }
+  FrameGuard(Interpreter& self, size_t outer) : self_(self) {
+    self_.budget_.hold(sizeof(Frame));
+    Frame frame;
+    frame.outer = outer;
+    frame.serial = self_.next_serial_++;
+    frame.loops = self_.frames_[outer].loops;
+    self_.frames_.push_back(std::move(frame));
+  }
+  explicit FrameGuard(Interpreter& self) : FrameGuard(self, self.frames_.size() - 1) {}
+  ~FrameGuard() {
+    self_.clear_frame();
+    self_.frames_.pop_back();
+    self_.budget_.release(sizeof(Frame));
+  }
   FrameGuard(const FrameGuard&) = delete;
   FrameGuard& operator=(const FrameGuard&) = delete;
 
@@ -30,38 +30,76 @@ class Interpreter::FrameGuard {
   Interpreter& self_;
 };
 
-std::string Interpreter::run(const Node& program, const Value& context) {
-  frames_.assign(2, {});  // what the caller gave, and the template's own top level
-  for (const auto& [key, value] : context.dict().items) frames_[0][key.to_text()] = value;
-  (void)execute(program);
-  return std::move(output_);
+// Output goes to a string of its own while it lives.
+class Interpreter::OutputGuard {
+ public:
+  explicit OutputGuard(Interpreter& self) : self_(self), outside_(self.budget_) {
+    std::swap(self_.output_, outside_);
+  }
+  ~OutputGuard() { std::swap(self_.output_, outside_); }
+  OutputGuard(const OutputGuard&) = delete;
+  OutputGuard& operator=(const OutputGuard&) = delete;
+  Value take() { return self_.output_.take(); }
+
+ private:
+  Interpreter& self_;
+  TextBuilder outside_;
+};
+
+Interpreter::Interpreter(const Program& program, const TemplateLimits& limits,
+                         RenderControl& control, std::time_t now)
+    : budget_(limits, control), program_(program), now_(now), output_(budget_) {}
+
+Interpreter::~Interpreter() {
+  if (!frames_.empty()) clear_frame();
 }
 
-void Interpreter::check_size(uint64_t bytes) const {
-  if (bytes > limits_.max_output_bytes) throw TemplateError("the output grows beyond its limit");
+std::string Interpreter::run(const nlohmann::ordered_json& context) {
+  const Held held(budget_,
+                  program_.symbols.size() * sizeof(context_[0]) + program_.strings * sizeof(Value));
+  context_.resize(program_.symbols.size());
+  strings_.resize(program_.strings);
+  frames_.assign(1, {});
+  budget_.work(program_.symbols.size() + program_.strings);
+  for (size_t i = 0; i < program_.symbols.size(); ++i) {
+    const auto found = context.find(program_.symbols[i]);
+    if (found != context.end()) context_[i] = Value::from_json(budget_, *found);
+  }
+  (void)execute(*program_.tree);
+  return std::string(output_.view());
 }
 
-std::string Interpreter::bounded(std::string text) const {
-  check_size(text.size());
-  return text;
+void Interpreter::bind(uint32_t symbol, Value value) {
+  std::vector<Binding>& bindings = frames_.back().bindings;
+  budget_.work(bindings.size() / 8);
+  for (Binding& binding : bindings) {
+    if (binding.symbol != symbol) continue;
+    binding.value = std::move(value);
+    return;
+  }
+  budget_.hold(sizeof(Binding));
+  bindings.push_back({symbol, std::move(value)});
 }
 
-void Interpreter::write(const std::string& text) {
-  check_size(output_.size() + text.size());
-  output_ += text;
+void Interpreter::clear_frame() {
+  std::vector<Binding>& bindings = frames_.back().bindings;
+  budget_.release(bindings.size() * sizeof(Binding));
+  bindings.clear();
 }
+
+void Interpreter::write(const Value& value) { print(value, &output_); }
 
 Interpreter::Flow Interpreter::execute(const Node& node) {
   const Depth depth(*this);
-  if (++steps_ > limits_.max_steps) throw TemplateError("too many steps", node.line);
+  budget_.work(1);
   switch (node.kind) {
     case Kind::kBlock:
       return execute_block(node);
     case Kind::kText:
-      write(node.text);
+      output_.append(node.text);
       break;
     case Kind::kOutput:
-      write(evaluate(*node.children[0]).to_text());
+      write(evaluate(*node.children[0]));
       break;
     case Kind::kFor:
       return execute_for(node);
@@ -74,17 +112,14 @@ Interpreter::Flow Interpreter::execute(const Node& node) {
       execute_set_block(node);
       break;
     case Kind::kMacro:
-      frames_.back()[node.text] = make_macro(node, 1, *node.children[0], node.text);
+      bind(node.symbols.back(), make_macro(node, 1, *node.children[0], node.text));
       break;
     case Kind::kCallBlock:
       execute_call_block(node);
       break;
-    case Kind::kFilterBlock: {
-      std::string body = capture(*node.children[0]);
-      frames_.back()["\x01"] = Value(std::move(body));
-      write(evaluate(*node.children[1]).to_text());
+    case Kind::kFilterBlock:
+      write(filtered(*node.children[1], capture(*node.children[0])));
       break;
-    }
     case Kind::kWith:
       execute_with(node);
       break;
@@ -120,69 +155,43 @@ Interpreter::Flow Interpreter::execute_if(const Node& node) {
   return otherwise ? execute(*otherwise) : Flow::kNext;
 }
 
-void Interpreter::assign(const std::vector<std::string>& names, const Value& value) {
-  if (names.size() == 1) {
-    frames_.back()[names[0]] = value;
-    return;
-  }
-  const Values parts = iterate(value);
-  if (parts.size() != names.size()) {
+// To the names of a loop or `set`.
+void Interpreter::assign(const Node& node, const Value& value) {
+  if (node.symbols.size() == 1) return bind(node.symbols[0], value);
+  const Value list = iterate(budget_, value);
+  const std::span<const Value> parts = list.items();
+  if (parts.size() != node.symbols.size()) {
     throw TemplateError("cannot unpack " + std::to_string(parts.size()) + " values into " +
-                        std::to_string(names.size()) + " variables");
+                        std::to_string(node.symbols.size()) + " variables");
   }
-  for (size_t i = 0; i < names.size(); ++i) frames_.back()[names[i]] = parts[i];
+  for (size_t i = 0; i < parts.size(); ++i) bind(node.symbols[i], parts[i]);
 }
 
-Value Interpreter::loop_variable(const Values& items, size_t i, const std::vector<Value>& changed) {
-  const auto n = static_cast<int64_t>(items.size());
-  const auto index = static_cast<int64_t>(i);
-  Dict loop;
-  loop.set("index", index + 1);
-  loop.set("index0", index);
-  loop.set("revindex", n - index);
-  loop.set("revindex0", n - index - 1);
-  loop.set("first", Value(i == 0));
-  loop.set("last", Value(index + 1 == n));
-  loop.set("length", n);
-  int64_t nesting = 1;
-  for (const Frame& frame : frames_) nesting += frame.contains("loop");
-  loop.set("depth", nesting);
-  loop.set("depth0", nesting - 1);
-  loop.set("previtem", i > 0 ? items[i - 1] : Value::undefined("there is no previous item"));
-  loop.set("nextitem",
-           i + 1 < items.size() ? items[i + 1] : Value::undefined("there is no next item"));
-  loop.set("cycle", Value::callable("loop.cycle", [i](const Arguments& args) {
-             if (args.positional.empty()) throw TemplateError("loop.cycle: no items");
-             return args.positional[i % args.positional.size()];
-           }));
-  loop.set("changed", Value::callable("loop.changed", [state = changed[0]](const Arguments& args) {
-             Value now = Value::list(args.positional, true);
-             Values& last = state.list().items;
-             if (!last.empty() && equal(last[0], now)) return Value(false);
-             last.assign(1, now);
-             return Value(true);
-           }));
-  return Value::dict(std::move(loop));
+// What a loop's `if` lets through.
+Value Interpreter::kept_items(const Node& node, const Value& items) {
+  ListBuilder kept(budget_);
+  const FrameGuard frame(*this);
+  for (const Value& value : items.items()) {
+    assign(node, value);
+    if (evaluate(*node.children[1]).truthy()) kept.add(value);
+  }
+  return kept.take();
 }
 
 Interpreter::Flow Interpreter::execute_for(const Node& node) {
-  Values items = iterate(evaluate(*node.children[0]));
+  Value items = iterate(budget_, evaluate(*node.children[0]));
   if (node.flag) throw TemplateError("recursive loops are not supported", node.line);
-  if (node.children[1]) {
-    Values kept;
-    const FrameGuard frame(*this);
-    for (Value& value : items) {
-      assign(node.words, value);
-      if (evaluate(*node.children[1]).truthy()) kept.push_back(std::move(value));
-    }
-    items = std::move(kept);
-  }
-  if (items.empty()) return node.children[3] ? execute(*node.children[3]) : Flow::kNext;
-  const std::vector<Value> changed{Value::list({})};
-  for (size_t i = 0; i < items.size(); ++i) {
-    const FrameGuard frame(*this);
-    frames_.back()["loop"] = loop_variable(items, i, changed);
-    assign(node.words, items[i]);
+  if (node.children[1]) items = kept_items(node, items);
+  const size_t n = items.items().size();
+  if (n == 0) return node.children[3] ? execute(*node.children[3]) : Flow::kNext;
+  const FrameGuard guard(*this);
+  const int64_t nesting = ++frames_.back().loops;
+  const auto loop = make_object<Loop>(budget_, 0, items, nesting);
+  for (size_t i = 0; i < n; ++i) {
+    clear_frame();
+    loop->index = i;
+    bind(kLoopSymbol, Value::loop(loop));
+    assign(node, items.items()[i]);
     if (execute(*node.children[2]) == Flow::kBreak) break;
   }
   return Flow::kNext;
@@ -190,106 +199,106 @@ Interpreter::Flow Interpreter::execute_for(const Node& node) {
 
 void Interpreter::execute_set(const Node& node) {
   const Value value = evaluate(*node.children[0]);
-  if (!node.flag) return assign(node.words, value);
-  const Value target = lookup(node.words[0]);
+  if (!node.flag) return assign(node, value);
+  const Value target = lookup(node.symbols[0], node.words[0]);
   if (!target.is_dict() || !target.dict().is_namespace) {
     throw TemplateError("cannot assign attribute on non-namespace object", node.line);
   }
-  // A namespace that reaches itself would never be freed.
-  if (reaches(value, target)) throw TemplateError("a namespace cannot hold itself", node.line);
   target.dict().set(node.words[1], value);
 }
 
+Value Interpreter::filtered(const Node& filters, Value written) {
+  std::swap(block_text_, written);
+  Value value = evaluate(filters);
+  std::swap(block_text_, written);
+  return value;
+}
+
 void Interpreter::execute_set_block(const Node& node) {
-  Value value(capture(*node.children[0]));
-  if (node.children[1]) {
-    frames_.back()["\x01"] = value;
-    value = evaluate(*node.children[1]);
-  }
-  frames_.back()[node.words[0]] = std::move(value);
+  Value value = capture(*node.children[0]);
+  if (node.children[1]) value = filtered(*node.children[1], std::move(value));
+  bind(node.symbols[0], std::move(value));
 }
 
 void Interpreter::execute_with(const Node& node) {
-  Values values;
-  for (size_t i = 0; i < node.words.size(); ++i) values.push_back(evaluate(*node.children[i + 1]));
+  ListBuilder values(budget_);
+  for (size_t i = 0; i < node.words.size(); ++i) values.add(evaluate(*node.children[i + 1]));
+  const Value list = values.take();
   const FrameGuard frame(*this);
-  for (size_t i = 0; i < node.words.size(); ++i) frames_.back()[node.words[i]] = values[i];
+  for (size_t i = 0; i < node.words.size(); ++i) bind(node.symbols[i], list.items()[i]);
   (void)execute(*node.children[0]);
 }
 
-std::string Interpreter::capture(const Node& body) {
-  std::string saved = std::exchange(output_, "");
-  try {
-    const FrameGuard frame(*this);
-    (void)execute(body);
-  } catch (...) {
-    output_ = std::move(saved);
-    throw;
-  }
-  return std::exchange(output_, std::move(saved));
+Value Interpreter::capture(const Node& body) {
+  OutputGuard output(*this);
+  const FrameGuard frame(*this);
+  (void)execute(body);
+  return output.take();
 }
 
 // A macro sees the template's top level and the caller's context, not the loops it is called from.
+// A call block's body belongs to where it is written and sees everything there.
 Value Interpreter::make_macro(const Node& node, size_t first_default, const Node& body,
                               const std::string& name) {
-  const bool is_caller = node.kind == Kind::kCallBlock;
-  return Value::callable(name, [this, &node, &body, first_default, is_caller,
-                                name](const Arguments& args) {
-    const Depth depth(*this);
-    const size_t count = node.words.size(), defaults = node.children.size() - first_default;
-    if (args.positional.size() > count)
-      throw TemplateError("macro '" + name + "' takes at most " + std::to_string(count) +
-                          " arguments");
-    Frame frame;
-    for (size_t i = 0; i < count; ++i) {
-      if (const Value* given = args.find(i, node.words[i])) {
-        frame[node.words[i]] = *given;
-      } else if (i >= count - defaults) {
-        frame[node.words[i]] = evaluate(*node.children[first_default + i - (count - defaults)]);
-      } else {
-        frame[node.words[i]] =
-            Value::undefined("parameter '" + node.words[i] + "' was not provided");
-      }
+  const size_t home = node.kind == Kind::kCallBlock ? frames_.size() - 1 : 0;
+  const uint64_t serial = frames_[home].serial;
+  return Value::callable(
+      budget_, name,
+      [this, &node, &body, &name, first_default, home, serial](const Arguments& args) {
+        return call_macro(node, first_default, body, name, home, serial, args);
+      });
+}
+
+void Interpreter::bind_parameters(const Node& node, size_t first_default, const std::string& name,
+                                  const Arguments& args, std::vector<Binding>* out) {
+  const size_t count = node.words.size(), defaults = node.children.size() - first_default;
+  if (args.positional.size() > count)
+    throw TemplateError("macro '" + name + "' takes at most " + std::to_string(count) +
+                        " arguments");
+  budget_.work(count + args.named.size() * (1 + count / 8));
+  for (size_t i = 0; i < count; ++i) {
+    if (const Value* given = args.find(i, node.words[i])) {
+      out->push_back({node.symbols[i], *given});
+    } else if (i >= count - defaults) {
+      out->push_back(
+          {node.symbols[i], evaluate(*node.children[first_default + i - (count - defaults)])});
+    } else {
+      out->push_back({node.symbols[i], Value::undefined(Missing::kParameter, node.words[i])});
     }
-    for (const auto& [key, value] : args.named) {
-      const bool known = std::find(node.words.begin(), node.words.end(), key) != node.words.end();
-      if (!known && key != "caller")
-        throw TemplateError("macro '" + name + "' takes no argument '" + key + "'");
-      frame[key] = value;
-    }
-    // A caller's body belongs to where it is written and sees everything there.
-    std::vector<Frame> hidden;
-    if (!is_caller) {
-      hidden.assign(std::make_move_iterator(frames_.begin() + 2),
-                    std::make_move_iterator(frames_.end()));
-      frames_.resize(2);
-    }
-    frames_.push_back(std::move(frame));
-    std::string saved = std::exchange(output_, "");
-    const auto restore = [&] {
-      frames_.pop_back();
-      frames_.insert(frames_.end(), std::make_move_iterator(hidden.begin()),
-                     std::make_move_iterator(hidden.end()));
-    };
-    try {
-      (void)execute(body);
-    } catch (...) {
-      output_ = std::move(saved);
-      restore();
-      throw;
-    }
-    restore();
-    return Value(std::exchange(output_, std::move(saved)));
-  });
+  }
+  for (const auto& [key, value] : args.named) {
+    if (std::find(node.words.begin(), node.words.end(), key) != node.words.end()) continue;
+    if (key != "caller")
+      throw TemplateError("macro '" + name + "' takes no argument '" + excerpt(key) + "'");
+    out->push_back({kCallerSymbol, value});
+  }
+}
+
+Value Interpreter::call_macro(const Node& node, size_t first_default, const Node& body,
+                              const std::string& name, size_t home, uint64_t home_serial,
+                              const Arguments& args) {
+  const Depth depth(*this);
+  std::vector<Binding> parameters;
+  const Held held(budget_, (node.words.size() + 1) * sizeof(Binding));
+  bind_parameters(node, first_default, name, args, &parameters);
+  // A caller() that was kept and is called after its block has ended sees the top level only.
+  const bool home_lives = home < frames_.size() && frames_[home].serial == home_serial;
+  OutputGuard output(*this);
+  const FrameGuard frame(*this, home_lives ? home : 0);
+  if (home == 0) frames_.back().loops = 0;
+  for (Binding& parameter : parameters) bind(parameter.symbol, std::move(parameter.value));
+  (void)execute(body);
+  return output.take();
 }
 
 void Interpreter::execute_call_block(const Node& node) {
   const Node& call = *node.children[0];
   const Value function = evaluate(*call.children[0]);
   if (!function.is_callable()) throw TemplateError("'call' needs a macro", node.line);
-  Arguments args = arguments(call, 1);
-  args.named.emplace_back("caller", make_macro(node, 2, *node.children[1], "caller"));
-  write(function.callable().call(args).to_text());
+  Arguments args(budget_);
+  arguments(call, 1, &args);
+  args.add("caller", make_macro(node, 2, *node.children[1], program_.symbols[kCallerSymbol]));
+  write(function.callable().call(args));
 }
 
 }  // namespace shoal::jinja

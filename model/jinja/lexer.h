@@ -28,7 +28,7 @@ struct Token {
   TokenType type{};
   int line = 0;
   std::string text;  // operator, name, or the string's value
-  Value value;       // of numbers
+  Value value;       // of numbers; never an object
 };
 
 // Throws TemplateError.

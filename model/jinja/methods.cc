@@ -1,7 +1,5 @@
-// Methods of strings and dicts, and the global functions.
+// Methods of strings, lists, dicts and `loop`.
 #include <algorithm>
-#include <array>
-#include <ctime>
 #include <map>
 
 #include "model/jinja/interpreter.h"
@@ -10,109 +8,149 @@
 namespace shoal::jinja {
 namespace {
 
-using StringMethod = Value (*)(const Interpreter&, const std::string&, const Arguments&);
+using Methods = std::map<std::string_view, Method>;
 
-constexpr int64_t kMaxRange = 100'000;  // entries: a template loops over messages, not over numbers
-
-Value strings(std::vector<std::string> parts) {
-  Values out;
-  for (std::string& part : parts) out.emplace_back(std::move(part));
-  return Value::list(std::move(out));
-}
-
-std::string text_argument(const Arguments& args, size_t index, const char* method) {
+Value text_argument(const Arguments& args, size_t index, const char* method) {
   const Value& value = args.need(index, "", method);
   if (!value.is_string())
     throw TemplateError(std::string(method) + ": needs a string, not " + value.type_name());
-  return value.str();
+  return value;
 }
 
 template <bool kLeft, bool kRight>
-Value strip_method(const Interpreter&, const std::string& s, const Arguments& args) {
-  const Value set = args.get(0, "chars", Value());
-  return strip(s, set.is_none() ? std::string(kBlanks) : set.to_text(), kLeft, kRight);
+Value strip_method(Interpreter& in, const Value& s, const Arguments& args) {
+  const Value given = args.get(0, "chars", Value());
+  const Value set = given.is_none() ? Value() : to_text(in.budget(), given);
+  return Value::part(
+      s, strip(in.budget(), s.str(), set.is_none() ? kBlanks : set.str(), kLeft, kRight));
 }
 
 template <bool kFromRight>
-Value split_method(const Interpreter&, const std::string& s, const Arguments& args) {
+Value split_method(Interpreter& in, const Value& s, const Arguments& args) {
   const Value separator = args.get(0, "sep", Value());
   const int64_t max = args.get(1, "maxsplit", int64_t{-1}).as_int();
-  if (separator.is_none()) return strings(split_blanks(s, max));
+  if (separator.is_none()) return split_blanks(in.budget(), s, max);
   if (!separator.is_string() || separator.str().empty())
     throw TemplateError("split: empty separator");
-  return strings(split_on(s, separator.str(), max, kFromRight));
+  return split_on(in.budget(), s, separator.str(), max, kFromRight);
 }
 
 template <bool kStart>
-Value affix_method(const Interpreter&, const std::string& s, const Arguments& args) {
+Value affix_method(Interpreter& in, const Value& s, const Arguments& args) {
   const Value& affix = args.need(0, "prefix", kStart ? "startswith" : "endswith");
-  const Values candidates = affix.is_list() ? affix.list().items : Values{affix};
+  const std::span<const Value> candidates =
+      affix.is_list() ? affix.items() : std::span<const Value>(&affix, 1);
   for (const Value& candidate : candidates) {
     if (!candidate.is_string())
       throw TemplateError(std::string(kStart ? "startswith" : "endswith") + ": needs a string");
-    if (kStart ? s.starts_with(candidate.str()) : s.ends_with(candidate.str())) return true;
+    in.budget().bytes(std::min(candidate.str().size(), s.str().size()));
+    if (kStart ? s.str().starts_with(candidate.str()) : s.str().ends_with(candidate.str()))
+      return true;
   }
   return false;
 }
 
 template <bool kFromRight>
-Value find_method(const Interpreter&, const std::string& s, const Arguments& args) {
-  const std::string what = text_argument(args, 0, "find");
-  const size_t at = kFromRight ? s.rfind(what) : s.find(what);
-  return at == std::string::npos ? int64_t{-1} : character_count(std::string_view(s).substr(0, at));
+Value find_method(Interpreter& in, const Value& s, const Arguments& args) {
+  const Value what = text_argument(args, 0, "find");
+  const size_t at = kFromRight ? find_last_text(in.budget(), s.str(), what.str())
+                               : find_text(in.budget(), s.str(), what.str());
+  if (at == std::string_view::npos) return int64_t{-1};
+  return character_count(in.budget(), s.str().substr(0, at));
 }
 
 template <bool (*F)(char)>
-Value every(const Interpreter&, const std::string& s, const Arguments&) {
-  return !s.empty() && std::all_of(s.begin(), s.end(), F);
+Value every(Interpreter& in, const Value& s, const Arguments&) {
+  for (size_t i = 0; i < s.str().size(); ++i) {
+    if (i % 1024 == 0) in.budget().work(512);
+    if (!F(s.str()[i])) return false;
+  }
+  return !s.str().empty();
 }
 bool digit(char c) { return c >= '0' && c <= '9'; }
 bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c & 0x80); }
 bool letter_or_digit(char c) { return digit(c) || letter(c); }
 bool blank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 
-Value replace_method(const Interpreter& in, const std::string& s, const Arguments& args) {
-  const std::string what = text_argument(args, 0, "replace"),
-                    with = text_argument(args, 1, "replace");
-  if (what.empty()) throw TemplateError("replace: nothing to look for");
-  in.check_size(s.size() / what.size() * (with.size() + 1) + s.size());
-  return replace_all(s, what, with, args.get(2, "count", int64_t{-1}).as_int());
+Value replace_method(Interpreter& in, const Value& s, const Arguments& args) {
+  const Value what = text_argument(args, 0, "replace"), with = text_argument(args, 1, "replace");
+  if (what.str().empty()) throw TemplateError("replace: nothing to look for");
+  return replace_all(in.budget(), s, what.str(), with.str(),
+                     args.get(2, "count", int64_t{-1}).as_int());
 }
 
 // "{} {0} {name}": plain fields only.
-Value format_method(const Interpreter& in, const std::string& s, const Arguments& args) {
-  std::string out;
+Value format_method(Interpreter& in, const Value& self, const Arguments& args) {
+  const std::string_view s = self.str();
+  TextBuilder out(in.budget());
   size_t next = 0;
   for (size_t i = 0; i < s.size(); ++i) {
-    if ((s[i] == '{' || s[i] == '}') && i + 1 < s.size() && s[i + 1] == s[i]) {
-      out += s[i++];
+    const size_t brace = std::min(s.find_first_of("{}", i), s.size());
+    out.append(s.substr(i, brace - i));
+    if (brace == s.size()) break;
+    i = brace;
+    if (i + 1 < s.size() && s[i + 1] == s[i]) {
+      out.push(s[i++]);
       continue;
     }
     if (s[i] != '{') {
-      out += s[i];
+      out.push(s[i]);
       continue;
     }
     const size_t close = s.find('}', i);
-    if (close == std::string::npos) throw TemplateError("format: a brace is not closed");
-    const std::string field = s.substr(i + 1, close - i - 1);
+    if (close == std::string_view::npos) throw TemplateError("format: a brace is not closed");
+    const std::string_view field = s.substr(i + 1, close - i - 1);
     const bool number =
         !field.empty() && field.size() < 6 && std::all_of(field.begin(), field.end(), digit);
     const size_t index = field.empty() ? next++
-                         : number      ? std::stoul(field)
+                         : number      ? std::stoul(std::string(field))
                                        : args.positional.size();
-    out += args.need(index, field, "format").to_text();
-    in.check_size(out.size());
+    in.budget().work(1 + args.named.size());
+    print(args.need(index, field, "format"), &out);
     i = close;
   }
-  return out;
+  return out.take();
 }
 
-Value join_method(const Interpreter& in, const std::string& s, const Arguments& args) {
-  return apply_filter(in, "join", args.need(0, "iterable", "join"), Arguments{{Value(s)}, {}});
+Value join_method(Interpreter& in, const Value& s, const Arguments& args) {
+  Arguments separator(in.budget());
+  separator.add(s);
+  return find_filter("join")(in, args.need(0, "iterable", "join"), separator);
 }
 
-const std::map<std::string, StringMethod>& string_methods() {
-  static const std::map<std::string, StringMethod> table = {
+Value count_method(Interpreter& in, const Value& s, const Arguments& args) {
+  const Value what = text_argument(args, 0, "count");
+  if (what.str().empty()) return s.text().length() + 1;
+  int64_t count = 0;
+  std::string_view rest = s.str();
+  for (;; ++count) {
+    const size_t at = find_text(in.budget(), rest, what.str());
+    if (at == std::string_view::npos) return count;
+    rest.remove_prefix(at + what.str().size());
+  }
+}
+
+Value splitlines_method(Interpreter& in, const Value& s, const Arguments& args) {
+  return split_lines(in.budget(), s, args.get(0, "keepends", false).truthy());
+}
+
+template <bool kStart>
+Value remove_method(Interpreter& in, const Value& s, const Arguments& args) {
+  const Value what = text_argument(args, 0, kStart ? "removeprefix" : "removesuffix");
+  const std::string_view text = s.str(), affix = what.str();
+  in.budget().bytes(std::min(text.size(), affix.size()));
+  if (!(kStart ? text.starts_with(affix) : text.ends_with(affix))) return s;
+  return Value::part(
+      s, kStart ? text.substr(affix.size()) : text.substr(0, text.size() - affix.size()));
+}
+
+template <Value (*F)(Budget&, const Value&)>
+Value converted(Interpreter& in, const Value& s, const Arguments&) {
+  return F(in.budget(), s);
+}
+
+const Methods& string_methods() {
+  static const Methods table = {
       {"strip", strip_method<true, true>},
       {"lstrip", strip_method<true, false>},
       {"rstrip", strip_method<false, true>},
@@ -130,183 +168,132 @@ const std::map<std::string, StringMethod>& string_methods() {
       {"replace", replace_method},
       {"format", format_method},
       {"join", join_method},
-      {"upper",
-       [](const Interpreter&, const std::string& s, const Arguments&) -> Value {
-         return upper(s);
-       }},
-      {"lower",
-       [](const Interpreter&, const std::string& s, const Arguments&) -> Value {
-         return lower(s);
-       }},
-      {"title",
-       [](const Interpreter&, const std::string& s, const Arguments&) -> Value {
-         return title(s);
-       }},
-      {"capitalize",
-       [](const Interpreter&, const std::string& s, const Arguments&) -> Value {
-         return capitalize(s);
-       }},
-      {"splitlines",
-       [](const Interpreter&, const std::string& s, const Arguments& a) -> Value {
-         return strings(split_lines(s, a.get(0, "keepends", false).truthy()));
-       }},
-      {"count",
-       [](const Interpreter&, const std::string& s, const Arguments& a) -> Value {
-         const std::string what = text_argument(a, 0, "count");
-         if (what.empty()) return character_count(s) + 1;
-         return static_cast<int64_t>(split_on(s, what, -1, false).size()) - 1;
-       }},
-      {"removeprefix",
-       [](const Interpreter&, const std::string& s, const Arguments& a) -> Value {
-         const std::string what = text_argument(a, 0, "removeprefix");
-         return s.starts_with(what) ? s.substr(what.size()) : s;
-       }},
-      {"removesuffix",
-       [](const Interpreter&, const std::string& s, const Arguments& a) -> Value {
-         const std::string what = text_argument(a, 0, "removesuffix");
-         return s.ends_with(what) ? s.substr(0, s.size() - what.size()) : s;
-       }},
+      {"upper", converted<upper>},
+      {"lower", converted<lower>},
+      {"title", converted<title>},
+      {"capitalize", converted<capitalize>},
+      {"splitlines", splitlines_method},
+      {"count", count_method},
+      {"removeprefix", remove_method<true>},
+      {"removesuffix", remove_method<false>},
   };
   return table;
 }
 
-Value dict_method(const Dict& dict, const std::string& name, const Value& object) {
-  if (name == "items" || name == "keys" || name == "values") {
-    return Value::callable(name, [object, name](const Arguments&) {
-      Values out;
-      for (const auto& [key, value] : object.dict().items) {
-        out.push_back(name == "items"  ? Value::list({key, value}, true)
-                      : name == "keys" ? key
-                                       : value);
-      }
-      return Value::list(std::move(out));
-    });
+template <bool kKeys, bool kValues>
+Value entries_method(Interpreter& in, const Value& object, const Arguments&) {
+  const auto& entries = object.dict().entries;
+  ListBuilder out(in.budget(), entries.size());
+  for (const auto& [key, value] : entries) {
+    out.add(kKeys && kValues ? pair(in.budget(), key, value) : kKeys ? key : value);
   }
-  if (name == "get") {
-    return Value::callable(name, [object](const Arguments& args) {
-      const Value* found = object.dict().find(args.need(0, "key", "get"));
-      return found ? *found : args.get(1, "default", Value());
-    });
-  }
-  if ((name == "update" || name == "pop" || name == "setdefault" || name == "clear" ||
-       name == "popitem") &&
-      dict.find(std::string_view(name)) == nullptr) {
-    throw TemplateError("access to attribute '" + name + "' of 'dict' object is unsafe.");
-  }
-  return Value::undefined(name);
+  return out.take();
 }
 
-Value range(const Arguments& args) {
-  if (args.positional.empty()) throw TemplateError("range: needs an argument");
-  const auto at = [&](size_t i) {
-    if (!args.positional[i].is_number()) throw TemplateError("range: needs integers");
-    return args.positional[i].as_int();
+Value get_method(Interpreter&, const Value& object, const Arguments& args) {
+  const Value* found = object.dict().find(args.need(0, "key", "get"));
+  return found ? *found : args.get(1, "default", Value());
+}
+
+const Methods& dict_methods() {
+  static const Methods table = {
+      {"items", entries_method<true, true>},
+      {"keys", entries_method<true, false>},
+      {"values", entries_method<false, true>},
+      {"get", get_method},
   };
-  const int64_t start = args.positional.size() > 1 ? at(0) : 0,
-                stop = args.positional.size() > 1 ? at(1) : at(0);
-  const int64_t step = args.positional.size() > 2 ? at(2) : 1;
-  if (step == 0) throw TemplateError("range: the step is zero");
-  Values out;
-  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
-    out.emplace_back(i);
-    if (static_cast<int64_t>(out.size()) > kMaxRange)
-      throw TemplateError("Range too big. The sandbox blocks ranges larger than 100000.");
-    if (__builtin_add_overflow(i, step, &i)) break;
+  return table;
+}
+
+Value list_count(Interpreter& in, const Value& object, const Arguments& args) {
+  const Value& wanted = args.need(0, "value", "count");
+  int64_t count = 0;
+  for (const Value& item : object.items()) count += equal(in.budget(), item, wanted);
+  return count;
+}
+
+Value list_index(Interpreter& in, const Value& object, const Arguments& args) {
+  const Value& wanted = args.need(0, "value", "index");
+  const std::span<const Value> all = object.items();
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (equal(in.budget(), all[i], wanted)) return static_cast<int64_t>(i);
   }
-  return Value::list(std::move(out));
+  TextBuilder text(in.budget());
+  print_repr(wanted, &text);
+  throw TemplateError(excerpt(text.view()) + " is not in list");
 }
 
-Dict named_dict(const Arguments& args) {
-  Dict dict;
-  if (!args.positional.empty() && args.positional[0].is_dict())
-    dict.items = args.positional[0].dict().items;
-  for (const auto& [key, value] : args.named) dict.set(Value(key), value);
-  return dict;
+const Methods& list_methods() {
+  static const Methods table = {{"index", list_index}, {"count", list_count}};
+  return table;
 }
 
-Value strftime_value(std::time_t now, const Arguments& args) {
-  const std::string format = args.need(0, "format", "strftime_now").to_text();
-  std::tm local{};
-  ::localtime_r(&now, &local);
-  std::array<char, 512> text{};
-  if (format.size() > 256) throw TemplateError("strftime_now: the format is too long");
-  const size_t n = std::strftime(text.data(), text.size(), format.c_str(), &local);
-  return std::string(text.data(), n);
+Value cycle_method(Interpreter&, const Value& object, const Arguments& args) {
+  if (args.positional.empty()) throw TemplateError("loop.cycle: no items");
+  return args.positional[object.loop().index % args.positional.size()];
+}
+
+Value changed_method(Interpreter& in, const Value& object, const Arguments& args) {
+  ListBuilder now(in.budget());
+  now.add(args.positional);
+  Value& last = object.loop().changed;
+  const Value given = now.take(true);
+  if (last.is_list() && equal(in.budget(), last, given)) return false;
+  last = given;
+  return true;
+}
+
+const Methods& loop_methods() {
+  static const Methods table = {{"cycle", cycle_method}, {"changed", changed_method}};
+  return table;
+}
+
+// What Python's dicts and lists have, but would change them.
+constexpr std::string_view kUnsafeOfDicts[] = {"update", "pop", "setdefault", "clear", "popitem"};
+constexpr std::string_view kUnsafeOfLists[] = {"append", "extend", "insert", "pop",
+                                               "remove", "clear",  "sort",   "reverse"};
+
+bool among(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+[[noreturn]] void unsafe(std::string_view name, const char* of) {
+  throw TemplateError("access to attribute '" + excerpt(name) + "'" + of + " is unsafe.");
+}
+
+Method find_in(const Methods& table, std::string_view name) {
+  const auto it = table.find(name);
+  return it == table.end() ? nullptr : it->second;
 }
 
 }  // namespace
 
-Value bound_method(const Interpreter& interpreter, const Value& object, const std::string& name) {
-  if (name.starts_with("__")) throw TemplateError("access to attribute '" + name + "' is unsafe.");
-  if (object.is_string()) {
-    const auto it = string_methods().find(name);
-    if (it == string_methods().end()) return Value::undefined(name);
-    return Value::callable(name, [&interpreter, object, f = it->second](const Arguments& args) {
-      return f(interpreter, object.str(), args);
-    });
-  }
-  if (object.is_dict()) return dict_method(object.dict(), name, object);
+Method find_method(const Value& object, std::string_view name) {
+  if (name.starts_with("__")) unsafe(name, "");
+  if (object.is_string()) return find_in(string_methods(), name);
+  if (object.is_loop()) return find_in(loop_methods(), name);
   if (object.is_list()) {
-    if (name == "index" || name == "count") {
-      return Value::callable(name, [object, name](const Arguments& args) -> Value {
-        const Values& all = object.list().items;
-        const Value& wanted = args.need(0, "value", name);
-        if (name == "count")
-          return static_cast<int64_t>(std::count_if(
-              all.begin(), all.end(), [&](const Value& v) { return equal(v, wanted); }));
-        const auto it =
-            std::find_if(all.begin(), all.end(), [&](const Value& v) { return equal(v, wanted); });
-        if (it == all.end()) throw TemplateError(wanted.to_repr() + " is not in list");
-        return static_cast<int64_t>(it - all.begin());
-      });
-    }
-    for (const char* unsafe :
-         {"append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse"}) {
-      if (name == unsafe)
-        throw TemplateError("access to attribute '" + name + "' of 'list' object is unsafe.");
-    }
+    if (among(kUnsafeOfLists, name)) unsafe(name, " of 'list' object");
+    return find_in(list_methods(), name);
   }
-  return Value::undefined(name);
+  if (!object.is_dict()) return nullptr;
+  if (among(kUnsafeOfDicts, name) && object.dict().find(name) == nullptr)
+    unsafe(name, " of 'dict' object");
+  return find_in(dict_methods(), name);
 }
 
-Value Interpreter::global(const std::string& name) {
-  if (name == "raise_exception") {
-    return Value::callable(name, [](const Arguments& args) -> Value {
-      TemplateError error(args.get(0, "message", "").to_text());
-      error.raised_by_template = true;
-      throw error;
-    });
-  }
-  if (name == "strftime_now") {
-    return Value::callable(
-        name, [now = now_](const Arguments& args) { return strftime_value(now, args); });
-  }
-  if (name == "namespace") {
-    return Value::callable(name, [](const Arguments& args) {
-      Dict dict = named_dict(args);
-      dict.is_namespace = true;
-      return Value::dict(std::move(dict));
-    });
-  }
-  if (name == "dict")
-    return Value::callable(name,
-                           [](const Arguments& args) { return Value::dict(named_dict(args)); });
-  if (name == "range") return Value::callable(name, range);
-  if (name == "joiner") {
-    return Value::callable(name, [](const Arguments& args) {
-      const std::string separator = args.get(0, "sep", ", ").to_text();
-      return Value::callable("joiner",
-                             [separator, used = Value::list({})](const Arguments&) -> Value {
-                               Values& seen = used.list().items;
-                               if (seen.empty()) {
-                                 seen.emplace_back(true);
-                                 return "";
-                               }
-                               return separator;
-                             });
-    });
-  }
-  return Value::undefined("'" + name + "' is undefined");
+bool may_be_method(std::string_view name) {
+  return name.starts_with("__") || among(kUnsafeOfDicts, name) || among(kUnsafeOfLists, name) ||
+         string_methods().contains(name) || dict_methods().contains(name) ||
+         list_methods().contains(name) || loop_methods().contains(name);
+}
+
+Value bound_method(Interpreter& in, const Value& object, std::string_view name) {
+  const Method method = find_method(object, name);
+  if (method == nullptr) return Value::undefined("a method that is not there");
+  return Value::callable(in.budget(), "method", [&in, object, method](const Arguments& args) {
+    return method(in, object, args);
+  });
 }
 
 }  // namespace shoal::jinja

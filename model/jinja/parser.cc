@@ -169,13 +169,9 @@ class StatementParser : public ExpressionParser {
   }
 
   // Stands for the block's text at the start of a filter chain.
-  NodePtr placeholder() const {
-    NodePtr node = make(Kind::kConstant);
-    node->flag = true;
-    return node;
-  }
+  NodePtr placeholder() const { return make(Kind::kBlockText); }
 
-  // "| upper | trim" applied to a kConstant placeholder that the interpreter fills; null if none.
+  // "| upper | trim" applied to kBlockText; null if none.
   NodePtr filter_chain() {
     if (!(peek().type == TokenType::kOperator && peek().text == "|")) return nullptr;
     return filters(placeholder());
@@ -264,8 +260,8 @@ class StatementParser : public ExpressionParser {
 
 }  // namespace
 
-NodePtr parse(const std::vector<Token>& tokens, uint64_t max_depth) {
-  return StatementParser(tokens, max_depth).parse_template();
+Program parse(const std::vector<Token>& tokens, uint64_t max_depth) {
+  return resolve(StatementParser(tokens, max_depth).parse_template());
 }
 
 }  // namespace shoal::jinja

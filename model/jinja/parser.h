@@ -10,6 +10,6 @@
 namespace shoal::jinja {
 
 // Deeper nesting than max_depth is an error: the tree is walked recursively.
-NodePtr parse(const std::vector<Token>& tokens, uint64_t max_depth);
+Program parse(const std::vector<Token>& tokens, uint64_t max_depth);
 
 }  // namespace shoal::jinja

@@ -1,4 +1,5 @@
 // "is" tests.
+#include <functional>
 #include <map>
 
 #include "model/jinja/interpreter.h"
@@ -7,9 +8,6 @@
 namespace shoal::jinja {
 namespace {
 
-using Test = bool (*)(const Value&, const Arguments&);
-
-bool is_mapping(const Value& v) { return v.is_dict(); }
 bool is_sequence(const Value& v) {
   return v.is_list() || v.is_string() || (v.is_dict() && !v.dict().is_namespace) ||
          v.is_undefined();
@@ -20,59 +18,77 @@ int64_t integer(const Value& v, const char* test) {
   return v.as_int();
 }
 
-const std::map<std::string, Test>& tests() {
-  static const std::map<std::string, Test> table = [] {
-    std::map<std::string, Test> t = {
-        {"defined", [](const Value& v, const Arguments&) { return !v.is_undefined(); }},
-        {"undefined", [](const Value& v, const Arguments&) { return v.is_undefined(); }},
-        {"none", [](const Value& v, const Arguments&) { return v.is_none(); }},
-        {"string", [](const Value& v, const Arguments&) { return v.is_string(); }},
-        {"number", [](const Value& v, const Arguments&) { return v.is_number(); }},
-        {"integer", [](const Value& v, const Arguments&) { return v.is_int(); }},
-        {"float", [](const Value& v, const Arguments&) { return v.is_float(); }},
-        {"boolean", [](const Value& v, const Arguments&) { return v.is_bool(); }},
-        {"true", [](const Value& v, const Arguments&) { return v.is_bool() && v.truthy(); }},
-        {"false", [](const Value& v, const Arguments&) { return v.is_bool() && !v.truthy(); }},
-        {"mapping", [](const Value& v, const Arguments&) { return is_mapping(v); }},
-        {"iterable", [](const Value& v, const Arguments&) { return is_sequence(v); }},
-        {"sequence", [](const Value& v, const Arguments&) { return is_sequence(v); }},
-        {"callable", [](const Value& v, const Arguments&) { return v.is_callable(); }},
-        {"odd", [](const Value& v, const Arguments&) { return integer(v, "odd") % 2 != 0; }},
-        {"even", [](const Value& v, const Arguments&) { return integer(v, "even") % 2 == 0; }},
+const std::map<std::string, Test, std::less<>>& tests() {
+  static const std::map<std::string, Test, std::less<>> table = [] {
+    std::map<std::string, Test, std::less<>> t = {
+        {"defined",
+         [](Interpreter&, const Value& v, const Arguments&) { return !v.is_undefined(); }},
+        {"undefined",
+         [](Interpreter&, const Value& v, const Arguments&) { return v.is_undefined(); }},
+        {"none", [](Interpreter&, const Value& v, const Arguments&) { return v.is_none(); }},
+        {"string", [](Interpreter&, const Value& v, const Arguments&) { return v.is_string(); }},
+        {"number", [](Interpreter&, const Value& v, const Arguments&) { return v.is_number(); }},
+        {"integer", [](Interpreter&, const Value& v, const Arguments&) { return v.is_int(); }},
+        {"float", [](Interpreter&, const Value& v, const Arguments&) { return v.is_float(); }},
+        {"boolean", [](Interpreter&, const Value& v, const Arguments&) { return v.is_bool(); }},
+        {"true",
+         [](Interpreter&, const Value& v, const Arguments&) { return v.is_bool() && v.truthy(); }},
+        {"false",
+         [](Interpreter&, const Value& v, const Arguments&) { return v.is_bool() && !v.truthy(); }},
+        {"mapping", [](Interpreter&, const Value& v, const Arguments&) { return v.is_dict(); }},
+        {"iterable", [](Interpreter&, const Value& v, const Arguments&) { return is_sequence(v); }},
+        {"sequence", [](Interpreter&, const Value& v, const Arguments&) { return is_sequence(v); }},
+        {"callable",
+         [](Interpreter&, const Value& v, const Arguments&) { return v.is_callable(); }},
+        {"odd",
+         [](Interpreter&, const Value& v, const Arguments&) { return integer(v, "odd") % 2 != 0; }},
+        {"even", [](Interpreter&, const Value& v,
+                    const Arguments&) { return integer(v, "even") % 2 == 0; }},
         {"divisibleby",
-         [](const Value& v, const Arguments& a) {
+         [](Interpreter&, const Value& v, const Arguments& a) {
            const int64_t by = integer(a.need(0, "num", "divisibleby"), "divisibleby");
            if (by == 0) throw TemplateError("divisibleby: division by zero");
            return by == -1 || integer(v, "divisibleby") % by == 0;
          }},
         {"lower",
-         [](const Value& v, const Arguments&) {
-           return v.to_text() == lower(v.to_text()) && v.to_text() != upper(v.to_text());
+         [](Interpreter& in, const Value& v, const Arguments&) {
+           const Value text = to_text(in.budget(), v);
+           return text.str() == lower(in.budget(), text).str() &&
+                  text.str() != upper(in.budget(), text).str();
          }},
         {"upper",
-         [](const Value& v, const Arguments&) {
-           return v.to_text() == upper(v.to_text()) && v.to_text() != lower(v.to_text());
+         [](Interpreter& in, const Value& v, const Arguments&) {
+           const Value text = to_text(in.budget(), v);
+           return text.str() == upper(in.budget(), text).str() &&
+                  text.str() != lower(in.budget(), text).str();
          }},
-        {"eq",
-         [](const Value& v, const Arguments& a) { return equal(v, a.need(0, "other", "eq")); }},
-        {"ne",
-         [](const Value& v, const Arguments& a) { return !equal(v, a.need(0, "other", "ne")); }},
-        {"lt", [](const Value& v,
-                  const Arguments& a) { return compare(v, a.need(0, "other", "lt")) < 0; }},
-        {"le", [](const Value& v,
-                  const Arguments& a) { return compare(v, a.need(0, "other", "le")) <= 0; }},
-        {"gt", [](const Value& v,
-                  const Arguments& a) { return compare(v, a.need(0, "other", "gt")) > 0; }},
-        {"ge", [](const Value& v,
-                  const Arguments& a) { return compare(v, a.need(0, "other", "ge")) >= 0; }},
-        {"in",
-         [](const Value& v, const Arguments& a) { return contains(a.need(0, "seq", "in"), v); }},
+        {"eq", [](Interpreter& in, const Value& v,
+                  const Arguments& a) { return equal(in.budget(), v, a.need(0, "other", "eq")); }},
+        {"ne", [](Interpreter& in, const Value& v,
+                  const Arguments& a) { return !equal(in.budget(), v, a.need(0, "other", "ne")); }},
+        {"lt",
+         [](Interpreter& in, const Value& v, const Arguments& a) {
+           return compare(in.budget(), v, a.need(0, "other", "lt")) < 0;
+         }},
+        {"le",
+         [](Interpreter& in, const Value& v, const Arguments& a) {
+           return compare(in.budget(), v, a.need(0, "other", "le")) <= 0;
+         }},
+        {"gt",
+         [](Interpreter& in, const Value& v, const Arguments& a) {
+           return compare(in.budget(), v, a.need(0, "other", "gt")) > 0;
+         }},
+        {"ge",
+         [](Interpreter& in, const Value& v, const Arguments& a) {
+           return compare(in.budget(), v, a.need(0, "other", "ge")) >= 0;
+         }},
+        {"in", [](Interpreter& in, const Value& v,
+                  const Arguments& a) { return contains(in.budget(), a.need(0, "seq", "in"), v); }},
         {"sameas",
-         [](const Value& v, const Arguments& a) {
+         [](Interpreter& in, const Value& v, const Arguments& a) {
            const Value& other = a.need(0, "other", "sameas");
-           return std::string(v.type_name()) == other.type_name() && equal(v, other);
+           return std::string(v.type_name()) == other.type_name() && equal(in.budget(), v, other);
          }},
-        {"filter", [](const Value&, const Arguments&) { return true; }},
     };
     for (const auto& [alias, name] : std::map<std::string, std::string>{{"equalto", "eq"},
                                                                         {"==", "eq"},
@@ -85,7 +101,6 @@ const std::map<std::string, Test>& tests() {
                                                                         {">=", "ge"}}) {
       t[alias] = t.at(name);
     }
-    t.erase("filter");
     return t;
   }();
   return table;
@@ -93,12 +108,10 @@ const std::map<std::string, Test>& tests() {
 
 }  // namespace
 
-bool has_test(const std::string& name) { return tests().contains(name); }
-
-bool apply_test(const std::string& name, const Value& input, const Arguments& args) {
+Test find_test(std::string_view name) {
   const auto it = tests().find(name);
-  if (it == tests().end()) throw TemplateError("No test named '" + name + "'.");
-  return it->second(input, args);
+  if (it == tests().end()) throw TemplateError("No test named '" + excerpt(name) + "'.");
+  return it->second;
 }
 
 }  // namespace shoal::jinja

@@ -1,256 +1,132 @@
 #include "model/jinja/value.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
+#include <memory>
 
 #include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
+#include "model/jinja/text.h"
 
 namespace shoal::jinja {
 namespace {
 
-constexpr int kMaxValueDepth = 200;  // of nested lists and dicts that are printed or compared
+constexpr int kMaxInputDepth = 500;  // of the context; far above what the gateway lets in
 
-std::string float_text(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  char buffer[64];
-  const double magnitude = std::fabs(value);
-  const bool scientific = magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16);
-  const auto end =
-      std::to_chars(buffer, buffer + sizeof(buffer), value,
-                    scientific ? std::chars_format::scientific : std::chars_format::fixed);
-  std::string text(buffer, end.ptr);
-  if (!scientific && text.find('.') == std::string::npos) text += ".0";
-  return text;
-}
+// Room for what is appended later. A string or list that grew before will grow again: then by half,
+// so that n appends copy O(n) in all.
+size_t room(size_t needed, bool grows) { return needed + (grows ? needed / 2 : 0) + 8; }
 
-std::string quoted(const std::string& text) {
-  const bool use_double =
-      text.find('\'') != std::string::npos && text.find('"') == std::string::npos;
-  const char quote = use_double ? '"' : '\'';
-  std::string out(1, quote);
-  for (const char c : text) {
-    switch (c) {
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      default:
-        if (c == quote) out += '\\';
-        out += c;
-    }
-  }
-  return out + quote;
-}
-
-void append_repr(const Value& value, int depth, std::string* out) {
-  if (depth > kMaxValueDepth) throw TemplateError("a value is nested too deeply to print");
-  if (value.is_string()) {
-    *out += quoted(value.str());
-  } else if (value.is_list()) {
-    const List& list = value.list();
-    *out += list.is_tuple ? "(" : "[";
-    for (size_t i = 0; i < list.items.size(); ++i) {
-      if (i) *out += ", ";
-      append_repr(list.items[i], depth + 1, out);
-    }
-    if (list.is_tuple && list.items.size() == 1) *out += ",";
-    *out += list.is_tuple ? ")" : "]";
-  } else if (value.is_dict()) {
-    *out += "{";
-    bool first = true;
-    for (const auto& [key, item] : value.dict().items) {
-      if (!first) *out += ", ";
-      first = false;
-      append_repr(key, depth + 1, out);
-      *out += ": ";
-      append_repr(item, depth + 1, out);
-    }
-    *out += "}";
-  } else {
-    *out += value.to_text();
+const char* name_of(Value::Type type) {
+  switch (type) {
+    case Value::Type::kUndefined:
+    case Value::Type::kUndefinedText:
+      return "undefined";
+    case Value::Type::kNone:
+      return "None";
+    case Value::Type::kBool:
+      return "bool";
+    case Value::Type::kInt:
+      return "int";
+    case Value::Type::kFloat:
+      return "float";
+    case Value::Type::kString:
+      return "str";
+    case Value::Type::kList:
+      return "list";
+    case Value::Type::kDict:
+      return "dict";
+    case Value::Type::kLoop:
+      return "loop";
+    default:
+      return "function";
   }
 }
-
-void append_json_string(std::string_view text, bool ascii, std::string* out) {
-  *out += '"';
-  for (size_t pos = 0; pos < text.size();) {
-    const size_t begin = pos;
-    const uint32_t c = next_code_point(text, &pos);
-    char buffer[16];
-    switch (c) {
-      case '"':
-        *out += "\\\"";
-        break;
-      case '\\':
-        *out += "\\\\";
-        break;
-      case '\n':
-        *out += "\\n";
-        break;
-      case '\r':
-        *out += "\\r";
-        break;
-      case '\t':
-        *out += "\\t";
-        break;
-      case '\b':
-        *out += "\\b";
-        break;
-      case '\f':
-        *out += "\\f";
-        break;
-      default:
-        if (c < 0x20 || (ascii && c > 0x7e && c < 0x10000)) {
-          std::snprintf(buffer, sizeof(buffer), "\\u%04x", c);
-          *out += buffer;
-        } else if (ascii && c >= 0x10000) {
-          std::snprintf(buffer, sizeof(buffer), "\\u%04x\\u%04x", 0xd7c0 + (c >> 10),
-                        0xdc00 + (c & 0x3ff));
-          *out += buffer;
-        } else {
-          out->append(text, begin, pos - begin);
-        }
-    }
-  }
-  *out += '"';
-}
-
-class JsonPrinter {
- public:
-  explicit JsonPrinter(const JsonFormat& format) : format_(format) {}
-  std::string out;
-
-  void print(const Value& value, int depth) {
-    if (depth > kMaxValueDepth) throw TemplateError("tojson: a value is nested too deeply");
-    if (value.is_none()) {
-      out += "null";
-    } else if (value.is_bool()) {
-      out += value.truthy() ? "true" : "false";
-    } else if (value.is_number()) {
-      out += value.to_text();
-    } else if (value.is_string()) {
-      append_json_string(value.str(), format_.ensure_ascii, &out);
-    } else if (value.is_list()) {
-      const Values& items = value.list().items;
-      sequence('[', ']', items.size(), depth, [&](size_t i) { print(items[i], depth + 1); });
-    } else if (value.is_dict()) {
-      auto items = value.dict().items;
-      if (format_.sort_keys) {
-        std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
-          return compare(a.first, b.first) < 0;
-        });
-      }
-      sequence('{', '}', items.size(), depth, [&](size_t i) {
-        append_json_string(items[i].first.to_text(), format_.ensure_ascii, &out);
-        out += format_.key_separator;
-        print(items[i].second, depth + 1);
-      });
-    } else {
-      throw TemplateError(std::string("tojson: ") + value.type_name() + " is not JSON");
-    }
-  }
-
- private:
-  template <class F>
-  void sequence(char open, char close, size_t n, int depth, const F& item) {
-    out += open;
-    for (size_t i = 0; i < n; ++i) {
-      if (i) out += format_.indent >= 0 ? "," : format_.item_separator;
-      new_line(depth + 1);
-      item(i);
-    }
-    if (n > 0) new_line(depth);
-    out += close;
-  }
-  void new_line(int depth) {
-    if (format_.indent < 0) return;
-    out += '\n';
-    out.append(static_cast<size_t>(format_.indent * depth), ' ');
-  }
-  const JsonFormat& format_;
-};
 
 }  // namespace
 
-const Value* Dict::find(const Value& key) const {
-  for (const auto& [k, v] : items) {
-    if (equal(k, key)) return &v;
-  }
-  return nullptr;
-}
-
-const Value* Dict::find(std::string_view key) const {
-  for (const auto& [k, v] : items) {
-    if (k.is_string() && k.str() == key) return &v;
-  }
-  return nullptr;
-}
-
-void Dict::set(const Value& key, Value value) {
-  for (auto& [k, v] : items) {
-    if (equal(k, key)) {
-      v = std::move(value);
-      return;
-    }
-  }
-  items.emplace_back(key, std::move(value));
-}
-
-Value Value::list(Values items, bool tuple) {
+Value Value::undefined(Missing why, const std::string& name, Type of) {
   Value v;
-  v.data_ = std::make_shared<List>(List{std::move(items), tuple});
+  v.type_ = Type::kUndefined;
+  v.why_ = why;
+  v.of_ = of;
+  v.name_ = &name;
   return v;
 }
 
-Value Value::dict(Dict dict) {
+Value Value::undefined(const char* text) {
   Value v;
-  v.data_ = std::make_shared<Dict>(std::move(dict));
+  v.type_ = Type::kUndefined;
+  v.literal_ = text;
   return v;
 }
 
-Value Value::callable(std::string name, std::function<Value(const Arguments&)> call) {
-  Value v;
-  v.data_ = std::make_shared<Callable>(Callable{std::move(name), std::move(call)});
+Value Value::undefined(Budget& budget, const std::string& text) {
+  Value v = string(budget, text);
+  v.type_ = Type::kUndefinedText;
   return v;
 }
 
-Value Value::from_json(const nlohmann::ordered_json& json) {
+Value Value::string(Budget& budget, std::string_view text) {
+  TextBuilder out(budget);
+  out.append(text);
+  return out.take();
+}
+
+Value Value::outside(Budget& budget, std::string_view text) { return string(budget, {}, text); }
+
+Value Value::string(Budget& budget, Ref<Bytes> bytes, std::string_view text) {
+  const auto object = make_object<Text>(budget, 0, std::move(bytes), text);
+  return Value(Type::kString, Ref<Object>(object.get()));
+}
+
+Value Value::part(const Value& whole, std::string_view text) {
+  Text& from = whole.text();
+  if (text.size() == from.view.size()) return whole;
+  const auto object = make_object<Text>(from.budget(), 0, from.bytes, text);
+  if (from.characters == static_cast<int64_t>(from.view.size()))
+    object->characters = static_cast<int64_t>(text.size());
+  return Value(Type::kString, Ref<Object>(object.get()));
+}
+
+Value Value::list(Ref<List> list) { return Value(Type::kList, Ref<Object>(list.get())); }
+Value Value::dict(Ref<Dict> dict) { return Value(Type::kDict, Ref<Object>(dict.get())); }
+Value Value::loop(Ref<Loop> loop) { return Value(Type::kLoop, Ref<Object>(loop.get())); }
+
+Value Value::callable(Budget& budget, std::string_view name, Call call) {
+  constexpr size_t kCaptured = 96;  // what the function holds, at most
+  const Held held(budget, kCaptured);
+  const auto object = make_object<Callable>(budget, kCaptured, name, std::move(call));
+  return Value(Type::kCallable, Ref<Object>(object.get()));
+}
+
+Value Value::from_json(Budget& budget, const nlohmann::ordered_json& json, int depth) {
+  using Kind = nlohmann::ordered_json::value_t;
+  if (depth > kMaxInputDepth) throw TemplateError("the template's input is nested too deeply");
+  budget.work(1);
   switch (json.type()) {
-    case nlohmann::ordered_json::value_t::boolean:
+    case Kind::boolean:
       return json.get<bool>();
-    case nlohmann::ordered_json::value_t::number_integer:
+    case Kind::number_integer:
       return json.get<int64_t>();
-    case nlohmann::ordered_json::value_t::number_unsigned: {
+    case Kind::number_unsigned: {
       const auto value = json.get<uint64_t>();
       return value > static_cast<uint64_t>(INT64_MAX) ? Value(static_cast<double>(value))
                                                       : Value(static_cast<int64_t>(value));
     }
-    case nlohmann::ordered_json::value_t::number_float:
+    case Kind::number_float:
       return json.get<double>();
-    case nlohmann::ordered_json::value_t::string:
-      return json.get<std::string>();
-    case nlohmann::ordered_json::value_t::array: {
-      Values items;
-      items.reserve(json.size());
-      for (const auto& item : json) items.push_back(from_json(item));
-      return list(std::move(items));
+    case Kind::string:
+      return outside(budget, json.get_ref<const std::string&>());
+    case Kind::array: {
+      ListBuilder items(budget, json.size());
+      for (const auto& item : json) items.add(from_json(budget, item, depth + 1));
+      return items.take();
     }
-    case nlohmann::ordered_json::value_t::object: {
-      Dict out;
-      for (const auto& [key, item] : json.items())
-        out.items.emplace_back(Value(key), from_json(item));
+    case Kind::object: {
+      auto out = make_object<Dict>(budget, 0);
+      for (auto it = json.begin(); it != json.end(); ++it)
+        out->add(outside(budget, it.key()), from_json(budget, it.value(), depth + 1));
       return dict(std::move(out));
     }
     default:
@@ -258,55 +134,118 @@ Value Value::from_json(const nlohmann::ordered_json& json) {
   }
 }
 
+std::string_view Value::str() const { return text().view; }
+Text& Value::text() const { return static_cast<Text&>(*object_); }
+List& Value::list() const { return static_cast<List&>(*object_); }
+Dict& Value::dict() const { return static_cast<Dict&>(*object_); }
+Loop& Value::loop() const { return static_cast<Loop&>(*object_); }
+const Callable& Value::callable() const { return static_cast<const Callable&>(*object_); }
+std::span<const Value> Value::items() const { return list().view; }
+
 int64_t Value::as_int() const {
-  if (is_bool()) return std::get<bool>(data_) ? 1 : 0;
-  if (is_int()) return std::get<int64_t>(data_);
-  const double d = std::get<double>(data_);
-  if (!(d > -9.2e18 && d < 9.2e18)) throw TemplateError("a number is too large for an integer");
-  return static_cast<int64_t>(d);
+  if (is_bool()) return bool_ ? 1 : 0;
+  if (is_int()) return int_;
+  if (!is_float()) throw TemplateError(std::string("a number is needed, not ") + type_name());
+  if (!(double_ > -9.2e18 && double_ < 9.2e18))
+    throw TemplateError("a number is too large for an integer");
+  return static_cast<int64_t>(double_);
 }
 
-double Value::as_double() const {
-  return is_float() ? std::get<double>(data_) : static_cast<double>(as_int());
-}
+double Value::as_double() const { return is_float() ? double_ : static_cast<double>(as_int()); }
 
 bool Value::truthy() const {
-  if (is_undefined() || is_none()) return false;
-  if (is_float()) return as_double() != 0;
-  if (is_number()) return as_int() != 0;
-  if (is_string()) return !str().empty();
-  if (is_list()) return !list().items.empty();
-  if (is_dict()) return dict().is_namespace || !dict().items.empty();
-  return true;
+  switch (type_) {
+    case Type::kUndefined:
+    case Type::kUndefinedText:
+    case Type::kNone:
+      return false;
+    case Type::kBool:
+      return bool_;
+    case Type::kInt:
+      return int_ != 0;
+    case Type::kFloat:
+      return double_ != 0;
+    case Type::kString:
+      return !str().empty();
+    case Type::kList:
+      return !items().empty();
+    case Type::kDict:
+      return dict().is_namespace || !dict().entries.empty();
+    default:
+      return true;
+  }
 }
 
-std::string Value::to_text() const {
-  if (is_undefined()) return "";
-  if (is_none()) return "None";
-  if (is_bool()) return truthy() ? "True" : "False";
-  if (is_int()) return std::to_string(as_int());
-  if (is_float()) return float_text(as_double());
-  if (is_string()) return str();
-  if (is_callable()) return "<" + callable().name + ">";
-  return to_repr();
-}
-
-std::string Value::to_repr() const {
-  std::string out;
-  append_repr(*this, 0, &out);
-  return out;
+std::string Value::undefined_text() const {
+  if (type_ == Type::kUndefinedText) return std::string(text().view);
+  switch (why_) {
+    case Missing::kVariable:
+      return "'" + *name_ + "' is undefined";
+    case Missing::kParameter:
+      return "parameter '" + *name_ + "' was not provided";
+    case Missing::kAttribute:
+      return "'" + std::string(name_of(of_)) + " object' has no attribute '" + *name_ + "'";
+    default:
+      return literal_;
+  }
 }
 
 const char* Value::type_name() const {
-  if (is_undefined()) return "undefined";
-  if (is_none()) return "None";
-  if (is_bool()) return "bool";
-  if (is_int()) return "int";
-  if (is_float()) return "float";
-  if (is_string()) return "str";
-  if (is_list()) return list().is_tuple ? "tuple" : "list";
-  if (is_dict()) return "dict";
-  return "function";
+  return is_list() && list().tuple ? "tuple" : name_of(type_);
+}
+
+Ref<Bytes> make_bytes(Budget& budget, size_t capacity) {
+  return make_object<Bytes>(budget, capacity, capacity);
+}
+
+int64_t Text::length() {
+  if (characters < 0) characters = character_count(budget(), view);
+  return characters;
+}
+
+bool Text::one_byte_each() { return length() == static_cast<int64_t>(view.size()); }
+
+const Value* Dict::find(const Value& key) const {
+  if (key.is_string()) return find(key.str());
+  for (const auto& [k, v] : entries) {
+    if (equal(budget(), k, key)) return &v;
+  }
+  return nullptr;
+}
+
+const Value* Dict::find(std::string_view key) const {
+  budget().work(entries.size() / 4);
+  for (const auto& [k, v] : entries) {
+    if (!k.is_string() || k.str().size() != key.size()) continue;
+    if (key.size() >= 64) budget().bytes(key.size());
+    if (k.str() == key) return &v;
+  }
+  return nullptr;
+}
+
+void Dict::set(const Value& key, Value value) {
+  if (const Value* found = find(key)) {
+    *const_cast<Value*>(found) = std::move(value);
+  } else {
+    add(key, std::move(value));
+  }
+}
+
+void Dict::set(std::string_view key, Value value) {
+  if (const Value* found = find(key)) {
+    *const_cast<Value*>(found) = std::move(value);
+  } else {
+    add(Value::outside(budget(), key), std::move(value));
+  }
+}
+
+void Dict::add(Value key, Value value) {
+  if (entries.size() == entries.capacity()) {
+    const size_t capacity = entries.size() < 4 ? 4 : entries.size() * 2;
+    held.set(capacity * sizeof(entries[0]));
+    entries.reserve(capacity);
+  }
+  entries.emplace_back(std::move(key), std::move(value));
 }
 
 const Value* Arguments::find(size_t index, std::string_view name) const {
@@ -322,101 +261,161 @@ Value Arguments::get(size_t index, std::string_view name, Value fallback) const 
   return found ? *found : std::move(fallback);
 }
 
-const Value& Arguments::need(size_t index, std::string_view name, const std::string& what) const {
+const Value& Arguments::need(size_t index, std::string_view name, const char* what) const {
   const Value* found = find(index, name);
-  if (found == nullptr)
-    throw TemplateError(what + ": argument '" + std::string(name) + "' is missing");
+  if (found == nullptr) {
+    throw TemplateError(std::string(what) + ": argument '" + excerpt(name) + "' is missing");
+  }
   return *found;
 }
 
-bool equal(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) {
-    return a.is_float() || b.is_float() ? a.as_double() == b.as_double() : a.as_int() == b.as_int();
+char* TextBuilder::extend(size_t more) {
+  budget_->bytes(more);
+  const size_t used = bytes_ ? bytes_->used : 0;
+  if (!bytes_ || bytes_->capacity - used < more) {
+    Ref<Bytes> larger = make_bytes(*budget_, room(used + more, used > 0));
+    budget_->bytes(used);
+    if (used > 0) std::memcpy(larger->data(), bytes_->data(), used);
+    larger->used = used;
+    bytes_ = std::move(larger);
   }
-  if (a.is_string() && b.is_string()) return a.str() == b.str();
-  if (a.is_list() && b.is_list()) {
-    const Values &x = a.list().items, &y = b.list().items;
-    return a.list().is_tuple == b.list().is_tuple &&
-           std::equal(x.begin(), x.end(), y.begin(), y.end(), equal);
-  }
-  if (a.is_dict() && b.is_dict()) {
-    if (a.dict().items.size() != b.dict().items.size()) return false;
-    return std::all_of(a.dict().items.begin(), a.dict().items.end(), [&](const auto& item) {
-      const Value* other = b.dict().find(item.first);
-      return other != nullptr && equal(item.second, *other);
-    });
-  }
-  if (a.is_callable() && b.is_callable()) return &a.callable() == &b.callable();
-  return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
+  bytes_->used += more;
+  return bytes_->data() + used;
 }
 
-int compare(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) {
-    if (a.is_float() || b.is_float())
-      return a.as_double() < b.as_double() ? -1 : a.as_double() > b.as_double();
-    return a.as_int() < b.as_int() ? -1 : a.as_int() > b.as_int();
-  }
-  if (a.is_string() && b.is_string()) return std::clamp(a.str().compare(b.str()), -1, 1);
-  if (a.is_list() && b.is_list()) {
-    const Values &x = a.list().items, &y = b.list().items;
-    for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
-      if (!equal(x[i], y[i])) return compare(x[i], y[i]);
-    }
-    return x.size() < y.size() ? -1 : x.size() > y.size();
-  }
-  throw TemplateError(std::string("'") + a.type_name() + "' and '" + b.type_name() +
-                      "' have no order");
+void TextBuilder::append(std::string_view text) {
+  if (!text.empty()) std::memcpy(extend(text.size()), text.data(), text.size());
 }
 
-bool contains(const Value& container, const Value& item) {
-  if (container.is_string()) {
-    if (!item.is_string()) throw TemplateError("'in <string>' needs a string on its left");
-    return container.str().find(item.str()) != std::string::npos;
-  }
-  if (container.is_dict()) return container.dict().find(item) != nullptr;
-  if (container.is_list()) {
-    const Values& items = container.list().items;
-    return std::any_of(items.begin(), items.end(), [&](const Value& v) { return equal(v, item); });
-  }
-  if (container.is_undefined()) return false;
-  throw TemplateError(std::string("'in' does not work on ") + container.type_name());
+void TextBuilder::append(size_t count, char c) {
+  if (count > 0) std::memset(extend(count), c, count);
 }
 
-Values iterate(const Value& value) {
-  if (value.is_undefined()) return {};
-  if (value.is_list()) return value.list().items;
-  Values out;
+Value TextBuilder::take() {
+  const std::string_view text = view();
+  return Value::string(*budget_, std::exchange(bytes_, {}), text);
+}
+
+ListBuilder::ListBuilder(Budget& budget, size_t expected) : budget_(budget) {
+  if (expected > 0) items_ = make_object<Items>(budget_, expected * sizeof(Value), expected);
+}
+
+void ListBuilder::reserve(size_t more) {
+  budget_.work(more);
+  const size_t used = size();
+  if (items_ && items_->capacity - used >= more) return;
+  const size_t capacity = used + more + (used > 0 ? (used + more) / 2 : 0) + 1;
+  budget_.work(used);
+  Ref<Items> larger = make_object<Items>(budget_, capacity * sizeof(Value), capacity);
+  if (used > 0) std::uninitialized_move_n(items_->data(), used, larger->data());
+  larger->used = used;
+  items_ = std::move(larger);
+}
+
+void ListBuilder::add(Value value) {
+  reserve(1);
+  new (items_->data() + items_->used++) Value(std::move(value));
+}
+
+void ListBuilder::add(std::span<const Value> values) {
+  if (values.empty()) return;
+  reserve(values.size());
+  std::uninitialized_copy(values.begin(), values.end(), items_->data() + items_->used);
+  items_->used += values.size();
+}
+
+Value ListBuilder::take(bool tuple) {
+  const std::span<const Value> view = items();
+  return Value::list(
+      make_object<List>(budget_, 0, std::exchange(items_, Ref<Items>()), view, tuple));
+}
+
+Value pair(Budget& budget, Value first, Value second) {
+  ListBuilder out(budget, 2);
+  out.add(std::move(first));
+  out.add(std::move(second));
+  return out.take(true);
+}
+
+Value concatenate_text(Budget& budget, const Value& a, const Value& b) {
+  const std::string_view left = a.str(), right = b.str();
+  if (right.empty()) return a;
+  if (left.empty()) return b;
+  Ref<Bytes> bytes = a.text().bytes;
+  // Nothing has been appended to these bytes yet, so `right` may be, without disturbing anybody.
+  const bool last = bytes && left.data() + left.size() == bytes->data() + bytes->used;
+  budget.bytes(right.size());
+  if (!last || bytes->capacity - bytes->used < right.size()) {
+    const bool grows = last && left.data() == bytes->data();
+    Ref<Bytes> larger = make_bytes(budget, room(left.size() + right.size(), grows));
+    budget.bytes(left.size());
+    std::memcpy(larger->data(), left.data(), left.size());
+    larger->used = left.size();
+    bytes = std::move(larger);
+  }
+  const size_t begin = bytes->used - left.size();
+  std::memcpy(bytes->data() + bytes->used, right.data(), right.size());
+  bytes->used += right.size();
+  const std::string_view text(bytes->data() + begin, left.size() + right.size());
+  return Value::string(budget, std::move(bytes), text);
+}
+
+Value concatenate_lists(Budget& budget, const Value& a, const Value& b) {
+  const std::span<const Value> left = a.items(), right = b.items();
+  if (right.empty()) return a;
+  if (left.empty()) return b;
+  Ref<Items> items = a.list().items;
+  const bool last = left.data() + left.size() == items->data() + items->used;
+  budget.work(right.size());
+  if (!last || items->capacity - items->used < right.size()) {
+    const bool grows = last && left.data() == items->data();
+    const size_t capacity = room(left.size() + right.size(), grows);
+    budget.work(left.size());
+    Ref<Items> larger = make_object<Items>(budget, capacity * sizeof(Value), capacity);
+    std::uninitialized_copy(left.begin(), left.end(), larger->data());
+    larger->used = left.size();
+    items = std::move(larger);
+  }
+  const size_t begin = items->used - left.size();
+  std::uninitialized_copy(right.begin(), right.end(), items->data() + items->used);
+  items->used += right.size();
+  const std::span<const Value> view(items->data() + begin, left.size() + right.size());
+  return Value::list(make_object<List>(budget, 0, std::move(items), view, a.list().tuple));
+}
+
+Value sublist(const Value& list, size_t begin, size_t size) {
+  const List& from = list.list();
+  if (size == from.view.size()) return list;
+  return Value::list(make_object<List>(from.budget(), 0, size > 0 ? from.items : Ref<Items>(),
+                                       from.view.subspan(begin, size), from.tuple));
+}
+
+Value reversed(Budget& budget, const Value& list) {
+  const std::span<const Value> items = list.items();
+  ListBuilder out(budget, items.size());
+  for (size_t i = items.size(); i-- > 0;) out.add(items[i]);
+  return out.take();
+}
+
+Value iterate(Budget& budget, const Value& value) {
+  if (value.is_list()) return value;
+  if (value.is_undefined()) return ListBuilder(budget).take();
   if (value.is_string()) {
-    for (std::string& c : characters(value.str())) out.emplace_back(std::move(c));
-    return out;
+    const std::string_view text = value.str();
+    ListBuilder out(budget, static_cast<size_t>(value.text().length()));
+    for (size_t pos = 0; pos < text.size();) {
+      const size_t begin = pos;
+      (void)next_code_point(text, &pos);
+      out.add(Value::part(value, text.substr(begin, pos - begin)));
+    }
+    return out.take();
   }
   if (value.is_dict() && !value.dict().is_namespace) {
-    for (const auto& [key, item] : value.dict().items) out.push_back(key);
-    return out;
+    ListBuilder out(budget, value.dict().entries.size());
+    for (const auto& [key, item] : value.dict().entries) out.add(key);
+    return out.take();
   }
   throw TemplateError(std::string("'") + value.type_name() + "' cannot be looped over");
-}
-
-std::vector<std::string> characters(std::string_view text) {
-  std::vector<std::string> out;
-  for (size_t pos = 0; pos < text.size();) {
-    const size_t begin = pos;
-    (void)next_code_point(text, &pos);
-    out.emplace_back(text.substr(begin, pos - begin));
-  }
-  return out;
-}
-
-int64_t character_count(std::string_view text) {
-  int64_t count = 0;
-  for (size_t pos = 0; pos < text.size(); ++count) (void)next_code_point(text, &pos);
-  return count;
-}
-
-std::string to_json(const Value& value, const JsonFormat& format) {
-  JsonPrinter printer(format);
-  printer.print(value, 0);
-  return std::move(printer.out);
 }
 
 }  // namespace shoal::jinja

@@ -27,7 +27,7 @@ class FakeCodec : public TextCodec {
   std::string bos_text() const override { return "<s>"; }
   std::string eos_text() const override { return "</s>"; }
   bool has_chat_template() const override { return has_template; }
-  Result<std::string> render_chat(const Json& context) const override;
+  Result<std::string> render_chat(const Json& context, RenderControl& control) const override;
 
   bool has_template = true;
   // How the template treats a message's content; tests make it trim, split or look at it.

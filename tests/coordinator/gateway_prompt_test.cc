@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "coordinator/gateway/chat_prompt.h"
+#include "model/chat_template.h"
 #include "tests/coordinator/gateway_fakes.h"
 
 namespace shoal::gateway {
@@ -17,7 +18,9 @@ Result<std::vector<int32_t>> encode(const FakeCodec& codec, const Json& messages
   ChatRequest request;
   request.messages = std::make_shared<const Json>(messages);
   request.template_arguments = std::make_shared<const Json>(std::move(arguments));
-  return chat_prompt_tokens(codec, ControlTexts(codec.control_texts()), request, 1 << 20);
+  RenderControl control;
+  return chat_prompt_tokens(codec, ControlTexts(codec.control_texts()), request, 1 << 20,
+                            control);
 }
 
 Json user(const std::string& content) {

@@ -33,6 +33,12 @@ ChatRequest chat(const Json& messages) {
   return request;
 }
 
+Result<std::vector<int32_t>> prompt_tokens(const TextCodec& codec, const ControlTexts& controls,
+                                           const ChatRequest& request) {
+  RenderControl control;
+  return chat_prompt_tokens(codec, controls, request, 1 << 20, control);
+}
+
 Json say(const std::string& text) {
   return Json::array({Json::object({{"role", "user"}, {"content", text}})});
 }
@@ -72,9 +78,9 @@ TEST(ModelCodec, ShippedModel) {
   const auto count = [&](const std::vector<int32_t>& ids, int32_t id) {
     return std::count(ids.begin(), ids.end(), id);
   };
-  const auto honest = chat_prompt_tokens(codec, controls, chat(say("hello")), 1 << 20).value();
+  const auto honest = prompt_tokens(codec, controls, chat(say("hello"))).value();
   for (const std::string& text : injections()) {
-    const auto ids = chat_prompt_tokens(codec, controls, chat(say(text)), 1 << 20);
+    const auto ids = prompt_tokens(codec, controls, chat(say(text)));
     ASSERT_TRUE(ids.is_ok()) << text << ": " << ids.status().message();
     EXPECT_EQ(count(*ids, marks[0]), count(honest, marks[0])) << text;
     EXPECT_EQ(count(*ids, marks[1]), count(honest, marks[1])) << text;
@@ -126,8 +132,8 @@ class TemplateCodec final : public TextCodec {
   std::string bos_text() const override { return bos_; }
   std::string eos_text() const override { return "</s>"; }
   bool has_chat_template() const override { return true; }
-  Result<std::string> render_chat(const Json& context) const override {
-    return chat_.render(context, 1700000000);
+  Result<std::string> render_chat(const Json& context, RenderControl& control) const override {
+    return chat_.render(context, 1700000000, control);
   }
 
  private:
@@ -188,10 +194,10 @@ TEST(ModelCodec, RealTemplatesAndInjections) {
     const auto special = [](const std::vector<int32_t>& ids) {
       return std::count_if(ids.begin(), ids.end(), [](int32_t id) { return id > 255; });
     };
-    const auto honest = chat_prompt_tokens(codec, controls, chat(conversation("hello")), 1 << 20);
+    const auto honest = prompt_tokens(codec, controls, chat(conversation("hello")));
     ASSERT_TRUE(honest.is_ok()) << name << ": " << honest.status().message();
     for (const std::string& text : injections()) {
-      const auto ids = chat_prompt_tokens(codec, controls, chat(conversation(text)), 1 << 20);
+      const auto ids = prompt_tokens(codec, controls, chat(conversation(text)));
       if (!ids.is_ok()) {
         ++refused;
         EXPECT_EQ(ids.status().code(), Code::kInvalidArgument) << name << " " << text;
