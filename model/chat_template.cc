@@ -1,7 +1,6 @@
 #include "model/chat_template.h"
 
 #include <algorithm>
-#include <new>
 
 #include <fmt/format.h>
 
@@ -69,8 +68,6 @@ Result<std::string> ChatTemplate::render(const nlohmann::ordered_json& context, 
     return jinja::Interpreter(program_->code, program_->limits, control, now).run(context);
   } catch (const jinja::TemplateError& error) {
     return status_of(error);
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kResourceExhausted, "no memory is left for rendering the chat template");
   }
 }
 

@@ -100,8 +100,8 @@ std::optional<Value> Loop::attribute(std::string_view name) const {
   if (name == "first") return i == 0;
   if (name == "last") return i + 1 == n;
   if (name == "length") return n;
-  if (name == "depth") return depth;
-  if (name == "depth0") return depth - 1;
+  if (name == "depth") return int64_t{1};  // of recursive loops, which there are not
+  if (name == "depth0") return int64_t{0};
   if (name == "previtem")
     return i > 0 ? all[index - 1] : Value::undefined("there is no previous item");
   if (name == "nextitem")

@@ -14,7 +14,6 @@ class Interpreter::FrameGuard {
     Frame frame;
     frame.outer = outer;
     frame.serial = self_.next_serial_++;
-    frame.loops = self_.frames_[outer].loops;
     self_.frames_.push_back(std::move(frame));
   }
   explicit FrameGuard(Interpreter& self) : FrameGuard(self, self.frames_.size() - 1) {}
@@ -185,8 +184,7 @@ Interpreter::Flow Interpreter::execute_for(const Node& node) {
   const size_t n = items.items().size();
   if (n == 0) return node.children[3] ? execute(*node.children[3]) : Flow::kNext;
   const FrameGuard guard(*this);
-  const int64_t nesting = ++frames_.back().loops;
-  const auto loop = make_object<Loop>(budget_, 0, items, nesting);
+  const auto loop = make_object<Loop>(budget_, 0, items);
   for (size_t i = 0; i < n; ++i) {
     clear_frame();
     loop->index = i;
@@ -285,7 +283,6 @@ Value Interpreter::call_macro(const Node& node, size_t first_default, const Node
   const bool home_lives = home < frames_.size() && frames_[home].serial == home_serial;
   OutputGuard output(*this);
   const FrameGuard frame(*this, home_lives ? home : 0);
-  if (home == 0) frames_.back().loops = 0;
   for (Binding& parameter : parameters) bind(parameter.symbol, std::move(parameter.value));
   (void)execute(body);
   return output.take();

@@ -38,7 +38,6 @@ class Interpreter {
     std::vector<Binding> bindings;
     size_t outer = 0;     // where names not found here are looked for; 0 for itself: nowhere
     uint64_t serial = 0;  // no two frames have the same
-    int64_t loops = 0;    // that it is inside of
   };
 
   // Counts nesting of the walk itself: the stack is bounded by it.

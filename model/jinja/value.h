@@ -220,13 +220,11 @@ struct Dict : MutableObject {
 
 // What `loop` is inside a loop; its attributes are made when they are asked for.
 struct Loop : MutableObject {
-  Loop(Budget& b, Value over, int64_t nesting)
-      : MutableObject(b), items(std::move(over)), depth(nesting) {}
+  Loop(Budget& b, Value over) : MutableObject(b), items(std::move(over)) {}
   void clear() override { items = changed = Value(); }
   std::optional<Value> attribute(std::string_view name) const;
   Value items;  // a list
   size_t index = 0;
-  int64_t depth;  // 1: the outermost
   Value changed;  // the last arguments of loop.changed(), a tuple; none at first
 };
 

@@ -67,7 +67,8 @@ std::unique_ptr<TextStream> FakeCodec::new_stream() const {
   return std::make_unique<FakeStream>(on_push);
 }
 
-Result<std::string> FakeCodec::render_chat(const Json& context, RenderControl&) const {
+Result<std::string> FakeCodec::render_chat(const Json& context, RenderControl& control) const {
+  if (on_render) return on_render(control);
   std::string out = prologue;
   for (const Json& message : context["messages"]) {
     const auto content = message["content"].get<std::string>();

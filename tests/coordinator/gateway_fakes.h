@@ -35,6 +35,8 @@ class FakeCodec : public TextCodec {
     return s;
   };
   std::function<void()> on_push;  // called for every token that becomes text; may throw
+  // Instead of all of this, if it is set. Called on the server's threads.
+  std::function<Result<std::string>(RenderControl&)> on_render;
   std::string prologue = "<s>";
   bool bare = false;  // nothing in front of a message
 

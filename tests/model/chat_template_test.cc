@@ -119,6 +119,33 @@ TEST(ChatTemplate, Language) {
   for (const auto& c : cases) EXPECT_EQ(render(c.source, context), c.expected) << c.source;
 }
 
+TEST(ChatTemplate, LanguageAsJinja2) {
+  const Json data =
+      Json::parse(testing::read_file(testing::source_dir() + "/tests/model/jinja_language.json"));
+  EXPECT_GT(data["rows"].size(), 40u);
+  for (const Json& row : data["rows"]) {
+    EXPECT_EQ(render(row[0].get<std::string>(), data["context"]), row[1].get<std::string>())
+        << row[0];
+  }
+  // Jinja's own filter sorts keys; templates are written for one that does not.
+  EXPECT_EQ(
+      render("{{ {'b': 1, 'a': 2} | tojson }}{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}"),
+      R"({"b": 1, "a": 2}{"a": 2, "b": 1})");
+  // A call block's body inside another's.
+  EXPECT_EQ(render("{% macro i() %}{{ caller() }}{% endmacro %}{% macro o() %}{% call i() %}("
+                   "{{ caller() }}){% endcall %}{% endmacro %}{% call o() %}x{% endcall %}"),
+            "(x)");
+}
+
+TEST(ChatTemplate, WrongTypesAreErrors) {
+  for (const char* source :
+       {"{{ 'a'.split('b', 'c') }}", "{{ 'a'.replace('b', 'c', 'd') }}", "{{ 'ab'[::'x'] }}",
+        "{{ [1] | batch('x') }}", "{{ 1 | round('x') }}", "{{ [1] | sum(start='x') }}",
+        "{{ 'a' | indent([]) }}", "{{ [1][:'x'] }}", "{{ 'a' | replace('a', 'b', 'c') }}"}) {
+    EXPECT_TRUE(render(source).starts_with("error: chat template, line 1: ")) << source;
+  }
+}
+
 TEST(ChatTemplate, LimitsHold) {
   TemplateLimits limits;
   limits.max_work = 10'000;
@@ -142,7 +169,7 @@ TEST(ChatTemplate, LimitsHold) {
   // Chains are as deep as they are long.
   for (const char* link : {"+1", "|int", ".x", "[0]", "()", " or 1", " if 1", " is none"}) {
     std::string chain = "{{ 1";
-    for (int i = 0; i < 200'000; ++i) chain += link;
+    for (int i = 0; i < 50'000; ++i) chain += link;
     EXPECT_TRUE(fails(chain + " }}")) << link;
   }
   EXPECT_FALSE(fails("{{ 'x' * 100 }}"));
