@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "model/jinja/value.h"
@@ -75,7 +76,7 @@ struct Node {
 // Names are numbers while a template runs.
 struct Program {
   NodePtr tree;
-  std::vector<std::string> symbols;  // kLoopSymbol and kCallerSymbol first
+  std::unordered_map<std::string, uint32_t> symbols;
   uint32_t strings = 0;
 };
 inline constexpr uint32_t kLoopSymbol = 0, kCallerSymbol = 1;

@@ -59,10 +59,11 @@ std::string Interpreter::run(const nlohmann::ordered_json& context) {
   context_.resize(program_.symbols.size());
   strings_.resize(program_.strings);
   frames_.assign(1, {});
-  budget_.work(program_.symbols.size() + program_.strings);
-  for (size_t i = 0; i < program_.symbols.size(); ++i) {
-    const auto found = context.find(program_.symbols[i]);
-    if (found != context.end()) context_[i] = Value::from_json(budget_, *found);
+  budget_.work(program_.symbols.size() + program_.strings + context.size());
+  for (auto it = context.begin(); it != context.end(); ++it) {
+    const auto symbol = program_.symbols.find(it.key());
+    if (symbol != program_.symbols.end())
+      context_[symbol->second] = Value::from_json(budget_, it.value());
   }
   (void)execute(*program_.tree);
   return std::string(output_.view());
@@ -294,7 +295,8 @@ void Interpreter::execute_call_block(const Node& node) {
   if (!function.is_callable()) throw TemplateError("'call' needs a macro", node.line);
   Arguments args(budget_);
   arguments(call, 1, &args);
-  args.add("caller", make_macro(node, 2, *node.children[1], program_.symbols[kCallerSymbol]));
+  static const std::string kCaller = "caller";
+  args.add(kCaller, make_macro(node, 2, *node.children[1], kCaller));
   write(function.callable().call(args));
 }
 

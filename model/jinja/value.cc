@@ -95,7 +95,6 @@ Value Value::loop(Ref<Loop> loop) { return Value(Type::kLoop, Ref<Object>(loop.g
 
 Value Value::callable(Budget& budget, std::string_view name, Call call) {
   constexpr size_t kCaptured = 96;  // what the function holds, at most
-  const Held held(budget, kCaptured);
   const auto object = make_object<Callable>(budget, kCaptured, name, std::move(call));
   return Value(Type::kCallable, Ref<Object>(object.get()));
 }

@@ -131,7 +131,7 @@ TEST(ChatTemplateCost, OperationsOnEachMessageAreConstant) {
         "{{ (messages[loop.index0:] | first).role }}",
         "{{ (messages[1:] | length) }}",
         "{{ (messages[:loop.index0] | length) }}",
-        "{{ loop.previtem.role }}{{ loop.nextitem }}",
+        "{{ loop.previtem }}{{ loop.nextitem }}",
         "{% set ns.text = ns.text + message.content %}",
         "{% set ns.text = ns.text ~ message.role ~ '\n' ~ message.content %}",
         "{% set ns.list = ns.list + [message] %}",

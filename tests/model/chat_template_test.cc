@@ -141,7 +141,7 @@ TEST(ChatTemplate, WrongTypesAreErrors) {
   for (const char* source :
        {"{{ 'a'.split('b', 'c') }}", "{{ 'a'.replace('b', 'c', 'd') }}", "{{ 'ab'[::'x'] }}",
         "{{ [1] | batch('x') }}", "{{ 1 | round('x') }}", "{{ [1] | sum(start='x') }}",
-        "{{ 'a' | indent([]) }}", "{{ [1][:'x'] }}", "{{ 'a' | replace('a', 'b', 'c') }}"}) {
+        "{{ 'a\\nb' | indent([]) }}", "{{ [1][:'x'] }}", "{{ 'a' | replace('a', 'b', 'c') }}"}) {
     EXPECT_TRUE(render(source).starts_with("error: chat template, line 1: ")) << source;
   }
 }
