@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "cli/child_process.h"
+#include "cli/model_watch.h"
 #include "cli/plan.h"
 #include "cli/supervisor.h"
 #include "cli/version.h"
@@ -113,6 +114,7 @@ class ServerImpl final : public Server {
   std::unique_ptr<EngineLoop> engine_;
   std::unique_ptr<gateway::Gateway> gateway_;
   std::unique_ptr<gateway::HttpServer> http_;
+  std::unique_ptr<ModelWatch> model_watch_;
   std::unique_ptr<Supervisor> supervisor_;
   std::atomic<Supervisor*> supervising_{nullptr};  // the same, for other threads
   std::string url_;
@@ -236,6 +238,12 @@ Status ServerImpl::start_workers() {
     note_refusal(exit);
     engine_->worker_died(exit.name, exit.pid, "its process " + exit.how);
   };
+  std::vector<std::string> paths;
+  for (const GgufPart& part : model_.file->parts()) {
+    paths.push_back(std::filesystem::absolute(part.path).string());
+  }
+  model_watch_ = std::make_unique<ModelWatch>(std::move(paths));
+  options.hope = [this] { return model_watch_->changes(); };
   SHOAL_ASSIGN(supervisor_, Supervisor::start(std::move(children), options));
   supervising_.store(supervisor_.get());
   return Status::ok();

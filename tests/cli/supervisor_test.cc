@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "cli/child_process.h"
+#include "cli/model_watch.h"
 #include "cli/supervisor.h"
 #include "tests/support/support.h"
 
@@ -135,6 +136,32 @@ TEST(Supervisor, HopeEndsThePause) {
   ++hope;
   ASSERT_TRUE(watched.seen(2));
   EXPECT_EQ(watched.exits()[1].failures, 1) << "hope forgets failures";
+}
+
+TEST(ModelWatch, CountsWhateverHappensToAnyPart) {
+  testing::TempDir dir;
+  const std::vector<std::string> parts = {dir.path() + "/1", dir.path() + "/2"};
+  for (const std::string& part : parts) {
+    ASSERT_TRUE(write_file_atomically(part, "content", 0600).is_ok());
+  }
+  const ModelWatch watch(parts, milliseconds(10));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(watch.changes(), 0u);
+  uint64_t seen = 0;
+  const auto noticed = [&](const char* what) {
+    EXPECT_TRUE(within(10, [&] { return watch.changes() > seen; })) << what;
+    std::this_thread::sleep_for(milliseconds(100));
+    seen = watch.changes();
+  };
+  ASSERT_EQ(::truncate(parts[1].c_str(), 3), 0);
+  noticed("cut short");
+  ASSERT_TRUE(write_file_atomically(parts[1], "content", 0600).is_ok());
+  noticed("replaced");
+  ASSERT_EQ(::unlink(parts[0].c_str()), 0);
+  noticed("removed");
+  ASSERT_TRUE(write_file_atomically(parts[0], "content", 0600).is_ok());
+  noticed("there again");
+  EXPECT_EQ(watch.changes(), seen) << "nothing happened";
 }
 
 TEST(Supervisor, AProgramThatCannotBeExecutedIsAnErrorAtOnce) {

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -119,17 +120,28 @@ class KeepsTrying(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
     def test_more_failures_than_five_are_no_reason_to_give_up(self):
-        with harness.Server(workers=2) as server:
-            victim = server.worker_pids()[1]
-            for count in range(1, 8):
+        """And a model file that changes is reason to try at once."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        model = shutil.copy(harness.TINY_DENSE, folder.name)
+        with harness.Server(model=model, workers=2) as server:
+            first, victim = server.worker_pids()
+
+            def successor():
+                return next(iter(set(children(server.pid)) - {first, victim}), None)
+
+            failures = 8
+            for count in range(1, failures + 1):
                 os.kill(victim, signal.SIGKILL)
                 text = harness.wait_until(
                     lambda: (lambda body: f"worker w1 failed {count} time" in body and body)(
                         server.client.get("/ready").body.decode()), 10, f"/ready counts {count}")
                 self.assertIn("next try in", text)
-                others = harness.wait_until(lambda: set(children(server.pid)) - {victim} - {server.worker_pids()[0]},
-                                            20, "another is started")
-                victim = others.pop()
+                if count < failures:
+                    victim = harness.wait_until(successor, 20, "another is started")
+            self.assertGreater(int(text.split("next try in ")[1].split(" ")[0]), 9)
+            os.utime(model)
+            harness.wait_until(successor, 5, "hope ends the pause")
             harness.wait_until(lambda: server.client.get("/ready").status == 200, 30, "ready again")
             self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
 
