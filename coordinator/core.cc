@@ -28,10 +28,16 @@ Core::Core(CoreOptions options, CoreObserver& observer)
     : options_(complete(std::move(options))),
       observer_(observer),
       membership_(options_.membership),
-      scheduler_(options_.scheduler, table_, observer) {}
+      scheduler_(options_.scheduler, table_, observer),
+      observed_(options_.longest_pause) {}
 
 Actions Core::handle(std::span<const Event> events, TimePoint now) {
   Actions actions;
+  const Duration missed = observed_.missed();
+  own_now_ = observed_.advance(now);
+  if (observed_.missed() > missed) {
+    membership_.on_standstill(observed_.missed() - missed, own_now_, actions);
+  }
   for (const Event& event : events) {
     std::visit([&](const auto& e) { on(e, now, actions); }, event);
     follow_membership(now, actions);
@@ -65,7 +71,7 @@ void Core::on(const CancelEvent& event, TimePoint now, Actions& actions) {
 }
 
 void Core::on(const wire::Incoming& incoming, TimePoint now, Actions& actions) {
-  membership_.on_message(incoming, now, actions);
+  membership_.on_message(incoming, own_now_, actions);
   if (const auto* result = std::get_if<wire::StepResult>(&incoming.message)) {
     take_result(incoming.peer, *result, now, actions);
   } else if (const auto* load = std::get_if<wire::ExpertLoad>(&incoming.message)) {
@@ -73,16 +79,16 @@ void Core::on(const wire::Incoming& incoming, TimePoint now, Actions& actions) {
   }
 }
 
-void Core::on(const PeerGoneEvent& event, TimePoint now, Actions& actions) {
-  membership_.on_peer_gone(event.peer, event.reason, now, actions);
+void Core::on(const PeerGoneEvent& event, TimePoint, Actions& actions) {
+  membership_.on_peer_gone(event.peer, event.reason, own_now_, actions);
 }
 
-void Core::on(const DisconnectedEvent& event, TimePoint now, Actions&) {
-  membership_.on_disconnected(event.peer, now);
+void Core::on(const DisconnectedEvent& event, TimePoint, Actions&) {
+  membership_.on_disconnected(event.peer, own_now_);
 }
 
-void Core::on(const WorkerDiedEvent& event, TimePoint now, Actions& actions) {
-  membership_.on_worker_died(event, now, actions);
+void Core::on(const WorkerDiedEvent& event, TimePoint, Actions& actions) {
+  membership_.on_worker_died(event, own_now_, actions);
 }
 
 void Core::on(const DrainEvent&, TimePoint, Actions& actions) {
@@ -99,7 +105,7 @@ void Core::on(const StopEvent& event, TimePoint now, Actions& actions) {
 }
 
 void Core::on(const TickEvent&, TimePoint now, Actions& actions) {
-  membership_.tick(now, actions);
+  membership_.tick(own_now_, actions);
   follow_membership(now, actions);
   watch_steps(now, actions);
 }
@@ -116,11 +122,13 @@ void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result,
   if (serving_epoch_ == 0 || result.epoch != serving_epoch_) return;
   const auto rank = membership_.rank_of(peer);
   if (!rank) return;
+  const uint64_t completed = scheduler_.window().completed();
   auto sampled = scheduler_.returned(*rank, result, now);
+  watch_.returned(scheduler_.window().completed() - completed, own_now_);
   if (!sampled) {
     membership_.fail_group(
         Loss::kProtocol,
-        fmt::format("rank {} broke the protocol: {}", *rank, sampled.status().message()), now,
+        fmt::format("rank {} broke the protocol: {}", *rank, sampled.status().message()), own_now_,
         actions);
     return;
   }
@@ -129,7 +137,7 @@ void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result,
       membership_.fail_group(Loss::kProtocol,
                              fmt::format("rank {} sampled token {}, outside the vocabulary of {}",
                                          *rank, row->token, options_.vocab),
-                             now, actions);
+                             own_now_, actions);
       return;
     }
     take_token(*request, *row, now, actions);
@@ -199,6 +207,8 @@ void Core::follow_membership(TimePoint now, Actions& actions) {
   if (epoch == serving_epoch_) return;
   if (serving_epoch_ != 0) on_group_lost(now, actions);
   serving_epoch_ = epoch;
+  watch_.begin(from_seconds(options_.membership.plan.step_timeout_seconds) + options_.step_grace);
+  overdue_step_ = 0;
   if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
 }
 
@@ -211,27 +221,38 @@ void Core::on_group_lost(TimePoint now, Actions& actions) {
   fail_all(unavailable(membership_.last_loss().reason), now, actions);
 }
 
+bool Core::step_is_overdue() const {
+  const SentStep* oldest = scheduler_.active() ? scheduler_.window().oldest() : nullptr;
+  return oldest != nullptr && oldest->step == overdue_step_;
+}
+
 void Core::watch_steps(TimePoint now, Actions& actions) {
   const SentStep* oldest = scheduler_.active() ? scheduler_.window().oldest() : nullptr;
-  if (oldest == nullptr) return;
-  const Duration allowed =
-      from_seconds(options_.membership.plan.step_timeout_seconds) + options_.step_grace;
-  const Duration waited = now - scheduler_.window().oldest_began();
-  if (waited <= allowed) return;
+  if (oldest == nullptr || !watch_.overdue(own_now_)) return;
+  const double waited = to_seconds(watch_.waited(own_now_));
   const std::vector<uint32_t> late = scheduler_.window().late_ranks();
+  if (overdue_step_ != oldest->step) {
+    overdue_step_ = oldest->step;
+    observer_.step_overdue();
+    actions.emplace_back(LogAction{
+        LogLevel::kWarn, fmt::format("step {} is overdue after {:.1f} s; not back from rank(s) {}",
+                                     oldest->step, waited, fmt::join(late, ", "))});
+  }
+  if (!watch_.given_up(own_now_)) return;
   const std::string reason =
-      fmt::format("step {} did not return within {:.1f} s", oldest->step, to_seconds(waited));
+      fmt::format("step {} did not return within {:.1f} s", oldest->step, waited);
   if (late.size() < membership_.world()) {
-    membership_.lose_rank(late.front(), Loss::kHung, "it hangs: " + reason, now, actions);
+    membership_.lose_rank(late.front(), Loss::kHung, "it hangs: " + reason, own_now_, actions);
   } else {
     // One that hangs makes the others wait: whoever stays busy after the abort is the one.
-    membership_.fail_group(Loss::kHung, fmt::format("{} on any rank", reason), now, actions);
+    membership_.fail_group(Loss::kHung, fmt::format("{} on any rank", reason), own_now_, actions);
   }
   follow_membership(now, actions);
 }
 
 void Core::schedule(TimePoint now, Actions& actions) {
   while (auto step = scheduler_.next(now)) {
+    watch_.sent(cost_of(*step), own_now_);
     for (uint32_t rank = 0; rank < membership_.world(); ++rank) {
       actions.emplace_back(SendAction{membership_.peer_of_rank(rank), *step});
     }
@@ -258,16 +279,23 @@ AdmissionView Core::admission() const {
 
 EngineState Core::state(TimePoint now) const {
   EngineState state;
-  state.ready = serving_epoch_ != 0 && membership_.ready();
+  state.ready = serving_epoch_ != 0 && membership_.ready() && !step_is_overdue();
   state.draining = draining_;
-  if (!state.ready) state.not_ready_reason = membership_.not_ready_reason();
+  if (!state.ready) state.not_ready_reason = not_ready_reason();
   state.permanent_failure = membership_.permanent_failure();
-  state.workers = membership_.worker_states(now);
+  state.workers = membership_.worker_states(observed_.at(now));
   update_counters(state);
   return state;
 }
 
+std::string Core::not_ready_reason() const {
+  if (!step_is_overdue()) return membership_.not_ready_reason();
+  return fmt::format("degraded: step {} is overdue; not back from rank(s) {}", overdue_step_,
+                     fmt::join(scheduler_.window().late_ranks(), ", "));
+}
+
 void Core::update_counters(EngineState& state) const {
+  state.refused_hellos = membership_.refused_hellos();
   state.epoch = membership_.epoch();
   state.running = table_.running().size();
   state.waiting = table_.waiting() + table_.preempted();

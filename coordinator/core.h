@@ -1,6 +1,10 @@
 // The coordinator without clocks, threads or sockets: events in, actions out, deterministic. It
 // composes membership (who computes), the request table (what is to be computed) and the scheduler
 // (when). engine_loop.h drives it; tests drive it with fake workers and a fake clock.
+//
+// Deadlines of others (signs of life, loads, steps, aborts) run in the core's own time, which
+// stands still while nobody calls handle(): a coordinator that was stopped does not blame its
+// workers. Figures and arrival times are the clock's.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/observed_time.h"
 #include "coordinator/actions.h"
 #include "coordinator/admission.h"
 #include "coordinator/engine.h"
@@ -16,6 +21,7 @@
 #include "coordinator/observer.h"
 #include "coordinator/request_table.h"
 #include "coordinator/scheduler.h"
+#include "coordinator/step_watch.h"
 
 namespace shoal {
 
@@ -28,8 +34,12 @@ struct CoreOptions {
   uint32_t context_tokens = 0;      // prompt + output of one request; ≥ 2
   int32_t vocab = 0;                // ids are below
   std::vector<int32_t> end_tokens;  // the model's end-of-generation set
-  // A step that every rank still owes this long after the ranks' own step timeout: they hang.
+  // A step is given up at the latest this long after the ranks' own step timeout; usually long
+  // before: see StepWatch.
   Duration step_grace = std::chrono::seconds(2);
+  // handle() is called far more often than this, if only with ticks. What a longer pause has beyond
+  // it does not count.
+  Duration longest_pause = std::chrono::milliseconds(250);
 };
 
 class Core {
@@ -73,6 +83,8 @@ class Core {
   void follow_membership(TimePoint now, Actions& actions);
   void on_group_lost(TimePoint now, Actions& actions);
   void watch_steps(TimePoint now, Actions& actions);
+  bool step_is_overdue() const;
+  std::string not_ready_reason() const;
   void schedule(TimePoint now, Actions& actions);
   bool is_end_token(int32_t token) const;
 
@@ -81,7 +93,11 @@ class Core {
   Membership membership_;
   RequestTable table_;
   Scheduler scheduler_;
+  StepWatch watch_;
+  ObservedTime observed_;
+  TimePoint own_now_{};         // of this handle()
   uint64_t serving_epoch_ = 0;  // the scheduler's; 0: none
+  uint64_t overdue_step_ = 0;   // the last one that was
   bool draining_ = false;
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "wire/link.h"
 #include "wire/messages.h"
 
 namespace shoal {
@@ -63,7 +64,7 @@ struct WorkerState {
 };
 
 struct EngineState {
-  bool ready = false;  // a full shard set answered within the last seconds
+  bool ready = false;  // a full shard set answers, and no step is overdue
   bool draining = false;
   std::string not_ready_reason;
   // Why a group cannot be formed, by what a worker or the plan said that trying again does not
@@ -75,6 +76,8 @@ struct EngineState {
   uint64_t kv_blocks_total = 0, kv_blocks_used = 0;  // of all KV groups; used: by sequences
   uint64_t kv_blocks_cached = 0;  // not used, but their content may be: given away when needed
   double kv_usage = 0;            // share of blocks in use in the fullest group
+  wire::LinkCounters control;     // what the control plane turned away
+  uint64_t refused_hellos = 0;    // workers it let speak, but not join
   std::vector<WorkerState> workers;
 };
 

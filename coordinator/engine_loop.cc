@@ -105,6 +105,7 @@ EngineState EngineLoop::state() const {
     state.waiting += pending_requests_;
   }
   state.seconds_since_loop = to_seconds(now - last_turn_.load());
+  state.control = link_.counters();
   if (state.ready || !options_.supervision) return state;
   if (const std::string text = options_.supervision(); !text.empty()) {
     if (!state.not_ready_reason.empty()) state.not_ready_reason += "; ";

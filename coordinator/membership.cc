@@ -124,6 +124,7 @@ bool Membership::is_gone(const Worker& worker, TimePoint now) const {
 void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
                           Actions& actions) {
   const auto refuse = [&](const std::string& reason) {
+    ++refused_hellos_;
     actions.emplace_back(SendAction{incoming.peer, wire::Refused{reason}});
     if (now - last_refusal_logged_ < kRefusalLogInterval) return;
     last_refusal_logged_ = now;
@@ -222,6 +223,8 @@ void Membership::on_member_message(Worker& worker, const wire::Message& message,
     on_heartbeat(worker, *beat, now, actions);
   } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
     lose(worker, Loss::kLeft, "it said goodbye: " + goodbye->reason, now, actions);
+  } else if (const auto* changed = std::get_if<wire::ModelChanged>(&message)) {
+    on_model_changed(worker, *changed, now, actions);
   } else if (worker.rank < 0) {
     return;  // the rest is about an epoch this worker is no part of
   } else if (const auto* progress = std::get_if<wire::LoadProgress>(&message)) {
@@ -298,8 +301,29 @@ void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint
   if (failed.epoch != epoch_) return;
   // A group that has served once can be formed: whatever went wrong is worth another try.
   const bool permanent = failed.permanent && phase_ == Phase::kForming;
+  const bool was_forming = phase_ == Phase::kForming;
   end_epoch(Loss::kFailed, describe(worker) + " failed: " + failed.message, permanent, now,
             actions);
+  if (was_forming) failed_at_file_ = permanent && failed.kind == wire::FailureKind::kFile;
+}
+
+void Membership::on_model_changed(const Worker& worker, const wire::ModelChanged& changed,
+                                  TimePoint now, Actions& actions) {
+  // Once per plan that failed: trying again costs a load.
+  if (phase_ != Phase::kIdle || changed.epoch != epoch_ || !failed_at_file_) return;
+  failed_at_file_ = false;
+  form_not_before_ = form_not_before_after_join_ = now;
+  actions.emplace_back(LogAction{
+      LogLevel::kInfo,
+      fmt::format("{} sees that the model's files have changed; trying again", describe(worker))});
+}
+
+void Membership::on_standstill(Duration missed, TimePoint now, Actions& actions) {
+  forgive_until_ = now + options_.lost_after;
+  actions.emplace_back(
+      LogAction{LogLevel::kWarn,
+                fmt::format("the coordinator stood still for {:.1f} s, which counts against nobody",
+                            to_seconds(missed))});
 }
 
 void Membership::on_peer_gone(const wire::PeerId& peer, const std::string& reason, TimePoint now,
@@ -328,8 +352,12 @@ void Membership::lose(Worker& worker, Loss loss, const std::string& reason, Time
   const std::string text = fmt::format("{} was lost: {}", describe(worker), reason);
   by_peer_.erase(worker.peer);
   worker.connected = false;
-  actions.emplace_back(
-      WorkerLostAction{worker.hello.name, worker.hello.host_id, worker.hello.pid, reason});
+  // A live process whose connection broke while we stood still comes back by itself.
+  const bool comes_back = loss == Loss::kUnreachable && now < forgive_until_;
+  if (!comes_back) {
+    actions.emplace_back(
+        WorkerLostAction{worker.hello.name, worker.hello.host_id, worker.hello.pid, reason});
+  }
   if (worker.rank >= 0) {
     end_epoch(loss, text, false, now, actions);
   } else {

@@ -61,7 +61,8 @@ struct MembershipOptions {
   Duration abort_timeout = std::chrono::seconds(10);        // to become idle after an Abort
   Duration first_backoff = std::chrono::milliseconds(250);  // doubles with every failure in a row
   Duration max_backoff = std::chrono::seconds(30);
-  Duration permanent_retry = std::chrono::seconds(60);  // after a permanent failure
+  // After a permanent failure; at once if it was about a file and that has changed.
+  Duration permanent_retry = std::chrono::seconds(60);
   Duration join_backoff = std::chrono::seconds(2);  // both at most this once a new worker joined
   Duration stable_after = std::chrono::seconds(5);  // of serving: failures are forgotten
   // A dying process breaks its connection first: its last words may still come, and whoever
@@ -102,6 +103,9 @@ class Membership {
   void on_worker_died(const WorkerDiedEvent& event, TimePoint now, Actions& actions);
   void tick(TimePoint now, Actions& actions);
   void stop(const std::string& reason, Actions& actions);
+  // The coordinator itself stood still for this long beyond what it can help. `now` does not count
+  // it, but connections may have broken meanwhile: for a while that is no reason to end a process.
+  void on_standstill(Duration missed, TimePoint now, Actions& actions);
 
   // The serving group: 0 if there is none.
   uint64_t serving_epoch() const { return phase_ == Phase::kServing ? epoch_ : 0; }
@@ -126,6 +130,7 @@ class Membership {
   const std::string& permanent_failure() const { return permanent_failure_; }
   std::vector<WorkerState> worker_states(TimePoint now) const;
   uint64_t epoch() const { return epoch_; }
+  uint64_t refused_hellos() const { return refused_hellos_; }
 
   void check_invariants() const;
 
@@ -172,6 +177,8 @@ class Membership {
                          Actions& actions);
   void on_ready(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions);
   void on_failed(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions);
+  void on_model_changed(const Worker& worker, const wire::ModelChanged& changed, TimePoint now,
+                        Actions& actions);
   void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
                     Actions& actions);
   // The newest plan a worker says it has seen.
@@ -217,6 +224,10 @@ class Membership {
   std::string permanent_failure_;  // of forming, before anything has served
   std::string last_failure_;  // of forming or serving, for people; empty once serving
   uint32_t failures_ = 0;     // in a row
+  bool failed_at_file_ =
+      false;                   // the last epoch did: whoever watches the file says when it changes
+  TimePoint forgive_until_{};  // see on_standstill()
+  uint64_t refused_hellos_ = 0;
   TimePoint form_not_before_{};
   TimePoint form_not_before_after_join_{};
   uint64_t joins_ = 0;             // workers admitted so far

@@ -140,6 +140,7 @@ Result<wire::Assign> Membership::make_plan(const std::vector<Worker*>& by_rank) 
 
 void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Actions& actions) {
   auto plan = make_plan(by_rank);
+  failed_at_file_ = false;
   epoch_ = std::max(epoch_, newest_seen_) + 1;
   members_.clear();
   const bool same_experts = plan && last_experts_ &&

@@ -180,6 +180,43 @@ class ExpertFigures {
   std::vector<Gauge*> gauges_;      // [layers]
 };
 
+// What the control plane turned away. The links count; a counter catches up when it is asked for.
+class ControlFigures {
+ public:
+  explicit ControlFigures(Builder b)
+      : refused_(b.counters("shoal_control_refused_total",
+                            "Connections and workers the control plane refused, by reason")),
+        handshakes_(refused_.Add({{"reason", "handshake"}})),
+        keys_(refused_.Add({{"reason", "key"}})),
+        names_(refused_.Add({{"reason", "name"}})),
+        processes_(refused_.Add({{"reason", "process"}})),
+        hellos_(refused_.Add({{"reason", "hello"}})),
+        rejected_(b.counters("shoal_control_rejected_messages_total",
+                             "Messages of authenticated connections that were dropped: invalid, or "
+                             "out of turn")
+                      .Add({})) {}
+
+  void catch_up(const EngineState& state) {
+    const std::lock_guard lock(mutex_);
+    raise(handshakes_, state.control.refused_handshakes);
+    raise(keys_, state.control.refused_keys);
+    raise(names_, state.control.refused_names);
+    raise(processes_, state.control.refused_processes);
+    raise(hellos_, state.refused_hellos);
+    raise(rejected_, state.control.rejected_messages);
+  }
+
+ private:
+  static void raise(Counter& counter, uint64_t total) {
+    const double more = static_cast<double>(total) - counter.Value();
+    if (more > 0) counter.Increment(more);
+  }
+
+  std::mutex mutex_;  // two that ask at once must not both add
+  Family<Counter>& refused_;
+  Counter &handshakes_, &keys_, &names_, &processes_, &hellos_, &rejected_;
+};
+
 }  // namespace
 
 struct Metrics::Impl {
@@ -223,6 +260,9 @@ struct Metrics::Impl {
         prefix_evicted(b.counters("shoal_prefix_cache_evicted_blocks_total",
                                   "Cached KV blocks given away for new content")
                            .Add({})),
+        overdue(b.counters("shoal_steps_overdue_total",
+                           "Steps that took longer than steps of their kind ever do")
+                    .Add({})),
         decode_rows(rows(b).Add({{"kind", "decode"}})),
         prefill_rows(rows(b).Add({{"kind", "prefill"}})),
         log_dropped(b.counters("shoal_log_dropped_lines_total",
@@ -254,10 +294,12 @@ struct Metrics::Impl {
         prefix_blocks(b.gauges("shoal_prefix_cache_blocks",
                                "KV blocks no sequence uses whose content may be used again")
                           .Add({})),
-        ready(b.gauges("shoal_ready", "1 if a full group of workers serves").Add({})),
+        ready(b.gauges("shoal_ready", "1 if a full group of workers serves and no step is overdue")
+                  .Add({})),
         epoch(b.gauges("shoal_plan_epoch", "Plans made; rises with every re-forming").Add({})),
         workers(b.gauges("shoal_workers", "Workers known, by state")),
         memory(b.gauges("shoal_device_memory_bytes", "Memory a worker holds, by kind")),
+        control(b),
         has_experts(!options.mixture_layers.empty()),
         experts(b, options.mixture_layers) {
     for (const char* reason : kFinishReasons) requests.Add({{"reason", reason}});
@@ -288,7 +330,7 @@ struct Metrics::Impl {
   Histogram &ttft, &inter_token, &request, &queue, &prefill, &decode;
   Histogram &request_prompt, &request_generation;
   Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
-  Counter &prefix_queries, &prefix_hits, &prefix_evicted, &decode_rows, &prefill_rows;
+  Counter &prefix_queries, &prefix_hits, &prefix_evicted, &overdue, &decode_rows, &prefill_rows;
   Counter& log_dropped;
   Family<Counter>&requests, &rejected, &failures, &http, &http_refused;
   HttpGauges http_gauges;
@@ -296,6 +338,7 @@ struct Metrics::Impl {
   Family<Histogram>&http_seconds, &step_seconds, &collective_seconds, &wait_seconds;
   Gauge &running, &waiting, &kv_usage, &kv_blocks, &prefix_blocks, &ready, &epoch;
   Family<Gauge>&workers, &memory;
+  ControlFigures control;
   const bool has_experts;
   ExpertFigures experts;  // engine's thread only
   std::optional<VllmNames> vllm;
@@ -320,6 +363,7 @@ std::string Metrics::serialize(const EngineState& state) const {
     std::lock_guard lock(m.mutex);
     m.log_dropped.Increment(static_cast<double>(log_dropped()) - m.log_dropped.Value());
   }
+  m.control.catch_up(state);
   if (m.vllm) {
     m.vllm->running.Set(static_cast<double>(state.running));
     m.vllm->waiting.Set(static_cast<double>(state.waiting));
@@ -401,6 +445,7 @@ void Metrics::request_rejected(std::string_view reason) {
 
 void Metrics::preempted() { impl_->preemptions.Increment(); }
 void Metrics::surplus_result() { impl_->surplus.Increment(); }
+void Metrics::step_overdue() { impl_->overdue.Increment(); }
 
 void Metrics::prefix_lookup(uint32_t tokens, uint32_t hits) {
   impl_->prefix_queries.Increment(tokens);

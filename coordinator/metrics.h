@@ -12,6 +12,8 @@
 //     shoal_http_pool_requests{pool,state}: gauges
 //   shoal_prefix_cache_{queries,hits}_total (tokens), shoal_prefix_cache_evicted_blocks_total:
 //     counters
+//   shoal_control_refused_total{reason}, shoal_control_rejected_messages_total,
+//     shoal_steps_overdue_total: counters
 //   shoal_expert_tokens_total{layer,expert}: counter; shoal_expert_imbalance{layer}: gauge, the
 //     busiest expert's tokens ÷ the mean since the plan epoch began
 //   shoal_step_seconds{rank,phase}, shoal_collective_seconds{rank}, shoal_rank_wait_seconds{rank}:
@@ -77,6 +79,7 @@ class Metrics : public CoreObserver {
   void step_sent(uint32_t decode_rows, uint32_t prefill_rows) override;
   void step_returned(uint32_t rank, const wire::StepStats& stats, double round_trip) override;
   void worker_failed(std::string_view reason) override;
+  void step_overdue() override;
 
  private:
   struct Impl;

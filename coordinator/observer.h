@@ -33,6 +33,8 @@ class CoreObserver {
   virtual void step_sent(uint32_t /*decode_rows*/, uint32_t /*prefill_rows*/) {}
   // Tokens by mixture layer and expert since the epoch began.
   virtual void expert_load(const wire::ExpertLoad& /*load*/) {}
+  // A step takes longer than steps of its kind ever do: see StepWatch.
+  virtual void step_overdue() {}
   virtual void worker_failed(std::string_view /*reason*/) {}
 };
 

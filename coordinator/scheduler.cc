@@ -262,7 +262,7 @@ Result<std::vector<Scheduler::Sampled>> Scheduler::returned(uint32_t rank,
       sampled.push_back({request, &result.rows[i]});
     }
   }
-  free_returned(window_.retire(now));
+  free_returned(window_.retire());
   return sampled;
 }
 

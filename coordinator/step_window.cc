@@ -15,7 +15,6 @@ void StepWindow::begin(uint32_t world) {
 
 void StepWindow::sent(SentStep step) {
   SHOAL_CHECK(step.step == next_step(), "steps are consecutive");
-  if (steps_.empty()) oldest_began_ = step.sent;
   last_sent_ = step.step;
   steps_.push_back(std::move(step));
 }
@@ -30,7 +29,7 @@ Result<const SentStep*> StepWindow::acknowledge(uint32_t rank, uint64_t step) {
   return &steps_[step - completed_ - 1];
 }
 
-std::vector<SentStep> StepWindow::retire(TimePoint now) {
+std::vector<SentStep> StepWindow::retire() {
   std::vector<SentStep> out;
   const uint64_t newest = *std::min_element(returned_.begin(), returned_.end());
   while (completed_ < newest) {
@@ -38,7 +37,6 @@ std::vector<SentStep> StepWindow::retire(TimePoint now) {
     steps_.pop_front();
     ++completed_;
   }
-  if (!out.empty()) oldest_began_ = now;
   return out;
 }
 

@@ -33,8 +33,6 @@ class StepWindow {
   uint64_t completed() const { return completed_; }  // newest step every rank has returned
   size_t in_flight() const { return steps_.size(); }
   const SentStep* oldest() const { return steps_.empty() ? nullptr : &steps_.front(); }
-  // When the oldest step in flight could begin: it was sent and its predecessor had returned.
-  TimePoint oldest_began() const { return oldest_began_; }
 
   void sent(SentStep step);  // REQUIRES: step.step == next_step()
 
@@ -42,7 +40,7 @@ class StepWindow {
   // The pointer holds until the next call of retire().
   Result<const SentStep*> acknowledge(uint32_t rank, uint64_t step);
   // Steps that have come back from every rank since the last call, oldest first.
-  std::vector<SentStep> retire(TimePoint now);
+  std::vector<SentStep> retire();
 
   // Slots named as ended by steps in flight.
   std::vector<uint32_t> ended_in_flight() const;
@@ -54,7 +52,6 @@ class StepWindow {
   std::vector<uint64_t> returned_;  // [world] newest step returned
   uint64_t last_sent_ = 0;
   uint64_t completed_ = 0;
-  TimePoint oldest_began_{};
 };
 
 }  // namespace shoal

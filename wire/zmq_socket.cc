@@ -20,8 +20,11 @@ namespace shoal::wire {
 namespace {
 
 constexpr int kHandshakeMs = 3000;
-constexpr int kHeartbeatMs = 1000;         // ZMTP ping
-constexpr int kHeartbeatTimeoutMs = 3000;  // without any traffic: the connection is closed
+constexpr int kHeartbeatMs = 1000;  // ZMTP ping
+// Without any traffic: the connection is closed. Only to get rid of half-open ones: silence is
+// judged above, by messages and within seconds. Both ends' timers fire also if their own process
+// stood still, so this is longer than a pause after which everything should go on.
+constexpr int kHeartbeatTimeoutMs = 10000;
 // Long enough for a Goodbye or Refused to leave, short enough not to notice at exit.
 constexpr int kLingerMs = 300;
 

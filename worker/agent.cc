@@ -21,6 +21,12 @@ bool may_be_tried_again(const Status& error) {
          error.code() == Code::kCancelled;
 }
 
+wire::FailureKind kind_of(const Status& error, bool load_failed) {
+  if (error.code() == Code::kResourceExhausted) return wire::FailureKind::kMemory;
+  if (load_failed && !may_be_tried_again(error)) return wire::FailureKind::kFile;
+  return wire::FailureKind::kOther;
+}
+
 }  // namespace
 
 Agent::Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device)
@@ -75,6 +81,23 @@ void Agent::report_progress(TimePoint now) {
   (void)link_.send(wire::LoadProgress{epoch_.load(), bytes_done_.load(), bytes_total_.load()});
 }
 
+// Control thread: it goes on while a load fails or another is on its way.
+void Agent::report_changed_files(TimePoint now) {
+  {
+    const std::lock_guard lock(watch_mutex_);
+    if (watch_.changed(now)) changed_epoch_ = watched_epoch_;
+  }
+  if (changed_epoch_ == 0) return;
+  if (link_.send(wire::ModelChanged{changed_epoch_})) changed_epoch_ = 0;
+}
+
+void Agent::watch_files(uint64_t epoch, std::vector<std::string> files,
+                        std::vector<FileStamp> seen) {
+  const std::lock_guard lock(watch_mutex_);
+  watched_epoch_ = epoch;
+  watch_.begin(std::move(files), std::move(seen));
+}
+
 void Agent::give_up(const std::string& reason) {
   const uint64_t epoch = epoch_.load();
   stop_loading_.store(true);
@@ -108,16 +131,17 @@ Status Agent::run() {
   Status result;
   while (!stopping_.load()) {
     const TimePoint now = std::chrono::steady_clock::now();
-    if (welcome_ && now - heard_ > options_.coordinator_silence) {
+    if (welcome_ && observed_.advance(now) - heard_ > options_.coordinator_silence) {
       log_warn("the coordinator is silent; keeping the weights and introducing myself again");
       give_up("the coordinator is silent");
       welcome_ = false;
     }
     heartbeat_if_due(now);
     report_progress(now);
+    report_changed_files(now);
     const auto message = link_.receive(std::chrono::milliseconds(50));
     if (!message) continue;
-    heard_ = std::chrono::steady_clock::now();
+    heard_ = observed_.advance(std::chrono::steady_clock::now());
     welcome_ = true;
     if (const auto* plan = std::get_if<wire::Assign>(&*message)) {
       handle(*plan);
@@ -191,9 +215,16 @@ void Agent::take_plan(const wire::Assign& plan) {
                   .stop = &stop_loading_};
   options.store = &store_;
   options.data_address = options_.data_address;
+  const std::vector<std::string> files = model_files(plan.model_path);
+  const std::vector<FileStamp> seen = stamp_files(files);
+  watch_files(plan.epoch, {}, {});
   auto ready = rank_.form(plan, options);
   loading_.store(false);
-  if (!ready) return failed(plan.epoch, ready.status());
+  if (!ready) {
+    const wire::FailureKind kind = kind_of(ready.status(), rank_.load_failed());
+    if (kind == wire::FailureKind::kFile) watch_files(plan.epoch, files, seen);
+    return failed(plan.epoch, ready.status(), kind);
+  }
   log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s",
                        plan.rank, plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
                        static_cast<double>(ready->kv_bytes) / (1 << 30), ready->load_seconds));
@@ -232,17 +263,17 @@ void Agent::report_experts() {
 }
 
 // A process that has lost its device can only make room for another.
-void Agent::failed(uint64_t epoch, const Status& error) {
-  report_failure(epoch, error);
+void Agent::failed(uint64_t epoch, const Status& error, wire::FailureKind kind) {
+  report_failure(epoch, error, kind);
   if (!device_.lost()) return;
   device_lost_.store(true);
   stopping_.store(true);
 }
 
-void Agent::report_failure(uint64_t epoch, const Status& error) {
+void Agent::report_failure(uint64_t epoch, const Status& error, wire::FailureKind kind) {
   if (epoch != epoch_.load()) return;  // a newer plan is on its way: nobody waits for this one
   log_error(error.message());
-  (void)link_.send(wire::Failed{epoch, !may_be_tried_again(error), error.message()});
+  (void)link_.send(wire::Failed{epoch, !may_be_tried_again(error), error.message(), kind});
 }
 
 }  // namespace shoal

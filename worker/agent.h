@@ -16,10 +16,12 @@
 #include <vector>
 
 #include "base/bounded_queue.h"
+#include "base/observed_time.h"
 #include "base/status.h"
 #include "kernels/device.h"
 #include "parallel/collective.h"
 #include "wire/link.h"
+#include "worker/file_watch.h"
 #include "worker/rank.h"
 #include "worker/store_client.h"
 
@@ -35,7 +37,8 @@ struct AgentOptions {
   int load_threads = 2;
   Duration heartbeat = std::chrono::milliseconds(250);
   // Silence of the coordinator after which the current epoch is given up and hellos start again.
-  // Longer than a coordinator takes to restart; weights stay.
+  // Longer than a coordinator takes to restart; weights stay. In the agent's own time: while it
+  // stood still itself it could hear nobody.
   Duration coordinator_silence = std::chrono::seconds(5);
   // What is left of a step or a load may take this long once the agent stops; then `on_hung` is
   // called, which must not return: a thread inside a device cannot be ended in any other way.
@@ -68,9 +71,14 @@ class Agent {
   void take_plan(const wire::Assign& plan);
   void run_step(const wire::Step& step);
   void report_experts();  // compute thread, rank 0
-  void report_failure(uint64_t epoch, const Status& error);
-  void failed(uint64_t epoch, const Status& error);  // compute thread
+  void report_failure(uint64_t epoch, const Status& error,
+                      wire::FailureKind kind = wire::FailureKind::kOther);
+  // Compute thread.
+  void failed(uint64_t epoch, const Status& error,
+              wire::FailureKind kind = wire::FailureKind::kOther);
   void report_progress(TimePoint now);
+  void report_changed_files(TimePoint now);
+  void watch_files(uint64_t epoch, std::vector<std::string> files, std::vector<FileStamp> seen);
 
   const AgentOptions options_;
   wire::WorkerLink& link_;
@@ -91,7 +99,15 @@ class Agent {
 
   // Control thread only.
   bool welcome_ = false;  // the coordinator has answered since the last hello
-  TimePoint heard_{}, last_heartbeat_{}, last_progress_{};
+  TimePoint heard_{};     // in observed_'s time
+  TimePoint last_heartbeat_{}, last_progress_{};
+  ObservedTime observed_{std::chrono::milliseconds(250)};
+  uint64_t changed_epoch_ = 0;  // its files have changed and the coordinator does not know; or 0
+
+  std::mutex watch_mutex_;  // guards the next two
+  FileWatch watch_;
+  uint64_t watched_epoch_ = 0;
+
   std::mutex done_mutex_;
   std::condition_variable done_changed_;
   bool compute_done_ = false;

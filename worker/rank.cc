@@ -107,12 +107,15 @@ Status Rank::connect(const wire::Assign& plan, const FormOptions& options) {
 
 Result<wire::Ready> Rank::form(const wire::Assign& plan, const FormOptions& options) {
   const auto start = std::chrono::steady_clock::now();
+  load_failed_ = false;
   leave();
   // What went wrong in an earlier epoch is over, unless the device is.
   (void)device_.synchronize(start + std::chrono::seconds(5));
   if (device_.lost()) return unavailable(device_.describe() + " is lost to this process");
   device_.use_int8_activations(plan.int8_activations);
-  SHOAL_TRY(load(plan, options.load));
+  const Status loaded = load(plan, options.load);
+  load_failed_ = !loaded.is_ok();
+  SHOAL_TRY(loaded);
   if (kv_ && !(kv_->shape() == kv_shape(plan))) kv_.reset();
   if (!kv_) {
     SHOAL_ASSIGN(kv_, KvStore::create(model_->spec, model_->shard, kv_shape(plan), device_));

@@ -30,6 +30,8 @@ class Rank {
   // Loads (if needed), allocates, connects. Compute thread only. kUnavailable, kDeadlineExceeded,
   // kCancelled: another epoch may work; anything else is permanent.
   Result<wire::Ready> form(const wire::Assign& plan, const FormOptions& options);
+  // Whether the last form() failed at loading: something about the file, or no memory for it.
+  bool load_failed() const { return load_failed_; }
   Result<wire::StepResult> run(const wire::Step& step);
   // Of rank 0 of a model with mixtures, while a group is formed. Compute thread only.
   std::optional<wire::ExpertLoad> expert_load() const;
@@ -48,6 +50,7 @@ class Rank {
 
   Device& device_;
   std::string load_key_;  // what model_ was loaded for
+  bool load_failed_ = false;
   std::unique_ptr<ModelShard> model_;
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<StepRunner> runner_;

@@ -138,6 +138,22 @@ TEST_F(ControlPlane, RefusedWorkersInALoopDoNotDisturbTheLiveOne) {
   const EngineState after = engine_->state();
   EXPECT_EQ(after.epoch, before.epoch);
   EXPECT_EQ(after.workers.at(0).pid, before.workers.at(0).pid);
+  // Everyone that was turned away is counted: five loops by hello or process, one by the link.
+  EXPECT_GE(after.control.refused_names, 1u);
+  EXPECT_GE(after.refused_hellos + after.control.refused_processes, 5 * 15u);
+  EXPECT_EQ(after.control.refused_keys, 0u);
+  const std::string text = metrics_.serialize(after);
+  for (const std::string& line : std::vector<std::string>{
+           "shoal_control_refused_total{reason=\"hello\"} " + std::to_string(after.refused_hellos),
+           "shoal_control_refused_total{reason=\"name\"} " +
+               std::to_string(after.control.refused_names),
+           "shoal_control_refused_total{reason=\"key\"} 0",
+           "shoal_control_refused_total{reason=\"handshake\"} 0",
+           "shoal_control_rejected_messages_total " +
+               std::to_string(after.control.rejected_messages)}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
+  EXPECT_EQ(metrics_.serialize(after), text) << "asking twice counts once";
   stop.store(true);
   live.join();
 }

@@ -40,6 +40,7 @@ FakeWorker::FakeWorker(const FakeWorkerOptions& options, const FakeModel& model,
       rng_(seed),
       min_step_(options.min_step),
       max_step_(options.max_step),
+      fail_load_(options.fail_load),
       epoch_(options.seen_epoch) {}
 
 void FakeWorker::send(const wire::Message& message) { (void)link_.send(message); }
@@ -144,8 +145,8 @@ void FakeWorker::work(TimePoint now) {
 
 void FakeWorker::finish_load() {
   load_due_.reset();
-  if (!options_.fail_load.empty()) {
-    send(wire::Failed{epoch_, true, options_.fail_load});
+  if (!fail_load_.empty()) {
+    send(wire::Failed{epoch_, true, fail_load_, options_.fail_kind});
     return give_up();
   }
   if (loaded_rank_ != static_cast<int>(plan_.rank)) ++loads_;

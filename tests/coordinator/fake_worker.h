@@ -44,8 +44,9 @@ struct FakeWorkerOptions {
   Duration load_time = std::chrono::milliseconds(100);
   Duration min_step{}, max_step = std::chrono::milliseconds(1);
   Duration heartbeat = std::chrono::milliseconds(250);
-  std::string fail_load;    // a permanent failure with this message
-  uint64_t seen_epoch = 0;  // of another coordinator
+  std::string fail_load;  // a permanent failure with this message …
+  wire::FailureKind fail_kind = wire::FailureKind::kOther;  // … of this kind
+  uint64_t seen_epoch = 0;                                  // of another coordinator
 };
 
 class FakeWorker {
@@ -61,6 +62,8 @@ class FakeWorker {
   void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
   void see_epoch(uint64_t epoch) { epoch_ = epoch; }  // as if another coordinator had sent it
   void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP
+  void say_model_changed() { send(wire::ModelChanged{epoch_}); }
+  void set_fail_load(const std::string& message) { fail_load_ = message; }
   void fail_next_step(const std::string& message) { fail_step_ = message; }
   void set_step_time(Duration low, Duration high) { min_step_ = low, max_step_ = high; }
 
@@ -114,7 +117,7 @@ class FakeWorker {
   Duration min_step_, max_step_;
 
   bool welcome_ = false, exited_ = false, hung_ = false, frozen_ = false;
-  std::string exit_reason_, fail_step_, violation_;
+  std::string exit_reason_, fail_load_, fail_step_, violation_;
   TimePoint heard_{}, last_beat_{};
   uint64_t epoch_ = 0;
   bool given_up_ = true;

@@ -132,6 +132,8 @@ TEST_F(ZmqSecurityTest, NullAndPlainClientsAreRefused) {
       .connect(server->endpoint());
   EXPECT_FALSE(plain_client.send({beat()}, kBrief));
   expect_silence(*server);
+  EXPECT_GE(server->counters().refused_handshakes, 2u);
+  EXPECT_EQ(server->counters().refused_keys, 0u);
   expect_others_undisturbed(*server);
 }
 
