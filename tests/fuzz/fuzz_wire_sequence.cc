@@ -269,6 +269,9 @@ class Harness {
       case 6:
         for (auto& row : result.rows) row.generation ^= 1;
         break;
+      case 7:
+        for (auto& row : result.rows) row.broken = true;
+        break;
       default:
         break;
     }

@@ -30,11 +30,22 @@ class Cluster:
             f"  control: 127.0.0.1:{self.control}", f"  keys: {folder}/keys", "workers:", "  - name: w0",
             "    host: 127.0.0.1"]) + "\n")
         self.processes = []
-        self.coordinator = self.start([harness.SHOAL, "coordinator", "--config", str(path)])
+        self.argv = [harness.SHOAL, "coordinator", "--config", str(path)]
+        self.coordinator = self.start(self.argv)
 
     def start(self, argv):
         self.processes.append(harness.Process(argv))
         return self.processes[-1]
+
+    def restart_coordinator(self):
+        """kill -9, and another one at once."""
+        self.coordinator.process.kill()
+        self.coordinator.process.wait()
+        self.coordinator = self.start(self.argv)
+
+    def wait_ready(self):
+        url = self.coordinator.wait_for_line(r"ready.*(http://[^\s/]+)", 60).group(1)
+        return harness.Client(url)
 
     def worker_argv(self, name="w0", key="w0"):
         return [harness.SHOAL, "worker", "--coordinator", f"tcp://127.0.0.1:{self.control}", "--server-key-file",
@@ -90,8 +101,7 @@ class Duplicates(unittest.TestCase):
             loops = []
             try:
                 steady = cluster.start(cluster.worker_argv())
-                url = cluster.coordinator.wait_for_line(r"ready.*(http://[^\s/]+)", 60).group(1)
-                client = harness.Client(url)
+                client = cluster.wait_ready()
                 before = client.get("/cluster").json()
                 duplicate = cluster.worker_argv()
                 expected = [(duplicate, f"there is a live worker 'w0', pid {before['workers'][0]['pid']} on"),
@@ -120,6 +130,31 @@ class Duplicates(unittest.TestCase):
                 stop.set()
                 for loop in loops:
                     loop.join()
+                cluster.close()
+
+    def test_a_coordinator_killed_and_started_again(self):
+        """Workers keep their weights and take the new coordinator's first plan, however soon it comes."""
+        with tempfile.TemporaryDirectory() as folder:
+            cluster = Cluster(folder)
+            try:
+                worker = cluster.start(cluster.worker_argv())
+                epochs = [cluster.wait_ready().get("/cluster").json()["epoch"]]
+                for quickly in (False, True):
+                    cluster.restart_coordinator()
+                    if quickly:
+                        cluster.restart_coordinator()
+                    client = cluster.wait_ready()
+                    state = client.get("/cluster").json()
+                    epochs.append(state["epoch"])
+                    self.assertEqual(state["workers"][0]["pid"], worker.pid)
+                    self.assertIn("9", client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
+                print(f"epochs {epochs}")
+                self.assertEqual(epochs, sorted(set(epochs)), "each newer than those before")
+                self.assertLess(epochs[-1], 100, "they count up")
+                self.assertEqual(worker.output().count("keeping the weights"), 2)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n" + "\n".join(p.output()[-3000:] for p in cluster.processes)) from None
+            finally:
                 cluster.close()
 
 
