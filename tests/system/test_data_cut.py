@@ -68,7 +68,7 @@ class DataCut(unittest.TestCase):
         child.wait_for_line("flows", 60)
         cut = time.monotonic()
         hosts.data_cable(1, "cut")
-        child.wait_for_line("stream ended", 15)
+        child.wait_for_line("stream ended", 40)
         time.sleep(max(0.0, cut + 8 - time.monotonic()))
         hosts.data_cable(1, "whole")
         healed = time.monotonic()
@@ -77,10 +77,11 @@ class DataCut(unittest.TestCase):
         noticed = next(s["t"] for s in seen if s.get("ready") == 503) - cut
         ended = next(s for s in seen if s.get("what") == "stream ended")
         again = next(s["t"] for s in seen if s.get("what") == "ready again") - healed
-        print(f"cut noticed after {noticed:.2f} s, the stream ended after {ended['t'] - cut:.2f} s, "
+        overdue = max(1.0, 8 * ended["slowest"])  # what is promised: see docs/operations.md
+        print(f"slowest step {1000 * ended['slowest']:.0f} ms; cut noticed after {noticed:.2f} s, the stream ended after {ended['t'] - cut:.2f} s, "
               f"ready {again:.2f} s after the repair")
-        self.assertLess(noticed, 2 * harness.SLOWDOWN)
-        self.assertLess(ended["t"] - cut, 4 * harness.SLOWDOWN)
+        self.assertLess(noticed, (overdue + 1) * harness.SLOWDOWN)
+        self.assertLess(ended["t"] - cut, (2 * overdue + 1) * harness.SLOWDOWN)
         self.assertIn("error", ended["last"])
         self.assertIn("9", next(s["text"] for s in seen if s.get("what") == "answer"))
         for process in processes[:3]:
@@ -94,16 +95,18 @@ def say(**what):
 def child():
     client = harness.Client("http://10.77.0.1:8080")
     client.chat_text("What is 1 plus 8?", max_tokens=40, ignore_eos=True)  # the first steps are not judged
-    events = []
+    events, times = [], []
 
     def consume():
         for event in client.stream("/v1/chat/completions", {
                 "model": "m", "max_tokens": 1800, "ignore_eos": True,
                 "messages": [{"role": "user", "content": "Tell me a story about a brave fox and a lamp."}]}):
             events.append(event)
+            times.append(time.monotonic())
             if len(events) == 20:
                 say(what="flows")
-        say(what="stream ended", last=events[-1])
+        # The last event is the error.
+        say(what="stream ended", last=events[-1], slowest=max(b - a for a, b in zip(times, times[1:-1])))
 
     thread = threading.Thread(target=consume)
     thread.start()

@@ -20,7 +20,7 @@ class Stream(threading.Thread):
 
     def __init__(self, client, tokens=1800):
         super().__init__()
-        self.client, self.tokens, self.events, self.ended = client, tokens, [], None
+        self.client, self.tokens, self.events, self.times, self.ended = client, tokens, [], [], None
         self.start()
 
     def run(self):
@@ -29,8 +29,13 @@ class Stream(threading.Thread):
                     "model": "m", "max_tokens": self.tokens, "ignore_eos": True, "temperature": 0,
                     "messages": [{"role": "user", "content": STORY}]}):
                 self.events.append(event)
+                self.times.append(time.monotonic())
         finally:
             self.ended = time.monotonic()
+
+    def slowest(self):
+        """The longest gap between two tokens so far: what a step costs on this machine, now."""
+        return max(b - a for a, b in zip(self.times, self.times[1:]))
 
 
 class StoppedThreads:
@@ -89,14 +94,17 @@ class Deadlines(unittest.TestCase):
             stream = Stream(server.client)
             harness.wait_until(lambda: len(stream.events) > 20, 20, "tokens flow")
             victim = server.worker_pids()[1]
+            slowest = max(warm.slowest(), stream.slowest())
+            overdue = max(1.0, 8 * slowest)  # what is promised: see docs/operations.md
             hung = time.monotonic()
             threads = StoppedThreads(victim)
-            harness.wait_until(lambda: server.client.get("/ready").status == 503, 3, "/ready says 503")
+            harness.wait_until(lambda: server.client.get("/ready").status == 503, 15, "/ready says 503")
             noticed = time.monotonic() - hung
-            harness.wait_until(lambda: stream.ended, 6, "the stream ends")
-            print(f"/ready after {noticed:.2f} s, the stream's error after {stream.ended - hung:.2f} s")
-            self.assertLess(noticed, 2 * harness.SLOWDOWN)
-            self.assertLess(stream.ended - hung, 4 * harness.SLOWDOWN)
+            harness.wait_until(lambda: stream.ended, 30, "the stream ends")
+            print(f"slowest step {1000 * slowest:.0f} ms; /ready after {noticed:.2f} s, the stream's error after "
+                  f"{stream.ended - hung:.2f} s")
+            self.assertLess(noticed, (overdue + 1) * harness.SLOWDOWN)
+            self.assertLess(stream.ended - hung, (2 * overdue + 1) * harness.SLOWDOWN)
             self.assertIn("error", stream.events[-1])
             self.assertIn("did not return", stream.events[-1]["error"]["message"])
 

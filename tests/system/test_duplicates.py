@@ -151,7 +151,7 @@ class Duplicates(unittest.TestCase):
                 print(f"epochs {epochs}")
                 self.assertEqual(epochs, sorted(set(epochs)), "each newer than those before")
                 self.assertLess(epochs[-1], 100, "they count up")
-                self.assertEqual(worker.output().count("keeping the weights"), 2)
+                self.assertEqual(worker.output().count("keeping the weights of rank"), 2)
             except AssertionError as error:
                 raise AssertionError(f"{error}\n" + "\n".join(p.output()[-3000:] for p in cluster.processes)) from None
             finally:
