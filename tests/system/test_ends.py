@@ -76,6 +76,8 @@ class Ends(unittest.TestCase):
     def test_a_start_that_fails(self):
         server = self.start(bad_disk(CUT=os.path.basename(harness.TINY_DENSE)))
         self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
         workers = harness.wait_until(lambda: children(server.pid), 20, "workers")
         self.nothing_left(server, workers)
         self.assertEqual(server.returncode, 2)
