@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/quote.h"
 
 namespace shoal {
 namespace {
@@ -34,7 +35,7 @@ const char* kind_of(mode_t mode) {
 
 Status check_regular(const std::string& path, const struct stat& info) {
   if (S_ISREG(info.st_mode)) return Status::ok();
-  return invalid_argument(path + " is " + kind_of(info.st_mode) + ", not a regular file");
+  return invalid_argument(excerpt(path) + " is " + kind_of(info.st_mode) + ", not a regular file");
 }
 
 // Whatever has no end or no beginning until somebody writes to it (a pipe, a terminal, a device) is
@@ -43,15 +44,15 @@ Status check_regular(const std::string& path, const struct stat& info) {
 // between.
 Result<Descriptor> open_regular(const std::string& path, int flags) {
   struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return errno_status("cannot open " + path);
+  if (::stat(path.c_str(), &info) != 0) return errno_status("cannot open " + excerpt(path));
   SHOAL_TRY(check_regular(path, info));
   constexpr int kNeverWait = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   Descriptor file(::open(path.c_str(), kNeverWait | flags));
-  if (!file.valid()) return errno_status("cannot open " + path);
-  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + path);
+  if (!file.valid()) return errno_status("cannot open " + excerpt(path));
+  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + excerpt(path));
   SHOAL_TRY(check_regular(path, info));
   // File systems of the user's own may heed the flag when they read.
-  if (::fcntl(file.get(), F_SETFL, flags) != 0) return errno_status("cannot open " + path);
+  if (::fcntl(file.get(), F_SETFL, flags) != 0) return errno_status("cannot open " + excerpt(path));
   return file;
 }
 
@@ -71,7 +72,7 @@ Status write_all(int fd, const std::string& text, const std::string& what) {
 Result<File> File::open(const std::string& path) {
   SHOAL_ASSIGN(Descriptor file, open_regular(path, 0));
   struct stat info {};
-  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + path);
+  if (::fstat(file.get(), &info) != 0) return errno_status("cannot stat " + excerpt(path));
   int direct_fd = -1;
   if (auto direct = open_regular(path, O_DIRECT)) {
     struct stat there {};
@@ -109,7 +110,7 @@ void File::close() {
 
 Status File::check_range(uint64_t offset, uint64_t bytes) const {
   if (offset <= size_ && bytes <= size_ - offset) return Status::ok();
-  return data_loss(path_ + ": read of " + std::to_string(bytes) + " bytes at offset " +
+  return data_loss(excerpt(path_) + ": read of " + std::to_string(bytes) + " bytes at offset " +
                    std::to_string(offset) + " runs past the end (" + std::to_string(size_) +
                    " bytes)");
 }
@@ -122,9 +123,10 @@ Status File::read_at(uint64_t offset, std::span<uint8_t> out) const {
         ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
-      return errno_status("read of " + path_ + " at offset " + std::to_string(offset + done));
+      return errno_status("read of " + excerpt(path_) + " at offset " +
+                          std::to_string(offset + done));
     if (got == 0) {
-      return data_loss(path_ + " was truncated while being read: nothing at offset " +
+      return data_loss(excerpt(path_) + " was truncated while being read: nothing at offset " +
                        std::to_string(offset + done));
     }
     done += static_cast<uint64_t>(got);
@@ -173,8 +175,8 @@ void File::drop_cache(uint64_t offset, uint64_t bytes) const {
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) {
   SHOAL_ASSIGN(File file, File::open(path));
   if (file.size() > max_bytes) {
-    return invalid_argument(path + " has " + std::to_string(file.size()) + " bytes; at most " +
-                            std::to_string(max_bytes) + " are accepted");
+    return invalid_argument(excerpt(path) + " has " + std::to_string(file.size()) +
+                            " bytes; at most " + std::to_string(max_bytes) + " are accepted");
   }
   std::string text(file.size(), '\0');
   SHOAL_TRY(file.read_at(0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
@@ -194,13 +196,14 @@ Result<Descriptor> make_sealed_file(const std::string& name, const std::string& 
 Status write_file_atomically(const std::string& path, const std::string& text, unsigned mode) {
   std::string temporary = path + ".XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return errno_status("cannot create a file beside " + path);
-  Status status = write_all(fd, text, "cannot write " + path);
-  if (status && ::fchmod(fd, mode) != 0) status = errno_status("cannot set the mode of " + path);
-  if (status && ::fsync(fd) != 0) status = errno_status("cannot write " + path);
+  if (fd < 0) return errno_status("cannot create a file beside " + excerpt(path));
+  Status status = write_all(fd, text, "cannot write " + excerpt(path));
+  if (status && ::fchmod(fd, mode) != 0)
+    status = errno_status("cannot set the mode of " + excerpt(path));
+  if (status && ::fsync(fd) != 0) status = errno_status("cannot write " + excerpt(path));
   ::close(fd);
   if (status && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = errno_status("cannot rename to " + path);
+    status = errno_status("cannot rename to " + excerpt(path));
   }
   if (!status) ::unlink(temporary.c_str());
   return status;

@@ -15,6 +15,7 @@
 #include <fmt/core.h>
 
 #include "base/console.h"
+#include "base/quote.h"
 
 namespace shoal {
 namespace {
@@ -181,6 +182,10 @@ Logger& logger() {
   return *instance;
 }
 
+// Of a message; figures of a plan over many ranks are the longest.
+constexpr size_t kLineBytes = 4096;
+constexpr size_t kRoleBytes = 64;
+
 }  // namespace
 
 Result<LogLevel> parse_log_level(std::string_view name) {
@@ -189,21 +194,22 @@ Result<LogLevel> parse_log_level(std::string_view name) {
   if (name == "warn") return LogLevel::kWarn;
   if (name == "error") return LogLevel::kError;
   if (name == "off") return LogLevel::kOff;
-  return invalid_argument("unknown log level '" + std::string(name) +
-                          "'; one of debug, info, warn, error, off");
+  return invalid_argument("unknown log level " + in_quotes(name) +
+                          "; one of debug, info, warn, error, off");
 }
 
 void init_logging(LogLevel level, std::string_view role) {
-  logger().set_role(role);
+  set_log_role(role);
   logger().start(level);
 }
 
-void set_log_role(std::string_view role) { logger().set_role(role); }
+void set_log_role(std::string_view role) { logger().set_role(excerpt(role, kRoleBytes)); }
 
 bool log_enabled(LogLevel level) { return logger().enabled(level); }
 
 void log(LogLevel level, std::string_view message) {
-  if (logger().enabled(level)) logger().add(level, message);
+  // Whatever it quotes stays on one line.
+  if (logger().enabled(level)) logger().add(level, excerpt(message, kLineBytes));
 }
 
 void flush_log(Duration patience) { logger().flush(patience); }

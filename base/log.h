@@ -26,6 +26,7 @@ void set_log_role(std::string_view role);
 bool log_enabled(LogLevel level);
 
 // All thread-safe.
+// One line, whatever the message holds: control characters are escaped, more than 4 KiB cut off.
 void log(LogLevel level, std::string_view message);
 inline void log_debug(std::string_view m) { log(LogLevel::kDebug, m); }
 inline void log_info(std::string_view m) { log(LogLevel::kInfo, m); }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/quote.h"
 #include "bench/kernel_ops.h"
 
 namespace shoal {
@@ -38,8 +39,8 @@ Result<std::vector<KernelShape>> parse_kernel_shapes(const std::vector<std::stri
     if (shape.name.empty() ||
         std::sscanf(numbers, "%lldx%lld%c", &outputs, &features, &rest) != 2 || outputs < 1 ||
         features < 1 || outputs > kMost || features > kMost) {
-      return invalid_argument("shape '" + text +
-                              "': expected 70b or NAME=OUTPUTSxFEATURES, e.g. o=8192x8192");
+      return invalid_argument("shape " + in_quotes(text) +
+                              ": expected 70b or NAME=OUTPUTSxFEATURES, e.g. o=8192x8192");
     }
     shape.outputs = outputs, shape.features = features;
     shape.gated = shape.name.starts_with("gate");

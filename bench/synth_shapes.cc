@@ -1,4 +1,5 @@
 // Named shapes: dimensions as published by the models' authors (docs/models.md).
+#include "base/quote.h"
 #include "bench/synth.h"
 
 namespace shoal {
@@ -113,7 +114,7 @@ Result<SynthShape> synth_shape(const std::string& name) {
     if (name == shape.name) return shape.shape;
     known += (known.empty() ? "" : ", ") + std::string(shape.name);
   }
-  return invalid_argument("unknown shape '" + name + "'; there are: " + known);
+  return invalid_argument("unknown shape " + in_quotes(name) + "; there are: " + known);
 }
 
 }  // namespace shoal

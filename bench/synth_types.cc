@@ -1,5 +1,6 @@
 // Which type each matrix gets: llama.cpp's quantisation mixes as published models use them
 // (docs/formats.md).
+#include "base/quote.h"
 #include "bench/synth.h"
 
 namespace shoal {
@@ -131,7 +132,7 @@ Result<TensorType> synth_tensor_type(const std::string& mix, const SynthShape& s
   if (type) return fallback(*type, row_length);
   std::string names;
   for (const Mix& known : kMixes) names += std::string(known.name) + ", ";
-  return invalid_argument("'" + mix + "' is neither a mix (" + names + kMxfp4Mix +
+  return invalid_argument(in_quotes(mix) + " is neither a mix (" + names + kMxfp4Mix +
                           ") nor a tensor type");
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/console.h"
 #include "base/log.h"
+#include "base/quote.h"
 #include "cli/commands.h"
 #include "cli/latency.h"
 #include "cli/server.h"
@@ -106,7 +107,8 @@ int run(BenchOptions options) {
     if (std::sscanf(layout.c_str(), "%dx%d", &latency.workers, &latency.threads) != 2 ||
         latency.workers < 1 || latency.workers > 64 || latency.threads < 1 ||
         latency.threads > 1024) {
-      return fail(invalid_argument("--layout '" + layout + "' is not WORKERSxTHREADS, e.g. 2x1"));
+      return fail(
+          invalid_argument("--layout " + in_quotes(layout) + " is not WORKERSxTHREADS, e.g. 2x1"));
     }
     const auto figures = measure_latency(*model, latency);
     if (!figures) return fail(figures.status());

@@ -10,10 +10,12 @@
 #include <map>
 
 #include "base/console.h"
+#include "base/quote.h"
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
 #include "coordinator/gateway/model_codec.h"
 #include "model/gguf.h"
+#include "model/gguf_verify.h"
 #include "model/model_spec.h"
 #include "worker/weight_check.h"
 
@@ -27,6 +29,7 @@ struct InspectOptions {
   RankOptions ranks;
   bool tensors = false;
   bool json = false;
+  bool verify = false;
 };
 
 constexpr size_t kShownElements = 8;  // of an array
@@ -95,6 +98,9 @@ Result<Json> inspect(const InspectOptions& options) {
   out["file"] = options.model;
   out["version"] = file.version();
   out["digest"] = file.digest();
+  if (options.verify) {
+    SHOAL_ASSIGN(out["full_digest"], full_digest(file, {}));
+  }
   out["parts"] = file.parts().size();
   out["header_bytes"] = file.header_bytes();
   out["data_bytes"] = file.data_bytes();
@@ -134,10 +140,15 @@ Result<Json> inspect(const InspectOptions& options) {
 double gib(const Json& bytes) { return bytes.get<double>() / (1 << 30); }
 
 void print_human(const Json& out) {
-  fmt::print("{}  (GGUF v{}, {} part(s), digest {})\n\nmetadata\n", out["file"].get<std::string>(),
+  fmt::print("{}  (GGUF v{}, {} part(s), digest {})\n", excerpt(out["file"].get<std::string>()),
              out["version"].get<int>(), out["parts"].get<int>(), out["digest"].get<std::string>());
+  if (out.contains("full_digest")) {
+    fmt::print("digest of all bytes {}\n", out["full_digest"].get<std::string>());
+  }
+  fmt::print("\nmetadata\n");
   for (const auto& [key, value] : out["metadata"].items()) {
-    fmt::print("  {:<44} {}\n", key, value.dump(-1, ' ', false, Json::error_handler_t::replace));
+    fmt::print("  {:<44} {}\n", excerpt(key),
+               value.dump(-1, ' ', false, Json::error_handler_t::replace));
   }
   fmt::print("\n{:<10} {:>8} {:>16} {:>12} {:>6}\n", "type", "tensors", "elements", "GiB", "bits");
   for (const auto& [name, total] : out["types"].items()) {
@@ -201,6 +212,7 @@ void add_inspect_command(CLI::App& app, CommandAction& action) {
       ->needs(workers);
   command->add_option("--placement", ranks.placement, "File that pins experts to ranks")
       ->needs(workers);
+  command->add_flag("--verify", options->verify, "Also hash every byte: compare it between hosts");
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, &action] { action = [options] { return run(*options); }; });

@@ -9,6 +9,7 @@
 
 #include "base/console.h"
 #include "base/log.h"
+#include "base/quote.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
 #include "cli/server.h"
@@ -82,6 +83,10 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
             {"coordinator.allow_unauthenticated", "true", "--allow-unauthenticated"});
       },
       "Serve on a public address without API keys");
+  command->add_flag_function(
+      "--verify",
+      [options](int64_t) { options->settings.push_back({"model.verify", "true", "--verify"}); },
+      "Hash every byte of the model here and on every worker, and refuse files that differ");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
   command->add_flag("--check", options->check, "Check the configuration and exit");
@@ -174,8 +179,9 @@ int start(const ServeOptions& options, const char* program, bool local) {
     for (const config::Worker& worker : config->workers) {
       if (!worker.host.empty()) {
         return fail(program, invalid_argument(
-                                 "worker '" + worker.name + "' belongs to host '" + worker.host +
-                                 "': run `shoal coordinator` here and `shoal worker` there"));
+                                 "worker " + in_quotes(worker.name) + " belongs to host " +
+                                 in_quotes(worker.host) +
+                                 ": run `shoal coordinator` here and `shoal worker` there"));
       }
     }
     server.config.workers = local_workers(options, config->workers);

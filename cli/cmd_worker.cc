@@ -8,6 +8,7 @@
 
 #include "base/console.h"
 #include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
@@ -43,11 +44,12 @@ void on_signal(int) {
 Result<std::pair<std::string, uint16_t>> split_endpoint(const std::string& endpoint) {
   const size_t colon = endpoint.rfind(':');
   if (endpoint.rfind("tcp://", 0) != 0 || colon == std::string::npos || colon < 7) {
-    return invalid_argument("--coordinator '" + endpoint + "' is not of the form tcp://HOST:PORT");
+    return invalid_argument("--coordinator " + in_quotes(endpoint) +
+                            " is not of the form tcp://HOST:PORT");
   }
   const int port = std::atoi(endpoint.c_str() + colon + 1);
   if (port < 1 || port > 65535)
-    return invalid_argument("--coordinator '" + endpoint + "' has no valid port");
+    return invalid_argument("--coordinator " + in_quotes(endpoint) + " has no valid port");
   return std::pair(endpoint.substr(6, colon - 6), static_cast<uint16_t>(port));
 }
 

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "kernels/cuda_library.h"
 
 namespace shoal {
@@ -23,8 +24,8 @@ Result<DeviceChoice> parse_device(const std::string& text) {
     good = error == std::errc() && rest == end && choice.index >= 0 && choice.index <= kMaxIndex;
   }
   if (good) return choice;
-  return invalid_argument("device '" + text +
-                          "': expected cpu, cuda:N or auto:N with N from 0 to 63");
+  return invalid_argument("device " + in_quotes(text) +
+                          ": expected cpu, cuda:N or auto:N with N from 0 to 63");
 }
 
 Result<std::unique_ptr<Device>> open_device(const DeviceChoice& choice, const CpuOptions& cpu) {

@@ -3,13 +3,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "cli/group.h"
+#include "model/gguf_verify.h"
 #include "parallel/memory_plan.h"
 #include "worker/weight_check.h"
 
@@ -28,15 +33,48 @@ uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec) {
   return *bytes;
 }
 
-Result<ServedModel> read_served_model(const std::string& path) {
+Result<std::string> hash_whole_model(const GgufFile& file) {
+  constexpr Duration kReport = std::chrono::seconds(5);
+  const std::string path = excerpt(file.parts()[0].path);
+  const auto gigabytes = [](uint64_t bytes) { return static_cast<double>(bytes) / 1e9; };
+  const TimePoint start = std::chrono::steady_clock::now();
+  std::atomic<uint64_t> done{0};
+  std::atomic<bool> over{false};
+  log_info(fmt::format("verifying {}: reading {:.1f} GB", path, gigabytes(file.file_bytes())));
+  std::thread watcher([&] {
+    TimePoint reported = start;
+    while (!over.load()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      const TimePoint now = std::chrono::steady_clock::now();
+      if (now - reported < kReport) continue;
+      reported = now;
+      log_info(fmt::format("verifying {}: {:.0f} %, {:.2f} GB/s", path,
+                           100.0 * gigabytes(done.load()) / gigabytes(file.file_bytes()),
+                           gigabytes(done.load()) / to_seconds(now - start)));
+    }
+  });
+  auto digest = full_digest(file, {.bytes_done = &done});
+  over.store(true);
+  watcher.join();
+  if (!digest) return digest;
+  const double seconds = to_seconds(std::chrono::steady_clock::now() - start);
+  log_info(fmt::format("verified {}: {}, {:.2f} GB/s", path, *digest,
+                       gigabytes(file.file_bytes()) / std::max(seconds, 1e-9)));
+  return digest;
+}
+
+Result<ServedModel> read_served_model(const std::string& path, bool verify) {
   ServedModel model;
   SHOAL_ASSIGN(GgufFile file, GgufFile::open(path));
   model.path = std::filesystem::absolute(path).lexically_normal().string();
   model.digest = file.digest();
   SHOAL_ASSIGN(model.spec, read_model_spec(file));
   SHOAL_TRY(check_vectors(file, model.spec));
-  model.name =
-      model.spec.name == "unnamed" ? std::filesystem::path(path).stem().string() : model.spec.name;
+  if (verify) {
+    SHOAL_ASSIGN(model.full_digest, hash_whole_model(file));
+  }
+  model.name = excerpt(model.spec.name == "unnamed" ? std::filesystem::path(path).stem().string()
+                                                    : model.spec.name);
   model.file = std::make_shared<GgufFile>(std::move(file));
   return model;
 }
@@ -83,6 +121,7 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   membership.load_timeout = config.timeouts.load;
   membership.plan.model_path = model.path;
   membership.plan.model_digest = model.digest;
+  membership.plan.model_full_digest = model.full_digest;
   membership.plan.kv =
       config.kv.type == config::KvType::kF32 ? wire::KvPrecision::kF32 : wire::KvPrecision::kF16;
   membership.plan.int8_activations = config.parallel.int8_activations;

@@ -15,8 +15,9 @@ namespace shoal {
 
 struct ServedModel {
   std::string path;  // absolute: workers open it too
-  std::string name;  // general.name, or the file's name
+  std::string name;  // general.name, or the file's name; a line of at most 200 bytes
   std::string digest;
+  std::string full_digest;  // of all bytes, if that was asked for
   std::shared_ptr<const GgufFile> file;
   ModelSpec spec;
 };
@@ -24,8 +25,11 @@ struct ServedModel {
 // Bytes of weights one decoded token reads: bytes_per_token() of a file that has all tensors.
 uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
 
-// Errors: what read_model_spec() and check_vectors() refuse.
-Result<ServedModel> read_served_model(const std::string& path);
+// Errors: what read_model_spec() and check_vectors() refuse. `verify`: hashes the whole file too,
+// with progress in the log.
+Result<ServedModel> read_served_model(const std::string& path, bool verify = false);
+// The hash of all bytes of an open model, with progress in the log.
+Result<std::string> hash_whole_model(const GgufFile& file);
 
 // `names`: of the expected workers, in rank order; those beyond the group's ranks are spares.
 Result<CoreOptions> make_core_options(const config::Config& config, const ServedModel& model,

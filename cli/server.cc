@@ -268,7 +268,7 @@ Status ServerImpl::start() {
   if (options_.http) {
     SHOAL_ASSIGN(api_keys_, gateway::load_keys(config));
   }
-  SHOAL_ASSIGN(model_, read_served_model(config.model.path));
+  SHOAL_ASSIGN(model_, read_served_model(config.model.path, config.model.verify));
   SHOAL_ASSIGN(gateway::ModelCodec codec, gateway::make_model_codec(*model_.file));
   codec_ = std::move(codec.codec);
   SHOAL_TRY(bind_control());

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/quote.h"
 #include "config/parser.h"
 #include "config/schema.h"
 #include "config/values.h"
@@ -59,7 +60,8 @@ Status check_workers(const Settings& settings) {
     };
     if (const auto [other, fresh] = names.emplace(worker.name, i); !fresh) {
       return error(settings, field("name"),
-                   fmt::format("'{}' is workers[{}]'s name already", worker.name, other->second));
+                   fmt::format("{} is workers[{}]'s name already", in_quotes(worker.name),
+                               other->second));
     }
     if (!worker.public_key.empty()) {
       if (const auto [other, fresh] = keys.emplace(worker.public_key, i); !fresh) {

@@ -28,6 +28,7 @@ struct HostPort {
 struct Model {
   std::string path;  // a GGUF file, or the first part of a split one; required
   std::string name;  // the id clients see in /v1/models; empty: from the file's metadata or name
+  bool verify = false;  // compare all bytes between coordinator and workers, not samples
   friend bool operator==(const Model&, const Model&) = default;
 };
 

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/file.h"
+#include "base/quote.h"
 #include "config/schema.h"
 #include "config/values.h"
 #include "config/yaml_tree.h"
@@ -27,7 +28,7 @@ std::string kind_name(const YamlNode& node) {
     case Kind::kNull:
       return "nothing";
     case Kind::kScalar:
-      return fmt::format("'{}'", node.scalar);
+      return in_quotes(node.scalar);
     case Kind::kList:
       return "a list";
     case Kind::kMap:
@@ -51,10 +52,11 @@ std::vector<std::string_view> children(std::string_view prefix) {
 
 std::string unknown_key(std::string_view word, const std::vector<std::string_view>& known) {
   const std::string_view guess = nearest(word, known);
-  if (!guess.empty()) return fmt::format("unknown key '{}'; did you mean '{}'?", word, guess);
+  if (!guess.empty())
+    return fmt::format("unknown key {}; did you mean '{}'?", in_quotes(word), guess);
   std::string list;
   for (const auto name : known) list += (list.empty() ? "" : ", ") + std::string(name);
-  return fmt::format("unknown key '{}'; known here: {}", word, list);
+  return fmt::format("unknown key {}; known here: {}", in_quotes(word), list);
 }
 
 class Reader {
@@ -197,9 +199,10 @@ Status apply_overrides(const std::vector<Override>& overrides, Settings* setting
       for (const auto& candidate : config_fields()) known.push_back(candidate.key);
       const std::string_view guess = nearest(override.key, known);
       return invalid_argument(
-          guess.empty() ? fmt::format("{}: unknown key '{}'", override.origin, override.key)
-                        : fmt::format("{}: unknown key '{}'; did you mean '{}'?", override.origin,
-                                      override.key, guess));
+          guess.empty()
+              ? fmt::format("{}: unknown key {}", override.origin, in_quotes(override.key))
+              : fmt::format("{}: unknown key {}; did you mean '{}'?", override.origin,
+                            in_quotes(override.key), guess));
     }
     const Status status = field->set(settings->config, override.value);
     if (!status) {
@@ -233,8 +236,9 @@ Result<std::vector<Override>> environment_overrides(
     if (!ours) continue;
     const std::string_view guess = nearest(name, known);
     return invalid_argument(
-        guess.empty() ? fmt::format("{}: no key of the configuration has this name", name)
-                      : fmt::format("{}: unknown variable; did you mean {}?", name, guess));
+        guess.empty()
+            ? fmt::format("{}: no key of the configuration has this name", excerpt(name))
+            : fmt::format("{}: unknown variable; did you mean {}?", excerpt(name), guess));
   }
   return overrides;
 }

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/quote.h"
 #include "config/values.h"
 #include "config/yaml_tree.h"
 
@@ -43,8 +44,8 @@ class PlacementReader {
         }
         refuse_unlisted = value.scalar == "refuse";
       } else {
-        return error(key.place,
-                     fmt::format("unknown key '{}'; known here: unlisted, placement", key.scalar));
+        return error(key.place, fmt::format("unknown key {}; known here: unlisted, placement",
+                                            in_quotes(key.scalar)));
       }
     }
     if (list == nullptr) return error(root.place, "`placement` is missing");
@@ -78,8 +79,8 @@ class PlacementReader {
       int part = 0;
       while (part < kParts && key.scalar != kPlural[part] && key.scalar != kSingular[part]) ++part;
       if (part == kParts) {
-        return error(key.place, fmt::format("unknown key '{}'; known here: layers, experts, ranks",
-                                            key.scalar));
+        return error(key.place, fmt::format("unknown key {}; known here: layers, experts, ranks",
+                                            in_quotes(key.scalar)));
       }
       if (parts[part] != nullptr) {
         return error(key.place, fmt::format("{} are given twice", kPlural[part]));
@@ -150,7 +151,7 @@ class PlacementReader {
       return error(node.place,
                    fmt::format("{}: expected numbers and ranges such as 3 or 0-7,12{}, got {}",
                                kPlural[part], part == kRanks ? "" : ", or all",
-                               node.kind == Kind::kScalar ? "'" + node.scalar + "'" : "no text"));
+                               node.kind == Kind::kScalar ? in_quotes(node.scalar) : "no text"));
     };
     if (node.kind != Kind::kScalar || node.scalar.empty()) return bad();
     for (std::string_view rest = node.scalar; !rest.empty();) {

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "config/values.h"
 
@@ -115,7 +116,7 @@ Field<Config> bytes(std::string_view key, uint64_t low, uint64_t high, M member,
           [member, low, high, range](Config& object, std::string_view value) {
             SHOAL_ASSIGN(const uint64_t parsed, parse_bytes(value));
             if (parsed < low || parsed > high) {
-              return out_of_range(fmt::format("'{}' is not in {}", value, range));
+              return out_of_range(fmt::format("{} is not in {}", in_quotes(value), range));
             }
             member(object) = parsed;
             return Status::ok();
@@ -134,7 +135,7 @@ Field<Config> duration(std::string_view key, Duration low, Duration high, M memb
           [member, low, high, range](Config& object, std::string_view value) {
             SHOAL_ASSIGN(const Duration parsed, parse_duration(value));
             if (parsed < low || parsed > high) {
-              return out_of_range(fmt::format("'{}' is not in {}", value, range));
+              return out_of_range(fmt::format("{} is not in {}", in_quotes(value), range));
             }
             member(object) = parsed;
             return Status::ok();
@@ -158,7 +159,7 @@ Field<Config> choice(std::string_view key,
               member(object) = value;
               return Status::ok();
             }
-            return invalid_argument(fmt::format("'{}' is not one of {}", text, list));
+            return invalid_argument(fmt::format("{} is not one of {}", in_quotes(text), list));
           },
           [member, names](const Config& object) {
             for (const auto& [name, value] : names) {
@@ -315,6 +316,10 @@ void add_model_and_layout(std::vector<Field<Config>>& fields) {
   fields.push_back(text<Config>(
       "model.name", [](auto& c) -> auto& { return c.model.name; },
       "Name clients use and see in /v1/models. Empty: from the file."));
+  fields.push_back(boolean<Config>(
+      "model.verify", [](auto& c) -> auto& { return c.model.verify; },
+      "Compare all bytes of the file between coordinator and workers at start, not header and "
+      "samples."));
 }
 
 void add_parallel(std::vector<Field<Config>>& fields) {
@@ -421,7 +426,7 @@ Status set_device(Worker& worker, std::string_view value) {
   const bool counted = value.starts_with("cuda:") || value.starts_with("auto:");
   const auto index = counted ? parse_integer(value.substr(5)) : Result<uint64_t>(0);
   if (value != "cpu" && !(counted && index && *index < 64)) {
-    return invalid_argument(fmt::format("'{}' is not cpu, cuda:N or auto:N", value));
+    return invalid_argument(fmt::format("{} is not cpu, cuda:N or auto:N", in_quotes(value)));
   }
   worker.device = std::string(value);
   return Status::ok();
@@ -429,7 +434,7 @@ Status set_device(Worker& worker, std::string_view value) {
 
 Status set_role(Worker& worker, std::string_view value) {
   if (value != "full" && value != "experts") {
-    return invalid_argument(fmt::format("'{}' is not one of full, experts", value));
+    return invalid_argument(fmt::format("{} is not one of full, experts", in_quotes(value)));
   }
   worker.role = value == "full" ? WorkerRole::kFull : WorkerRole::kExperts;
   return Status::ok();
@@ -443,8 +448,8 @@ Status set_name(Worker& worker, std::string_view value) {
                     });
   if (!fits) {
     return invalid_argument(fmt::format(
-        "'{}' is no worker name: 1 … 64 of A-Z a-z 0-9 . _ -, no leading dot, not 'coordinator'",
-        value));
+        "{} is no worker name: 1 … 64 of A-Z a-z 0-9 . _ -, no leading dot, not 'coordinator'",
+        in_quotes(value)));
   }
   worker.name = std::string(value);
   return Status::ok();

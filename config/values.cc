@@ -7,6 +7,8 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
+
 namespace shoal::config {
 namespace {
 
@@ -54,17 +56,17 @@ const Unit* find_unit(const Unit (&units)[N], std::string_view name) {
 Result<bool> parse_bool(std::string_view text) {
   if (text == "true") return true;
   if (text == "false") return false;
-  return invalid_argument(fmt::format("'{}' is not true or false", text));
+  return invalid_argument(fmt::format("{} is not true or false", in_quotes(text)));
 }
 
 Result<uint64_t> parse_integer(std::string_view text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error == std::errc::result_out_of_range) {
-    return invalid_argument(fmt::format("'{}' is too large", text));
+    return invalid_argument(fmt::format("{} is too large", in_quotes(text)));
   }
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) {
-    return invalid_argument(fmt::format("'{}' is not a whole number", text));
+    return invalid_argument(fmt::format("{} is not a whole number", in_quotes(text)));
   }
   return value;
 }
@@ -73,9 +75,10 @@ Result<double> parse_number(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size()) {
-    return invalid_argument(fmt::format("'{}' is not a number", text));
+    return invalid_argument(fmt::format("{} is not a number", in_quotes(text)));
   }
-  if (!std::isfinite(value)) return invalid_argument(fmt::format("'{}' is not finite", text));
+  if (!std::isfinite(value))
+    return invalid_argument(fmt::format("{} is not finite", in_quotes(text)));
   return value;
 }
 
@@ -85,10 +88,11 @@ Result<uint64_t> parse_bytes(std::string_view text) {
       name.empty() ? &kByteUnits[std::size(kByteUnits) - 1] : find_unit(kByteUnits, name);
   const auto value = parse_integer(number);
   if (unit == nullptr || !value) {
-    return invalid_argument(fmt::format("'{}' is not a size such as 4096, 64 KiB or 16 MiB", text));
+    return invalid_argument(
+        fmt::format("{} is not a size such as 4096, 64 KiB or 16 MiB", in_quotes(text)));
   }
   if (*value > std::numeric_limits<uint64_t>::max() / unit->scale) {
-    return invalid_argument(fmt::format("'{}' is too large", text));
+    return invalid_argument(fmt::format("{} is too large", in_quotes(text)));
   }
   return *value * unit->scale;
 }
@@ -100,12 +104,12 @@ Result<Duration> parse_duration(std::string_view text) {
   const bool zero = value && *value == 0 && name.empty();
   if (!value || (unit == nullptr && !zero)) {
     return invalid_argument(
-        fmt::format("'{}' is not a duration such as 250ms, 3s, 1.5min or 2h", text));
+        fmt::format("{} is not a duration such as 250ms, 3s, 1.5min or 2h", in_quotes(text)));
   }
   if (zero) return Duration::zero();
   const double nanoseconds = *value * static_cast<double>(unit->scale);
   if (nanoseconds > kMaxSeconds * 1e9) {
-    return invalid_argument(fmt::format("'{}' is too long", text));
+    return invalid_argument(fmt::format("{} is too long", in_quotes(text)));
   }
   return std::chrono::duration_cast<Duration>(
       std::chrono::nanoseconds(static_cast<int64_t>(std::llround(nanoseconds))));
@@ -114,7 +118,7 @@ Result<Duration> parse_duration(std::string_view text) {
 Result<HostPort> parse_host_port(std::string_view text) {
   const auto bad = [&] {
     return invalid_argument(fmt::format(
-        "'{}' is not an address such as 127.0.0.1:8080, [::1]:8080 or host:8080", text));
+        "{} is not an address such as 127.0.0.1:8080, [::1]:8080 or host:8080", in_quotes(text)));
   };
   HostPort address;
   const size_t colon = text.rfind(':');
@@ -136,8 +140,9 @@ Result<HostPort> parse_host_port(std::string_view text) {
 
 Result<std::vector<uint32_t>> parse_cores(std::string_view text) {
   const auto bad = [&] {
-    return invalid_argument(fmt::format(
-        "'{}' is not a list of cores such as 0-3,8 (ascending, below {})", text, kMaxCore));
+    return invalid_argument(
+        fmt::format("{} is not a list of cores such as 0-3,8 (ascending, below {})",
+                    in_quotes(text), kMaxCore));
   };
   std::vector<uint32_t> cores;
   for (std::string_view rest = text; !rest.empty();) {

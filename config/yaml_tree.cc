@@ -12,6 +12,7 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
 #include "base/utf8.h"
 
 namespace shoal::config {
@@ -89,7 +90,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   static void check_tag(Place place, const std::string& tag) {
     if (tag.empty() || tag == "?" || tag == "!") return;
-    throw Failure{place, fmt::format("tags ({}) are not supported", tag)};
+    throw Failure{place, fmt::format("tags ({}) are not supported", excerpt(tag))};
   }
 
   void count(Place place, size_t nodes) {
@@ -152,8 +153,8 @@ class TreeBuilder final : public YAML::EventHandler {
     }
     for (const auto& [other, value] : map.entries) {
       if (other.scalar == key.scalar) {
-        throw Failure{key.place, fmt::format("duplicate key '{}'; the first is in line {}",
-                                             key.scalar, other.place.line)};
+        throw Failure{key.place, fmt::format("duplicate key {}; the first is in line {}",
+                                             in_quotes(key.scalar), other.place.line)};
       }
     }
   }
@@ -185,8 +186,8 @@ class NoMore final : public YAML::EventHandler {
 
 Status check_bytes(std::string_view text, const std::string& name) {
   if (text.size() > kMaxDocumentBytes) {
-    return invalid_argument(fmt::format("{}: {} bytes; a configuration has at most {}", name,
-                                        text.size(), kMaxDocumentBytes));
+    return invalid_argument(fmt::format("{}: {} bytes; a configuration has at most {}",
+                                        excerpt(name), text.size(), kMaxDocumentBytes));
   }
   Place place{1, 1};
   bool indentation = true;
@@ -214,7 +215,7 @@ Status check_bytes(std::string_view text, const std::string& name) {
 }  // namespace
 
 std::string at(const std::string& name, Place place) {
-  return fmt::format("{}:{}:{}", name, place.line, place.column);
+  return fmt::format("{}:{}:{}", excerpt(name), place.line, place.column);
 }
 
 Result<YamlNode> read_yaml(std::string_view text, const std::string& name) {
@@ -244,7 +245,7 @@ Result<YamlNode> read_yaml(std::string_view text, const std::string& name) {
                                           at(name, open->place),
                                           open->kind == YamlNode::Kind::kMap ? "map" : "list"));
     }
-    return invalid_argument(at(name, place_of(error.mark)) + ": " + error.msg);
+    return invalid_argument(at(name, place_of(error.mark)) + ": " + excerpt(error.msg));
   }
 }
 

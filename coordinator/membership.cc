@@ -5,6 +5,8 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "base/quote.h"
+
 namespace shoal {
 namespace {
 
@@ -222,7 +224,7 @@ void Membership::on_member_message(Worker& worker, const wire::Message& message,
   if (const auto* beat = std::get_if<wire::WorkerHeartbeat>(&message)) {
     on_heartbeat(worker, *beat, now, actions);
   } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
-    lose(worker, Loss::kLeft, "it said goodbye: " + goodbye->reason, now, actions);
+    lose(worker, Loss::kLeft, "it said goodbye: " + excerpt(goodbye->reason), now, actions);
   } else if (const auto* changed = std::get_if<wire::ModelChanged>(&message)) {
     on_model_changed(worker, *changed, now, actions);
   } else if (worker.rank < 0) {
@@ -302,8 +304,8 @@ void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint
   // A group that has served once can be formed: whatever went wrong is worth another try.
   const bool permanent = failed.permanent && phase_ == Phase::kForming;
   const bool was_forming = phase_ == Phase::kForming;
-  end_epoch(Loss::kFailed, describe(worker) + " failed: " + failed.message, permanent, now,
-            actions);
+  end_epoch(Loss::kFailed, describe(worker) + " failed: " + bounded_message(failed.message),
+            permanent, now, actions);
   if (was_forming) failed_at_file_ = permanent && failed.kind == wire::FailureKind::kFile;
 }
 

@@ -4,16 +4,13 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "coordinator/membership.h"
 #include "coordinator/placement.h"
 
 namespace shoal {
-namespace {
-
-constexpr size_t kMaxReasonBytes = 1024;  // far below wire::kMaxString
-
-}  // namespace
+namespace {}  // namespace
 
 std::string_view loss_name(Loss loss) {
   switch (loss) {
@@ -42,8 +39,7 @@ std::string_view loss_name(Loss loss) {
 void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, TimePoint now,
                            Actions& actions) {
   if (phase_ != Phase::kForming && phase_ != Phase::kServing) return;
-  // A worker's own words may be in it, and as long as a message allows.
-  const std::string reason = why.substr(0, complete_utf8_prefix(why.substr(0, kMaxReasonBytes)));
+  const std::string reason = bounded_message(why);  // a worker's own words may be in it
   const bool served_long =
       phase_ == Phase::kServing && now - serving_since_ > options_.stable_after;
   const Duration to_idle =

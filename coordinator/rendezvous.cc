@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
+
 namespace shoal {
 
 void Rendezvous::begin(uint64_t epoch) {
@@ -17,7 +19,7 @@ Status Rendezvous::set(const wire::StoreSet& message, Actions& actions) {
   const auto known = values_.find(message.key);
   if (known != values_.end()) {
     if (known->second == message.value) return Status::ok();
-    return invalid_argument(fmt::format("rendezvous key '{}' is set twice", message.key));
+    return invalid_argument(fmt::format("rendezvous key {} is set twice", in_quotes(message.key)));
   }
   bytes_ += message.key.size() + message.value.size();
   if (values_.size() >= kMaxKeys || bytes_ > kMaxBytes) {

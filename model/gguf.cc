@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/quote.h"
 #include "model/gguf_reader.h"
 
 namespace shoal {
@@ -36,7 +37,7 @@ class MemorySource final : public ByteSource {
   Status read_at(uint64_t offset, std::span<uint8_t> out) const override {
     if (offset > bytes_.size() || out.size() > bytes_.size() - offset) {
       return data_loss(fmt::format("{}: read of {} bytes at offset {} runs past the end ({} bytes)",
-                                   name_, out.size(), offset, bytes_.size()));
+                                   excerpt(name_), out.size(), offset, bytes_.size()));
     }
     if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
     return Status::ok();
@@ -58,7 +59,7 @@ Result<std::span<uint8_t>> ByteSource::read_past_cache(uint64_t offset, uint64_t
 
 Result<std::shared_ptr<const ByteSource>> open_file_source(const std::string& path) {
   if (path.find('\0') != std::string::npos) {
-    return invalid_argument(quoted(path) + " contains a zero byte");
+    return invalid_argument(in_quotes(path) + " contains a zero byte");
   }
   SHOAL_ASSIGN(File file, File::open(path));
   return std::shared_ptr<const ByteSource>(std::make_shared<FileSource>(std::move(file)));
@@ -74,8 +75,9 @@ const TensorInfo* GgufFile::find_tensor(std::string_view name) const {
 }
 
 Status GgufFile::tensor_error(const TensorInfo& tensor, std::string_view problem) const {
-  return data_loss(fmt::format("{}: tensor {} (data at offset {}): {}", parts_[tensor.part].path,
-                               quoted(tensor.name), tensor.file_offset, problem));
+  return data_loss(fmt::format("{}: tensor {} (data at offset {}): {}",
+                               excerpt(parts_[tensor.part].path), in_quotes(tensor.name),
+                               tensor.file_offset, problem));
 }
 
 Status GgufFile::read_tensor(const TensorInfo& tensor, uint64_t offset,
@@ -83,7 +85,7 @@ Status GgufFile::read_tensor(const TensorInfo& tensor, uint64_t offset,
   SHOAL_CHECK(offset <= tensor.bytes && out.size() <= tensor.bytes - offset,
               "read past the end of tensor " + tensor.name);
   Status status = sources_[tensor.part]->read_at(tensor.file_offset + offset, out);
-  return status ? status : status.annotate("tensor " + quoted(tensor.name));
+  return status ? status : status.annotate("tensor " + in_quotes(tensor.name));
 }
 
 Result<std::span<uint8_t>> GgufFile::read_tensor_past_cache(const TensorInfo& tensor,
@@ -92,8 +94,14 @@ Result<std::span<uint8_t>> GgufFile::read_tensor_past_cache(const TensorInfo& te
   SHOAL_CHECK(offset <= tensor.bytes && bytes <= tensor.bytes - offset,
               "read past the end of tensor " + tensor.name);
   auto read = sources_[tensor.part]->read_past_cache(tensor.file_offset + offset, bytes, memory);
-  if (!read.is_ok()) return read.status().annotate("tensor " + quoted(tensor.name));
+  if (!read.is_ok()) return read.status().annotate("tensor " + in_quotes(tensor.name));
   return read;
+}
+
+uint64_t GgufFile::file_bytes() const {
+  uint64_t sum = 0;
+  for (const GgufPart& part : parts_) sum += part.size;
+  return sum;
 }
 
 uint64_t GgufFile::header_bytes() const {

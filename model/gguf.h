@@ -112,13 +112,15 @@ class GgufFile : public GgufMetadata {
   uint32_t version() const { return version_; }
   // Header bytes over all parts.
   uint64_t header_bytes() const;
+  // Sizes of all parts.
+  uint64_t file_bytes() const;
   // Sum of the tensors' bytes.
   uint64_t data_bytes() const { return data_bytes_; }
   // XXH3-128 in hex over, for each part in order: its size and header length (u64 little-endian),
   // its header bytes, and kDigestPages pages of 4 KiB at equal distances over the rest, the first
   // and the last page included (all of it if it is smaller). Tells two files apart that differ in
   // metadata, shapes, types, sizes or almost any requantisation; it does not find one flipped byte
-  // of data. Names and folders do not enter.
+  // of data (full_digest() does). Names and folders do not enter.
   const std::string& digest() const { return digest_; }
   static constexpr int kDigestPages = 64;
 

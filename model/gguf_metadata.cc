@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/quote.h"
+
 namespace shoal {
 namespace {
 
@@ -240,9 +242,10 @@ const GgufValue* GgufMetadata::find_value(std::string_view key) const {
 
 Status GgufMetadata::key_error(std::string_view key, std::string_view problem) const {
   const GgufValue* value = find_value(key);
-  if (value == nullptr) return data_loss(fmt::format("{}: key '{}': {}", file_name_, key, problem));
-  return data_loss(
-      fmt::format("{}: key '{}' at offset {}: {}", file_name_, key, value->offset, problem));
+  if (value == nullptr)
+    return data_loss(fmt::format("{}: key {}: {}", excerpt(file_name_), in_quotes(key), problem));
+  return data_loss(fmt::format("{}: key {} at offset {}: {}", excerpt(file_name_), in_quotes(key),
+                               value->offset, problem));
 }
 
 // One definition for every find_*/get_* pair: `convert(value)` makes a Converted<T>.

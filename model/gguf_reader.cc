@@ -7,23 +7,11 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "base/quote.h"
+
 namespace shoal {
 
 static_assert(std::endian::native == std::endian::little, "the reader copies little-endian values");
-
-std::string quoted(std::string_view text) {
-  constexpr size_t kShown = 100;
-  std::string out = "'";
-  for (const char c : text.substr(0, kShown)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      out += c;
-    } else {
-      out += fmt::format("\\x{:02x}", byte);
-    }
-  }
-  return out + (text.size() > kShown ? "…'" : "'");
-}
 
 namespace {
 
@@ -100,8 +88,8 @@ class HeaderReader {
   // An error with file, subject and the offset where the subject started.
   Status at(std::string_view subject, Status status) const {
     if (status.is_ok()) return status;
-    return {status.code(), fmt::format("{}: {} at offset {}: {}", source_.name(), subject, start_,
-                                       status.message())};
+    return {status.code(), fmt::format("{}: {} at offset {}: {}", excerpt(source_.name()), subject,
+                                       start_, status.message())};
   }
 
   Status read_fixed_part() {
@@ -165,8 +153,8 @@ class HeaderReader {
       std::string key;
       SHOAL_TRY(at(fmt::format("metadata key {}", i),
                    read_string("key length", Limits::kMaxKeyBytes, &key)));
-      SHOAL_TRY(at(fmt::format("metadata key {} {}", i, quoted(key)), check_key(key)));
-      const std::string subject = "key " + quoted(key);
+      SHOAL_TRY(at(fmt::format("metadata key {} {}", i, in_quotes(key)), check_key(key)));
+      const std::string subject = "key " + in_quotes(key);
       if (!seen.insert(key).second) {
         return at(subject, data_loss("the key appears twice"));
       }
@@ -268,7 +256,7 @@ class HeaderReader {
       TensorInfo tensor;
       SHOAL_TRY(at(fmt::format("tensor {}", i),
                    read_string("name length", Limits::kMaxTensorNameBytes, &tensor.name)));
-      const std::string subject = fmt::format("tensor {} {}", i, quoted(tensor.name));
+      const std::string subject = fmt::format("tensor {} {}", i, in_quotes(tensor.name));
       SHOAL_TRY(at(subject, check_tensor_name(tensor.name)));
       if (!seen.insert(tensor.name).second) {
         return at(subject, data_loss("the tensor name appears twice"));
@@ -320,7 +308,7 @@ class HeaderReader {
     for (size_t i = 0; i < header_.tensors.size(); ++i) {
       TensorInfo& tensor = header_.tensors[i];
       start_ = info_offsets_[i];
-      const std::string subject = fmt::format("tensor {} {}", i, quoted(tensor.name));
+      const std::string subject = fmt::format("tensor {} {}", i, in_quotes(tensor.name));
       const uint64_t relative = tensor.file_offset;
       if ((relative & mask) != 0) {
         return at(subject, data_loss(fmt::format("data offset {} is not a multiple of {}", relative,
@@ -351,9 +339,9 @@ class HeaderReader {
       const TensorInfo& tensor = header_.tensors[order[k]];
       if (before.file_offset + before.bytes <= tensor.file_offset) continue;
       start_ = info_offsets_[order[k]];
-      return at(fmt::format("tensor {} {}", order[k], quoted(tensor.name)),
+      return at(fmt::format("tensor {} {}", order[k], in_quotes(tensor.name)),
                 data_loss(fmt::format("its data at offset {} overlaps tensor {} ({} bytes at {})",
-                                      tensor.file_offset, quoted(before.name), before.bytes,
+                                      tensor.file_offset, in_quotes(before.name), before.bytes,
                                       before.file_offset)));
     }
     return Status::ok();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "model/gguf.h"
@@ -19,9 +18,5 @@ struct GgufHeader {
 };
 
 Result<GgufHeader> read_gguf_header(const ByteSource& source);
-
-// `text` in single quotes, with control and non-ASCII bytes as \xNN and cut after 100 bytes: names
-// from a file must not break a message or a terminal.
-std::string quoted(std::string_view text);
 
 }  // namespace shoal

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/quote.h"
 #include "model/gguf.h"
 #include "model/gguf_reader.h"
 
@@ -39,7 +40,7 @@ Result<std::string> split_prefix(const GgufHeader& first, uint64_t count) {
   if (no != 0) {
     return first.metadata.key_error(
         kNo, fmt::format("this is part {} of {}; open the first part, {}", no + 1, count,
-                         prefix + part_suffix(0, count)));
+                         excerpt(prefix + part_suffix(0, count))));
   }
   return prefix;
 }
@@ -63,8 +64,9 @@ Status check_part(const GgufHeader& header, const GgufHeader& first, uint64_t no
         kTensorsCount, fmt::format("found {}, but the first part says {}", *its_total, total));
   }
   if (header.part.path != prefix + part_suffix(no, count)) {
-    return header.metadata.key_error(kNo, fmt::format("part {} of {} must be named {}", no + 1,
-                                                      count, prefix + part_suffix(no, count)));
+    return header.metadata.key_error(kNo,
+                                     fmt::format("part {} of {} must be named {}", no + 1, count,
+                                                 excerpt(prefix + part_suffix(no, count))));
   }
   return Status::ok();
 }
@@ -140,8 +142,8 @@ Result<GgufFile> GgufFile::open(const std::string& path) {
       auto part = open_file_source(prefix + part_suffix(no, count));
       if (!part.is_ok()) {
         const Status status = part.status();
-        return Status(status.code(), fmt::format("{}: part {} of {} of the model: {}", path, no + 1,
-                                                 count, status.message()));
+        return Status(status.code(), fmt::format("{}: part {} of {} of the model: {}",
+                                                 excerpt(path), no + 1, count, status.message()));
       }
       SHOAL_ASSIGN(GgufHeader part_header, read_gguf_header(**part));
       sources.push_back(std::move(*part));

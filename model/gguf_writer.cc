@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/quote.h"
 #include "model/gguf.h"
 #include "model/gguf_reader.h"
 
@@ -50,7 +51,7 @@ Status write_all(int fd, const std::string& path, std::span<const uint8_t> bytes
   while (!bytes.empty()) {
     const ssize_t wrote = ::write(fd, bytes.data(), bytes.size());
     if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return errno_status("cannot write " + path);
+    if (wrote < 0) return errno_status("cannot write " + excerpt(path));
     bytes = bytes.subspan(static_cast<size_t>(wrote));
   }
   return Status::ok();
@@ -103,7 +104,7 @@ void GgufWriter::add_kv(std::string key, GgufValue value) {
 
 Status GgufWriter::add_tensor(std::string name, TensorType type, std::vector<uint64_t> dims,
                               Generator generator) {
-  const std::string subject = "tensor " + quoted(name);
+  const std::string subject = "tensor " + in_quotes(name);
   if (name.empty() || name.size() > GgufLimits::kMaxTensorNameBytes) {
     return invalid_argument(subject + ": the name must have 1 to 63 bytes");
   }
@@ -129,8 +130,8 @@ Status GgufWriter::add_tensor(std::string name, TensorType type, std::vector<uin
                               std::span<const uint8_t> bytes) {
   const auto wanted = tensor_bytes(type, dims);
   if (wanted.is_ok() && *wanted != bytes.size()) {
-    return invalid_argument(
-        fmt::format("tensor {}: {} bytes given, {} needed", quoted(name), bytes.size(), *wanted));
+    return invalid_argument(fmt::format("tensor {}: {} bytes given, {} needed", in_quotes(name),
+                                        bytes.size(), *wanted));
   }
   const uint64_t stride = dims.empty() || !wanted.is_ok() ? 0 : row_bytes(type, dims[0]);
   return add_tensor(std::move(name), type, std::move(dims),
@@ -171,7 +172,7 @@ Status GgufWriter::write_tensor(const Tensor& tensor, const Sink& sink) const {
     const uint64_t rows = std::min(rows_at_once, tensor.rows - row);
     const std::span<uint8_t> part(piece.data(), rows * stride);
     Status status = tensor.generator(row, rows, part);
-    if (!status) return status.annotate("tensor " + quoted(tensor.name));
+    if (!status) return status.annotate("tensor " + in_quotes(tensor.name));
     SHOAL_TRY(sink(part));
     row += rows;
   }
@@ -184,7 +185,7 @@ Status GgufWriter::write_to(const Sink& sink) const {
   for (const Tensor& tensor : tensors_) names.push_back(tensor.name);
   std::ranges::sort(names);
   if (const auto twice = std::ranges::adjacent_find(names); twice != names.end()) {
-    return invalid_argument("tensor " + quoted(*twice) + " was added twice");
+    return invalid_argument("tensor " + in_quotes(*twice) + " was added twice");
   }
   const std::string head = header();
   SHOAL_TRY(sink({reinterpret_cast<const uint8_t*>(head.data()), head.size()}));
@@ -195,13 +196,14 @@ Status GgufWriter::write_to(const Sink& sink) const {
 Status GgufWriter::finish(const std::string& path) const {
   std::string temporary = path + ".XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return errno_status("cannot create a file beside " + path);
+  if (fd < 0) return errno_status("cannot create a file beside " + excerpt(path));
   Status status =
       write_to([&](std::span<const uint8_t> bytes) { return write_all(fd, path, bytes); });
-  if (status && ::fchmod(fd, 0644) != 0) status = errno_status("cannot set the mode of " + path);
-  if (::close(fd) != 0 && status) status = errno_status("cannot write " + path);
+  if (status && ::fchmod(fd, 0644) != 0)
+    status = errno_status("cannot set the mode of " + excerpt(path));
+  if (::close(fd) != 0 && status) status = errno_status("cannot write " + excerpt(path));
   if (status && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = errno_status("cannot rename to " + path);
+    status = errno_status("cannot rename to " + excerpt(path));
   }
   if (!status) ::unlink(temporary.c_str());
   return status;

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "base/check.h"
+#include "base/quote.h"
 #include "model/arch/arch.h"
 #include "model/gguf.h"
 
@@ -149,8 +150,8 @@ Result<ModelSpec> read_model_spec(const GgufFile& file) {
     }
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);
   }
-  return unsupported("architecture '" + name + "' (key 'general.architecture') is not supported; " +
-                     "supported: " + known);
+  return unsupported("architecture " + in_quotes(name) +
+                     " (key 'general.architecture') is not supported; " + "supported: " + known);
 }
 
 }  // namespace shoal

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "base/quote.h"
 #include "model/pretokenizer_table.h"
 
 namespace shoal {
@@ -165,8 +166,8 @@ Result<std::unique_ptr<const PreTokenizer>> PreTokenizer::create(const std::stri
       known += (known.empty() ? "" : ", ") + std::string(candidate);
     }
   }
-  return unsupported("key 'tokenizer.ggml.pre' is '" + name +
-                     "', a pre-tokenizer Shoal does not know; known: " + known);
+  return unsupported("key 'tokenizer.ggml.pre' is " + in_quotes(name) +
+                     ", a pre-tokenizer Shoal does not know; known: " + known);
 }
 
 }  // namespace shoal

@@ -6,6 +6,8 @@
 #include <cctype>
 #include <string>
 
+#include "base/quote.h"
+
 namespace shoal {
 namespace {
 
@@ -116,7 +118,7 @@ Result<TensorType> tensor_type_from_name(std::string_view name) {
     known += known.empty() ? "" : ", ";
     known += kTensorTypes[id].name;
   }
-  return invalid_argument(fmt::format("unknown tensor type '{}'; known: {}", name, known));
+  return invalid_argument(fmt::format("unknown tensor type {}; known: {}", in_quotes(name), known));
 }
 
 }  // namespace shoal

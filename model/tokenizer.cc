@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "model/detokenizer.h"
 #include "model/special_tokens.h"
@@ -153,8 +154,8 @@ Status Tokenizer::build(Vocab vocab) {
   SHOAL_CHECK(vocab_.kinds.size() == vocab_.tokens.size(), "every token has a kind");
   const bool spm = vocab_.model == "llama";
   if (!spm && vocab_.model != "gpt2") {
-    return unsupported("key 'tokenizer.ggml.model' is '" + vocab_.model +
-                       "', a kind of tokenizer Shoal does not know; known: llama, gpt2");
+    return unsupported("key 'tokenizer.ggml.model' is " + in_quotes(vocab_.model) +
+                       ", a kind of tokenizer Shoal does not know; known: llama, gpt2");
   }
   if (spm) apply_spm_defaults(&vocab_);
   const TextIds ids = ids_by_text(vocab_);

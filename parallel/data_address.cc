@@ -11,6 +11,8 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
+
 namespace shoal {
 namespace {
 
@@ -69,23 +71,24 @@ Result<std::string> find(const std::string& interface, const std::string& addres
   if (!address.empty()) {
     const std::string wanted = canonical(address);
     if (wanted.empty()) {
-      return invalid_argument(fmt::format(
-          "'{}' is not an IP address; the data plane binds addresses, not names", address));
+      return invalid_argument(
+          fmt::format("{} is not an IP address; the data plane binds addresses, not names",
+                      in_quotes(address)));
     }
     if (is_loopback_v4(wanted)) return wanted;  // all of 127/8 is this host
     for (const HostAddress& a : all) {
       if (a.address == wanted) return wanted;
     }
-    return invalid_argument(
-        fmt::format("this host does not have address {}; it has: {}", address, listed(all)));
+    return invalid_argument(fmt::format("this host does not have address {}; it has: {}",
+                                        excerpt(address), listed(all)));
   }
   for (const int family : {AF_INET, AF_INET6}) {
     for (const HostAddress& a : all) {
       if (a.interface == interface && a.family == family) return a.address;
     }
   }
-  return invalid_argument(fmt::format("this host has no interface '{}' with an address; it has: {}",
-                                      interface, listed(all)));
+  return invalid_argument(fmt::format("this host has no interface {} with an address; it has: {}",
+                                      in_quotes(interface), listed(all)));
 }
 
 }  // namespace

@@ -116,6 +116,7 @@ void put(const Assign& m, pb::Envelope& e) {
   p.mutable_shares()->Add(m.shares.begin(), m.shares.end());
   p.set_model_path(m.model_path);
   p.set_model_digest(m.model_digest);
+  p.set_model_full_digest(m.model_full_digest);
   p.set_kv(static_cast<pb::KvPrecision>(m.kv));
   p.mutable_kv_blocks()->Add(m.kv_blocks.begin(), m.kv_blocks.end());
   p.mutable_expert_shares()->Add(m.experts.shares.begin(), m.experts.shares.end());
@@ -264,6 +265,7 @@ Assign get(const pb::Assign& p) {
   m.shares.assign(p.shares().begin(), p.shares().end());
   m.model_path = p.model_path();
   m.model_digest = p.model_digest();
+  m.model_full_digest = p.model_full_digest();
   m.kv = narrow<KvPrecision>(p.kv());
   m.kv_blocks.assign(p.kv_blocks().begin(), p.kv_blocks().end());
   m.experts.shares.assign(p.expert_shares().begin(), p.expert_shares().end());

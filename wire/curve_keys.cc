@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/quote.h"
 
 namespace shoal::wire {
 namespace {
@@ -119,8 +120,8 @@ Status check_worker_name(std::string_view name) {
                     });
   if (fits && name != kCoordinatorKeyName) return Status::ok();
   return invalid_argument(
-      fmt::format("'{}' is no worker name: 1 … {} of A-Z a-z 0-9 . _ -, no leading dot, not '{}'",
-                  name, kMaxWorkerName, kCoordinatorKeyName));
+      fmt::format("{} is no worker name: 1 … {} of A-Z a-z 0-9 . _ -, no leading dot, not '{}'",
+                  in_quotes(name), kMaxWorkerName, kCoordinatorKeyName));
 }
 
 std::string key_file_text(const std::string& name, const CurveKeyPair& keys) {

@@ -25,7 +25,8 @@ inline constexpr uint32_t kMaxRowsPerStep = 8192;  // tokens in one step
 inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
 inline constexpr uint32_t kMaxTopLogprobs = 64;
 inline constexpr uint32_t kMaxLogitBias = 1024;
-inline constexpr uint32_t kMaxString = 4096;             // names, reasons, paths
+inline constexpr uint32_t kMaxString = 4096;             // reasons, paths, keys of the rendezvous
+inline constexpr uint32_t kMaxLabel = 256;               // what a worker says of itself
 inline constexpr uint32_t kMaxKvGroups = 16;             // kinds of visibility in one model
 inline constexpr uint32_t kMaxExpertEntries = 1u << 20;  // layers × experts of one model
 inline constexpr uint32_t kMaxStoreValue = 1u << 20;     // rendezvous blobs
@@ -165,6 +166,9 @@ struct Assign {  // the plan: what this worker is in epoch `epoch`
   int32_t routing_rank = -1;
   std::string model_path;
   std::string model_digest;  // refuse a file that differs
+  // Of all its bytes (model/gguf_verify.h): hash the file and refuse one that differs. Empty: do
+  // not.
+  std::string model_full_digest;
   KvPrecision kv = KvPrecision::kF16;
   std::vector<uint32_t> kv_blocks;  // per KV group of the model, in its order; each ≥ 1
   uint32_t block_tokens = 0;

@@ -8,6 +8,7 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
 #include "base/utf8.h"
 
 namespace shoal::wire {
@@ -93,19 +94,26 @@ class SlotSet {
   std::bitset<kMaxSlots> seen_;
 };
 
+// What a worker says of itself: shown in logs and answers, so a line of moderate length.
+Status label(const Field& field, const std::string& value, size_t min_bytes = 0) {
+  SHOAL_TRY(text(field, value, min_bytes, kMaxLabel));
+  if (excerpt(value, kMaxLabel) != value) return bad(field, "contains a control character");
+  return Status::ok();
+}
+
 Status check(const Hello& m) {
   // protocol_version may be any: the coordinator refuses others with a reason.
-  SHOAL_TRY(text({"Hello.build"}, m.build));
+  SHOAL_TRY(label({"Hello.build"}, m.build));
   if (m.incarnation == 0) return bad({"Hello.incarnation"}, "0; must be a random number");
-  SHOAL_TRY(text({"Hello.name"}, m.name, 1));
-  SHOAL_TRY(text({"Hello.host_id"}, m.host_id));
-  SHOAL_TRY(text({"Hello.host_name"}, m.host_name));
-  SHOAL_TRY(text({"Hello.device_kind"}, m.device_kind, 1));
-  SHOAL_TRY(text({"Hello.device"}, m.device));
-  SHOAL_TRY(text({"Hello.arithmetic"}, m.arithmetic));
+  SHOAL_TRY(label({"Hello.name"}, m.name, 1));
+  SHOAL_TRY(label({"Hello.host_id"}, m.host_id));
+  SHOAL_TRY(label({"Hello.host_name"}, m.host_name));
+  SHOAL_TRY(label({"Hello.device_kind"}, m.device_kind, 1));
+  SHOAL_TRY(label({"Hello.device"}, m.device));
+  SHOAL_TRY(label({"Hello.arithmetic"}, m.arithmetic));
   SHOAL_TRY(within({"Hello.threads"}, m.threads, 0, kMaxThreads));
-  SHOAL_TRY(text({"Hello.data_address"}, m.data_address));
-  SHOAL_TRY(text({"Hello.model_digest"}, m.model_digest));
+  SHOAL_TRY(label({"Hello.data_address"}, m.data_address));
+  SHOAL_TRY(label({"Hello.model_digest"}, m.model_digest));
   return within({"Hello.pid"}, m.pid, 0, int64_t{1} << 32);
 }
 
@@ -226,6 +234,7 @@ Status check(const Assign& m) {
   SHOAL_TRY(check_experts(m));
   SHOAL_TRY(text({"Assign.model_path"}, m.model_path, 1));
   SHOAL_TRY(text({"Assign.model_digest"}, m.model_digest));
+  SHOAL_TRY(text({"Assign.model_full_digest"}, m.model_full_digest));
   SHOAL_TRY(within<unsigned>({"Assign.kv"}, static_cast<unsigned>(m.kv), 0, 1));
   SHOAL_TRY(size_within({"Assign.kv_blocks"}, m.kv_blocks.size(), 1, kMaxKvGroups));
   for (size_t i = 0; i < m.kv_blocks.size(); ++i) {
@@ -409,19 +418,12 @@ bool has_free_text(const Message& message) {
 }  // namespace
 
 std::optional<Message> with_clean_text(const Message& message) {
-  if (!has_free_text(message) || validate(message)) return {};
-  constexpr std::string_view kCut = " …";
+  if (!has_free_text(message)) return {};
   std::optional<Message> copy = message;
   std::string& text = *free_text(*copy);
-  const bool too_long = text.size() > kMaxString;
-  if (too_long) text.resize(kMaxString);
-  text = sanitize_utf8(text);  // may grow: a bad byte becomes three
-  std::ranges::replace(text, '\0', ' ');
-  if (too_long || text.size() > kMaxString) {
-    text.resize(std::min<size_t>(text.size(), kMaxString - kCut.size()));
-    text.resize(complete_utf8_prefix(text));
-    text += kCut;
-  }
+  const std::string clean = bounded_message(text);
+  if (clean == text) return {};
+  text = clean;
   return copy;
 }
 

@@ -24,7 +24,7 @@ Status check_direction(const Message& message, Sender sender);
 
 // What send() does with free text (reasons, error messages): texts come from anywhere, exceptions
 // and file names included, and a failure must not be lost because its message is odd. A copy with
-// invalid bytes replaced and the end cut off, or nothing if `message` is fine as it is.
+// the text bounded and clean (base/quote.h), or nothing if `message` is fine as it is.
 std::optional<Message> with_clean_text(const Message& message);
 
 }  // namespace shoal::wire

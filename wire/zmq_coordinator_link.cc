@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "wire/codec.h"
 #include "wire/peer_table.h"
@@ -203,8 +204,8 @@ Result<Incoming> ZmqCoordinatorLink::Impl::open_frame(const Frame& frame) {
   }
   const auto* hello = std::get_if<Hello>(&decoded->message);
   if (hello != nullptr && hello->name != frame.name) {
-    const std::string reason =
-        fmt::format("this key belongs to worker '{}', not to '{}'", frame.name, hello->name);
+    const std::string reason = fmt::format("this key belongs to worker '{}', not to {}", frame.name,
+                                           in_quotes(hello->name));
     ++counters.names;
     refuse(frame.routing, reason);
     return invalid_argument(reason);

@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "wire/codec.h"
 #include "wire/validate.h"
@@ -70,8 +71,8 @@ Status ZmqWorkerLink::Impl::connect(const ZmqWorkerOptions& options) {
   SHOAL_TRY(check_public_key("the coordinator's public key", options.server_key));
   SHOAL_TRY(check_key_pair("this worker's keys", options.keys));
   if (!options.endpoint.starts_with("tcp://")) {
-    return invalid_argument(
-        fmt::format("'{}' is no coordinator address; expected tcp://HOST:PORT", options.endpoint));
+    return invalid_argument(fmt::format("{} is no coordinator address; expected tcp://HOST:PORT",
+                                        in_quotes(options.endpoint)));
   }
   SHOAL_ASSIGN(dealer_, ZmqSocket::open(context_, ZMQ_DEALER));
   SHOAL_TRY(set_common_options(dealer_));

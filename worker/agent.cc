@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "worker/host_info.h"
 
@@ -46,9 +47,9 @@ void Agent::say_hello() {
   hello.incarnation = incarnation_;
   hello.name = options_.name;
   hello.host_id = host_identity();
-  hello.host_name = host_name();
+  hello.host_name = excerpt(host_name());
   hello.device_kind = options_.device_kind;
-  hello.device = device_.describe();
+  hello.device = excerpt(device_.describe());
   hello.arithmetic = device_.arithmetic();
   hello.memory_bytes = device_.free_memory();
   hello.held_bytes = rank_.held_bytes();
@@ -152,10 +153,11 @@ Status Agent::run() {
     } else if (const auto* abort = std::get_if<wire::Abort>(&*message)) {
       if (abort->epoch == epoch_.load()) give_up(abort->reason);
     } else if (const auto* refused = std::get_if<wire::Refused>(&*message)) {
-      result = failed_precondition("the coordinator refused this worker: " + refused->reason);
+      result = failed_precondition("the coordinator refused this worker: " +
+                                   bounded_message(refused->reason));
       break;
     } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&*message)) {
-      log_info("shutting down: " + shutdown->reason);
+      log_info("shutting down: " + excerpt(shutdown->reason));
       break;
     }
   }

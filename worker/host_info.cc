@@ -11,6 +11,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/quote.h"
+
 namespace shoal {
 namespace {
 
@@ -62,8 +64,8 @@ Result<std::string> interface_address(const std::string& interface) {
   }
   ::freeifaddrs(list);
   if (found.empty()) {
-    return not_found("no IPv4 address on network interface '" + interface +
-                     "'; there are: " + known);
+    return not_found("no IPv4 address on network interface " + in_quotes(interface) +
+                     "; there are: " + known);
   }
   return found;
 }
@@ -74,7 +76,8 @@ Result<std::string> outgoing_address(const std::string& host, uint16_t port) {
   hints.ai_socktype = SOCK_DGRAM;
   addrinfo* list = nullptr;
   const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-  if (error != 0) return not_found("cannot resolve '" + host + "': " + ::gai_strerror(error));
+  if (error != 0)
+    return not_found("cannot resolve " + in_quotes(host) + ": " + ::gai_strerror(error));
   // connect() on a datagram socket only picks the route.
   const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   sockaddr_in local{};

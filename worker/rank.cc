@@ -1,20 +1,47 @@
 #include "worker/rank.h"
 
+#include <algorithm>
+
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "model/gguf.h"
+#include "model/gguf_verify.h"
+#include "worker/host_info.h"
 
 namespace shoal {
 namespace {
 
 std::string load_key(const wire::Assign& plan) {
   // Int8 activations decide how weights lie on a card.
-  return fmt::format("{} {} {}/{} {} experts {} {} {} {}", plan.model_digest, plan.model_path,
-                     plan.rank, plan.world, fmt::join(plan.shares, ","),
-                     fmt::join(plan.experts.shares, ","), fmt::join(plan.experts.ranks, ","),
-                     plan.max_sequence_tokens, plan.int8_activations);
+  return fmt::format("{} {} {} {}/{} {} experts {} {} {} {}", plan.model_digest,
+                     plan.model_full_digest, plan.model_path, plan.rank, plan.world,
+                     fmt::join(plan.shares, ","), fmt::join(plan.experts.shares, ","),
+                     fmt::join(plan.experts.ranks, ","), plan.max_sequence_tokens,
+                     plan.int8_activations);
+}
+
+// All bytes are those the coordinator read.
+Status verify_file(const GgufFile& file, const wire::Assign& plan, const LoadOptions& options) {
+  if (options.bytes_total) options.bytes_total->store(file.file_bytes());
+  const TimePoint start = std::chrono::steady_clock::now();
+  SHOAL_ASSIGN(const std::string found, full_digest(file, {.threads = options.threads,
+                                                           .bytes_done = options.bytes_done,
+                                                           .stop = options.stop}));
+  if (options.bytes_done) options.bytes_done->store(0);  // the load begins
+  if (options.bytes_total) options.bytes_total->store(0);
+  if (found != plan.model_full_digest) {
+    return invalid_argument(fmt::format(
+        "{} on {} differs from the coordinator's file in what samples do not show (digest "
+        "of all bytes {} here, {} there); copy the same file to every host",
+        excerpt(plan.model_path), host_name(), found, excerpt(plan.model_full_digest)));
+  }
+  const double seconds = to_seconds(std::chrono::steady_clock::now() - start);
+  log_info(fmt::format("verified {}: {}, {:.2f} GB/s", excerpt(plan.model_path), found,
+                       static_cast<double>(file.file_bytes()) / 1e9 / std::max(seconds, 1e-9)));
+  return Status::ok();
 }
 
 KvShape kv_shape(const wire::Assign& plan) {
@@ -45,8 +72,9 @@ Status Rank::load(const wire::Assign& plan, const LoadOptions& options) {
     return invalid_argument(
         fmt::format("{} differs from the coordinator's file (digest {} here, {} there); copy the "
                     "same file to every host",
-                    plan.model_path, file.digest(), plan.model_digest));
+                    excerpt(plan.model_path), file.digest(), excerpt(plan.model_digest)));
   }
+  if (!plan.model_full_digest.empty()) SHOAL_TRY(verify_file(file, plan, options));
   SHOAL_ASSIGN(const ModelSpec spec, read_model_spec(file));
   const TensorParallelPlan tensor_plan{
       static_cast<int>(plan.world), plan.shares, {plan.experts.shares, plan.experts.ranks}};

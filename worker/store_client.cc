@@ -1,5 +1,7 @@
 #include "worker/store_client.h"
 
+#include "base/quote.h"
+
 namespace shoal {
 
 Status StoreClient::set(const std::string& key, const std::string& value) {
@@ -21,7 +23,7 @@ Result<std::string> StoreClient::get(const std::string& key, TimePoint deadline)
   }
   const bool woken = changed_.wait_until(
       lock, deadline, [&] { return cancelled_ || epoch_ != epoch || values_.contains(key); });
-  if (!woken) return deadline_exceeded("no peer published '" + key + "' in time");
+  if (!woken) return deadline_exceeded("no peer published " + in_quotes(key) + " in time");
   if (cancelled_ || epoch_ != epoch) return cancelled("the plan was withdrawn");
   return values_.at(key);
 }

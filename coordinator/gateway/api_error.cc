@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/quote.h"
+
 namespace shoal::gateway {
 namespace {
 
@@ -14,9 +16,9 @@ nlohmann::ordered_json string_or_null(const std::string& text) {
 
 std::string error_body(const ApiError& error) {
   nlohmann::ordered_json inner;
-  inner["message"] = error.message;
+  inner["message"] = bounded_message(error.message);
   inner["type"] = error.type;
-  inner["param"] = string_or_null(error.param);
+  inner["param"] = string_or_null(excerpt(error.param));
   inner["code"] = string_or_null(error.code);
   nlohmann::ordered_json body;
   body["error"] = std::move(inner);

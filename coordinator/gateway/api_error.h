@@ -20,7 +20,7 @@ struct ApiError {
 // As it is sent.
 HttpResponse error_response(const ApiError& error);
 
-// The response body; one line, valid UTF-8 whatever the message holds.
+// The response body; one line, valid UTF-8 and bounded (base/quote.h) whatever the message holds.
 std::string error_body(const ApiError& error);
 
 // `message` names the field for people, `param` for programs.

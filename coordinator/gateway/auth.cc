@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/quote.h"
 #include "coordinator/gateway/http_server.h"
 
 namespace shoal::gateway {
@@ -67,13 +68,13 @@ Result<ApiKeys> ApiKeys::from_keys(const std::vector<std::string>& keys) {
 Result<ApiKeys> ApiKeys::load(const std::string& path, bool allow_open) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
-    return not_found(fmt::format("API key file {}: {}", path, std::strerror(errno)));
+    return not_found(fmt::format("API key file {}: {}", excerpt(path), std::strerror(errno)));
   }
   // Group read is allowed: that is how Kubernetes mounts a secret for a non-root user.
   if (!allow_open && (info.st_mode & (S_IWGRP | S_IRWXO)) != 0) {
     return failed_precondition(fmt::format(
-        "API key file {} has mode {:o}: others can read or write it; run chmod 600 on it", path,
-        info.st_mode & 0777));
+        "API key file {} has mode {:o}: others can read or write it; run chmod 600 on it",
+        excerpt(path), info.st_mode & 0777));
   }
   SHOAL_ASSIGN(const std::string text, read_text_file(path, kMaxFileBytes));
   std::vector<std::string> keys;
@@ -84,10 +85,11 @@ Result<ApiKeys> ApiKeys::load(const std::string& path, bool allow_open) {
     begin = end + 1;
     ++line_number;
     if (line.empty() || line.front() == '#') continue;
-    SHOAL_TRY(check_key(line).annotate(fmt::format("{}:{}", path, line_number)));
+    SHOAL_TRY(check_key(line).annotate(fmt::format("{}:{}", excerpt(path), line_number)));
     keys.emplace_back(line);
   }
-  if (keys.empty()) return invalid_argument(fmt::format("API key file {} holds no key", path));
+  if (keys.empty())
+    return invalid_argument(fmt::format("API key file {} holds no key", excerpt(path)));
   return from_keys(keys);
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/quote.h"
 #include "coordinator/gateway/generation.h"
 #include "model/chat_template.h"
 
@@ -29,7 +30,8 @@ HttpVerdict refusal(const ApiError& error, HttpRefusal reason) {
 HttpVerdict not_found(const HttpRequest& request) {
   ApiError error;
   error.status = 404;
-  error.message = fmt::format("no such path: {} {}", request.method, request.path.substr(0, 200));
+  error.message =
+      fmt::format("no such path: {} {}", excerpt(request.method), excerpt(request.path));
   error.code = "not_found";
   return refusal(error, HttpRefusal::kNoRoute);
 }
@@ -37,7 +39,7 @@ HttpVerdict not_found(const HttpRequest& request) {
 HttpVerdict method_not_allowed(const HttpRequest& request, const std::string& allow) {
   ApiError error;
   error.status = 405;
-  error.message = fmt::format("{} takes {}", request.path.substr(0, 200), allow);
+  error.message = fmt::format("{} takes {}", excerpt(request.path), allow);
   error.code = "method_not_allowed";
   HttpVerdict verdict = refusal(error, HttpRefusal::kNoRoute);
   verdict.answer->headers.emplace_back("Allow", allow);

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/json_writer.h"
@@ -61,8 +62,8 @@ void Gateway::model(const HttpRequest& request, const std::shared_ptr<Exchange>&
   }
   ApiError error;
   error.status = 404;
-  error.message = fmt::format("the model '{}' is not served here; '{}' is", name.substr(0, 200),
-                              options_.served_model);
+  error.message = fmt::format("the model {} is not served here; {} is", in_quotes(name),
+                              in_quotes(options_.served_model));
   error.param = "model";
   error.code = "model_not_found";
   send_error(*exchange, error);

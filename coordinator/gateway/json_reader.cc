@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/utf8.h"
+#include "base/quote.h"
 
 namespace shoal::gateway {
 namespace {
@@ -60,7 +60,7 @@ class Builder final : public nlohmann::json_sax<Json> {
     std::string_view what = error.what();
     if (const size_t at = what.find(": "); at != what.npos) what.remove_prefix(at + 2);
     if (const size_t at = what.find("; last read"); at != what.npos) what = what.substr(0, at);
-    error_ = fmt::format("at byte {}: {}", position, sanitize_utf8(what.substr(0, 200)));
+    error_ = fmt::format("at byte {}: {}", position, excerpt(what));
     return false;
   }
 
@@ -76,8 +76,7 @@ class Builder final : public nlohmann::json_sax<Json> {
     return false;
   }
   bool duplicate(const std::string& name) {
-    return fail(fmt::format("the key \"{}\" appears twice in one object",
-                            sanitize_utf8(std::string_view(name).substr(0, 100))));
+    return fail(fmt::format("the key {} appears twice in one object", in_quotes(name)));
   }
 
   Json* place(Json value) {

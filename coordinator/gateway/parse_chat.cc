@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/quote.h"
 #include "coordinator/gateway/api_request.h"
 #include "coordinator/gateway/field_reader.h"
 #include "coordinator/gateway/parse_options.h"
@@ -47,7 +48,7 @@ std::optional<std::string> parse_content(FieldReader& fields, const std::string&
       return std::nullopt;
     }
     if (*type != "text") {
-      reader.unsupported("type", fmt::format("\"{}\" parts; this model takes text", *type));
+      reader.unsupported("type", fmt::format("{} parts; this model takes text", in_quotes(*type)));
       return std::nullopt;
     }
     const auto piece = reader.string("text", kAnyLength);

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/quote.h"
+
 namespace shoal::gateway {
 namespace {
 
@@ -55,8 +57,9 @@ void parse_logit_bias(FieldReader& fields, const RequestLimits& limits, wire::Sa
     }
     const double number = value.is_number() ? value.get<double>() : NAN;
     if (!(number >= -100 && number <= 100)) {
-      fields.fail("logit_bias." + key,
-                  fmt::format("'logit_bias.{}' must be a number from -100 to 100", key));
+      // "7" may have been written with a megabyte of zeros before it.
+      const std::string name = "logit_bias." + excerpt(key);
+      fields.fail(name, fmt::format("'{}' must be a number from -100 to 100", name));
       return;
     }
     out->logit_bias.emplace_back(id, static_cast<float>(number));

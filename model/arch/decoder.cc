@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include "base/quote.h"
 #include "model/arch/arch.h"
 
 namespace shoal {
@@ -177,8 +178,8 @@ Result<RopeSpec> read_rope(const ArchMetadata& meta, RopeStyle style, int64_t he
     SHOAL_ASSIGN(rope.yarn_beta_slow, meta.number("rope.scaling.yarn_beta_slow", 1e-3, 1e6, 1.0f));
     rope.magnitude *= yarn_magnitude(rope, 1.0f);
   } else if (scaling != "none" && scaling != "longrope") {  // longrope: its factors say it all
-    return unsupported("key '" + meta.key("rope.scaling.type") + "' is '" + scaling +
-                       "'; supported: none, linear, yarn, longrope");
+    return unsupported("key '" + meta.key("rope.scaling.type") + "' is " + in_quotes(scaling) +
+                       "; supported: none, linear, yarn, longrope");
   }
   return rope;
 }

@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "base/utf8.h"
 #include "model/jinja/error.h"
 
 namespace shoal::jinja {
@@ -87,13 +86,6 @@ void Budget::retire(Object* object) noexcept {
     release(held);
   }
   freeing_ = false;
-}
-
-std::string excerpt(std::string_view text) {
-  constexpr size_t kMost = 200;
-  if (text.size() <= kMost) return std::string(text);
-  text = text.substr(0, kMost);
-  return std::string(text.substr(0, complete_utf8_prefix(text))) + "…";
 }
 
 }  // namespace shoal::jinja

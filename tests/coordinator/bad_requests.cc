@@ -225,6 +225,79 @@ void add_tokenize(std::vector<BadRequest>* out) {
 
 }  // namespace
 
+std::vector<BadRequest> long_requests(size_t bytes) {
+  constexpr const char* kFields[] = {"model",
+                                     "messages",
+                                     "prompt",
+                                     "content",
+                                     "tokens",
+                                     "stream",
+                                     "stream_options",
+                                     "n",
+                                     "best_of",
+                                     "max_tokens",
+                                     "max_completion_tokens",
+                                     "temperature",
+                                     "top_p",
+                                     "min_p",
+                                     "top_k",
+                                     "presence_penalty",
+                                     "frequency_penalty",
+                                     "repetition_penalty",
+                                     "logit_bias",
+                                     "seed",
+                                     "stop",
+                                     "stop_token_ids",
+                                     "cache_salt",
+                                     "ignore_eos",
+                                     "return_token_ids",
+                                     "logprobs",
+                                     "top_logprobs",
+                                     "add_generation_prompt",
+                                     "chat_template_kwargs",
+                                     "reasoning_effort",
+                                     "add_special_tokens",
+                                     "response_format",
+                                     "tools",
+                                     "tool_choice",
+                                     "echo",
+                                     "suffix",
+                                     "with_pieces",
+                                     "parse_special"};
+  const std::string texts[] = {repeated(bytes, "A"), repeated(bytes / 6, "\\u001b"),
+                               repeated(bytes / 2, "\xc3\xa9")};
+  std::vector<BadRequest> out;
+  for (const char* path : {kChat, kText, "/tokenize", "/detokenize"}) {
+    for (const std::string& text : texts) {
+      const std::string value = "\"" + text + "\"";
+      const bool whole = text == texts[0];  // the others in what shows text
+      for (const char* field : kFields) {
+        const std::string head = "{\"" + std::string(field) + "\":";
+        out.push_back({path, head + value + "}", ""});
+        if (!whole) continue;
+        out.push_back({path, head + "[" + value + "]}", ""});
+        out.push_back({path, head + "{" + value + ":1}}", ""});
+      }
+      out.push_back({path, "{" + value + ":1," + value + ":2}", ""});  // twice
+      out.push_back({path, value, ""});
+      out.push_back({path, text, ""});
+    }
+  }
+  for (const std::string& text : texts) {
+    const std::string value = "\"" + text + "\"";
+    out.push_back(message("{\"role\":" + value + ",\"content\":\"x\"}", ""));
+    out.push_back(message("{\"role\":\"user\",\"content\":[{\"type\":" + value + "}]}", ""));
+    out.push_back(message("{\"role\":\"user\",\"content\":\"x\",\"name\":" + value + "}", ""));
+    out.push_back(message("{" + value + ":\"user\"}", ""));
+    out.push_back(chat("\"stream_options\":{" + value + ":true},\"stream\":7", ""));
+  }
+  // A token id with zeros before it is a token id.
+  out.push_back(text("\"logit_bias\":{\"" + repeated(bytes, "0") + "7\":\"x\"}", ""));
+  out.push_back(text("\"temperature\":" + repeated(bytes, "9"), ""));
+  out.push_back(text("\"seed\":" + repeated(bytes, "9"), ""));
+  return out;
+}
+
 std::vector<BadRequest> bad_requests() {
   std::vector<BadRequest> out;
   add_syntax(&out);

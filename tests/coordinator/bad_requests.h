@@ -15,4 +15,8 @@ struct BadRequest {
 
 std::vector<BadRequest> bad_requests();
 
+// Every field of every endpoint with a text of so many bytes: as its value, inside it, as a key, and
+// bodies that are such a text. Not all are refused; `param` says nothing.
+std::vector<BadRequest> long_requests(size_t bytes);
+
 }  // namespace shoal::gateway::testing

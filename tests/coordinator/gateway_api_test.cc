@@ -232,6 +232,40 @@ TEST(GatewayApi, BadRequestsAndTheNextOne) {
   EXPECT_TRUE(server.engine.wait_idle());
 }
 
+// What is refused is quoted in part, whatever field of whatever endpoint it stands in.
+TEST(GatewayApi, ErrorsAreShortHoweverLongTheInput) {
+  TestServer server;
+  size_t refused = 0;
+  const auto expect_short = [&](const testing::RawResponse& response, const std::string& shown) {
+    ASSERT_NE(response.status, 0) << shown;
+    if (response.status < 400) return;
+    ++refused;
+    ASSERT_LE(response.body.size(), 1500u) << shown << ": " << response.body.substr(0, 3000);
+    const Json error = Json::parse(response.body)["error"];  // valid UTF-8, or it throws
+    const std::string message = error["message"];
+    EXPECT_LE(message.size(), 1024u);
+    if (!error["param"].is_null()) EXPECT_LE(error["param"].get<std::string>().size(), 256u);
+    for (const std::string& text : {message, error["param"].dump()}) {
+      for (const char c : text) {
+        ASSERT_TRUE(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) << shown << ": " << text;
+      }
+    }
+    EXPECT_EQ(message.find(std::string(201, 'A')), std::string::npos) << shown;
+  };
+  for (const auto& request : testing::long_requests(1 << 20)) {
+    expect_short(server.post(request.path, request.body),
+                 std::string(request.path) + " " + request.body.substr(0, 60));
+    if (HasFatalFailure()) return;
+  }
+  EXPECT_GT(refused, 300u);
+  for (const char* path : {"/v1/models/", "/"}) {
+    const std::string target = path + std::string(8000, 'A');
+    expect_short(server.get(target), target.substr(0, 20));
+    expect_short(server.post(target, "{}"), target.substr(0, 20));
+  }
+  EXPECT_TRUE(server.engine.wait_idle());
+}
+
 TEST(GatewayApi, ContextLength) {
   TestServer server;
   server.engine.context = 100;

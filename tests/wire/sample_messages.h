@@ -16,6 +16,7 @@ inline Assign sample_assign() {
   m.shares = {1.0, 2.5, 0.125};
   m.model_path = "/models/größe.gguf";
   m.model_digest = "xxh3:0123456789abcdef";
+  m.model_full_digest = "fedcba9876543210";
   m.kv = KvPrecision::kF32;
   m.kv_blocks = {4096, 64};
   m.experts.shares = {0, 2, 1};

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/wire/sample_messages.h"
+#include "wire/codec.h"
 
 namespace shoal::wire {
 namespace {
@@ -65,9 +66,13 @@ TEST(Validate, HelloFields) {
           {[](Hello& m) { m.name = ""; }, "Hello.name: is empty"},
           {[](Hello& m) { m.name = "a\xc0"; }, "Hello.name: is not valid UTF-8"},
           {[](Hello& m) { m.name = std::string("a\0b", 3); }, "Hello.name: contains a NUL byte"},
-          {[](Hello& m) { m.name = std::string(kMaxString, 'n'); }, ""},
+          {[](Hello& m) { m.name = std::string(kMaxLabel, 'n'); }, ""},
+          {[](Hello& m) { m.name = std::string(kMaxLabel + 1, 'n'); },
+           "Hello.name: 257 bytes; must be at most 256"},
+          {[](Hello& m) { m.name = "w0\x1b[2J"; }, "Hello.name: contains a control character"},
+          {[](Hello& m) { m.host_name = "a\nb"; }, "Hello.host_name: contains a control character"},
           {[](Hello& m) { m.device = std::string(kMaxString + 1, 'n'); },
-           "Hello.device: 4097 bytes; must be at most 4096"},
+           "Hello.device: 4097 bytes; must be at most 256"},
           {[](Hello& m) { m.incarnation = 0; }, "Hello.incarnation: 0; must be a random number"},
           {[](Hello& m) { m.device_kind = ""; }, "Hello.device_kind: is empty"},
           {[](Hello& m) { m.build = "\xed\xa0\x80"; }, "Hello.build: is not valid UTF-8"},
@@ -143,7 +148,7 @@ TEST(Validate, FreeTextIsMadeSendable) {
       "a\xff"
       "b\0c",
       5);
-  EXPECT_EQ(std::get<Failed>(*with_clean_text(Failed{7, true, odd})).message, "a\ufffdb c");
+  EXPECT_EQ(std::get<Failed>(*with_clean_text(Failed{7, true, odd})).message, "a\\xffb\\x00c");
   EXPECT_EQ(std::get<Failed>(*with_clean_text(Failed{7, true, odd})).epoch, 7u);
   std::string umlauts;
   for (uint32_t i = 0; i < kMaxString; ++i) umlauts += "ü";
@@ -156,8 +161,17 @@ TEST(Validate, FreeTextIsMadeSendable) {
       const auto clean = with_clean_text(message);
       ASSERT_TRUE(clean.has_value());
       EXPECT_TRUE(validate(*clean).is_ok()) << validate(*clean).message();
+      EXPECT_LE(encode(*clean, {kProtocolVersion, "c", 1, 1, 0}).size(), 1100u);
     }
   }
+}
+
+TEST(Validate, AssignMayAskForAllBytes) {
+  run<Assign>(sample_assign(), {
+                                   {[](Assign& m) { m.model_full_digest = ""; }, ""},
+                                   {[](Assign& m) { m.model_full_digest = "\xff"; },
+                                    "Assign.model_full_digest: is not valid UTF-8"},
+                               });
 }
 
 TEST(Validate, AssignFields) {
