@@ -244,7 +244,9 @@ TEST(GatewayApi, ErrorsAreShortHoweverLongTheInput) {
     const Json error = Json::parse(response.body)["error"];  // valid UTF-8, or it throws
     const std::string message = error["message"];
     EXPECT_LE(message.size(), 1024u);
-    if (!error["param"].is_null()) EXPECT_LE(error["param"].get<std::string>().size(), 256u);
+    if (!error["param"].is_null()) {
+      EXPECT_LE(error["param"].get<std::string>().size(), 256u);
+    }
     for (const std::string& text : {message, error["param"].dump()}) {
       for (const char c : text) {
         ASSERT_TRUE(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) << shown << ": " << text;
