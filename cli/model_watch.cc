@@ -1,28 +1,14 @@
 #include "cli/model_watch.h"
 
-#include <sys/stat.h>
-
-#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "worker/file_watch.h"
+
 namespace shoal {
-namespace {
-
-// Device, inode, size, seconds and nanoseconds of the last change; all zero: not there.
-using Stamp = std::array<uint64_t, 5>;
-
-Stamp stamp_of(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  return {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size),
-          static_cast<uint64_t>(info.st_mtim.tv_sec), static_cast<uint64_t>(info.st_mtim.tv_nsec)};
-}
-
-}  // namespace
 
 struct ModelWatch::State {
   std::vector<std::string> paths;
@@ -32,20 +18,14 @@ struct ModelWatch::State {
   std::condition_variable stopped;
   bool stopping = false;
 
-  std::vector<Stamp> look() const {
-    std::vector<Stamp> stamps;
-    for (const std::string& path : paths) stamps.push_back(stamp_of(path));
-    return stamps;
-  }
-
   void watch() {
-    std::vector<Stamp> last = look();
+    std::vector<FileStamp> last = stamp_files(paths);
     for (;;) {
       {
         std::unique_lock lock(mutex);
         if (stopped.wait_for(lock, period, [this] { return stopping; })) return;
       }
-      std::vector<Stamp> now = look();
+      std::vector<FileStamp> now = stamp_files(paths);
       if (now != last) ++changes;
       last = std::move(now);
     }
