@@ -50,17 +50,18 @@ void GuardedExchange::run(const std::function<void()>& task) {
 
 void GuardedExchange::fail(std::string_view kind, std::string_view what) noexcept {
   try {
-    std::function<void()> gone;
+    std::shared_ptr<std::function<void()>> gone;
     bool streaming = false;
     {
       const std::lock_guard lock(mutex_);
-      gone = std::exchange(gone_, nullptr);
+      gone = gone_.lock();
+      gone_.reset();
       streaming = streaming_;
     }
     if (observer_) observer_(route_, kind);
     log_error(fmt::format("{}: a request failed within the server: {}", route_,
                           sanitize_utf8(what.substr(0, kLoggedBytes))));
-    if (gone) gone();
+    if (gone) (*gone)();
     const ApiError error = fault_error(kind);
     if (streaming) {
       inner_->write(AnswerFormat::chunk_error(error_body(error)));
@@ -96,11 +97,12 @@ void GuardedExchange::start_stream(int status, std::string content_type, HttpHea
 void GuardedExchange::post(std::function<void()> task) { inner_->post(guarded(std::move(task))); }
 
 void GuardedExchange::on_gone(std::function<void()> task) {
+  const auto shared = std::make_shared<std::function<void()>>(std::move(task));
   {
     const std::lock_guard lock(mutex_);
-    gone_ = task;
+    gone_ = shared;
   }
-  inner_->on_gone(guarded(std::move(task)));
+  inner_->on_gone(guarded([shared] { (*shared)(); }));
 }
 
 void GuardedExchange::after(Duration delay, std::function<void()> task) {

@@ -45,7 +45,9 @@ class GuardedExchange final : public Exchange,
   const FaultObserver observer_;
   std::mutex mutex_;  // guards the following
   bool streaming_ = false;
-  std::function<void()> gone_;
+  // What on_gone() was given; the connection has it as long as somebody may still leave. It holds
+  // the work that holds this exchange, which must not hold it as well.
+  std::weak_ptr<std::function<void()>> gone_;
 };
 
 }  // namespace shoal::gateway
