@@ -169,12 +169,13 @@ class StatementParser : public ExpressionParser {
   }
 
   // Stands for the block's text at the start of a filter chain.
-  NodePtr placeholder() const { return make(Kind::kBlockText); }
+  // Stands for the text of the block that filters are applied to.
+  NodePtr block_text() const { return make(Kind::kBlockText); }
 
   // "| upper | trim" applied to kBlockText; null if none.
   NodePtr filter_chain() {
     if (!(peek().type == TokenType::kOperator && peek().text == "|")) return nullptr;
-    return filters(placeholder());
+    return filters(block_text());
   }
 
   // Parameters with defaults for the last of them: names into `words`, defaults as children.
@@ -232,7 +233,7 @@ class StatementParser : public ExpressionParser {
 
   NodePtr filter_tag() {
     NodePtr node = make(Kind::kFilterBlock);
-    NodePtr chain = filters(placeholder(), true);
+    NodePtr chain = filters(block_text(), true);
     end_tag();
     node->children.push_back(block({"endfilter"}));
     node->children.push_back(std::move(chain));
