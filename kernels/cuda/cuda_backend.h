@@ -51,7 +51,9 @@ class CudaLane {
 
  private:
   struct Slot {
-    uint8_t *memory = nullptr, *staging = nullptr;
+    void* pinned = nullptr;
+    uint8_t* memory = nullptr;  // in it, at the start of a page
+    uint8_t* staging = nullptr;
     cudaEvent_t left = nullptr;
   };
 

@@ -7,6 +7,8 @@ namespace shoal::gpu {
 
 using simt::cuda_status;
 
+constexpr uintptr_t kPage = 4096;
+
 Result<std::unique_ptr<CudaLane>> CudaLane::make(int index, uint64_t bytes) {
   std::unique_ptr<CudaLane> lane(new CudaLane());
   lane->index_ = index;
@@ -21,9 +23,12 @@ Status CudaLane::create(uint64_t bytes) {
   SHOAL_TRY(cuda_status(cudaSetDevice(index_), what));
   SHOAL_TRY(cuda_status(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), what));
   for (Slot& slot : slots_) {
-    void *memory = nullptr, *staging = nullptr;
-    SHOAL_TRY(cuda_status(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), what));
-    slot.memory = static_cast<uint8_t*>(memory);
+    void *pinned = nullptr, *staging = nullptr;
+    // Small allocations share pages: one more page to begin at the start of one.
+    SHOAL_TRY(cuda_status(cudaHostAlloc(&pinned, bytes + kPage, cudaHostAllocDefault), what));
+    slot.pinned = pinned;
+    const uintptr_t address = reinterpret_cast<uintptr_t>(pinned);
+    slot.memory = static_cast<uint8_t*>(pinned) + (kPage - address % kPage) % kPage;
     SHOAL_TRY(cuda_status(cudaMalloc(&staging, bytes), what));
     slot.staging = static_cast<uint8_t*>(staging);
     SHOAL_TRY(cuda_status(cudaEventCreateWithFlags(&slot.left, cudaEventDisableTiming), what));
@@ -37,7 +42,7 @@ CudaLane::~CudaLane() {
   for (Slot& slot : slots_) {
     if (slot.left != nullptr) (void)cudaEventDestroy(slot.left);
     (void)cudaFree(slot.staging);
-    (void)cudaFreeHost(slot.memory);
+    (void)cudaFreeHost(slot.pinned);
   }
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
 }

@@ -86,9 +86,12 @@ SHOAL_BODY int32_t dot4_s8s8(uint32_t a, uint32_t b, int32_t c) {
   asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
   return r;
 }
-// Byte i of the result is byte (selector >> 4i) % 8 of b:a, a the low word.
+// Byte i of the result is byte (selector >> 4i) % 8 of b:a, a the low word; where bit 3 of that
+// nibble is set, eight times the byte's sign. __byte_perm() would clear these bits.
 SHOAL_BODY uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
-  return __byte_perm(a, b, selector);
+  uint32_t r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+  return r;
 }
 SHOAL_BODY float exp2_approx(float x) {  // 2 ulp, 0 below 2^-126
   float r;

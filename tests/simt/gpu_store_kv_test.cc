@@ -61,12 +61,15 @@ Written run(Device& device, const KvCase& c, const Rows& rows) {
   device.store_kv(in, {count, positions.data(), slots.data(), nullptr, nullptr, 0}, kv);
   expect_clean(device);
   Written written{q.values(), {}, {}};
+  std::vector<uint8_t> layer((*made)->bytes());
+  device.copy_to_host(layer.data(), kv.data, layer.size());
+  kv.data = layer.data();
   const bool on_cpu = device.host_visible();
   const auto places = gpu::KvPlaces::of(kv);
   for (const int64_t slot : rows.slots) {
     for (int64_t h = 0; h < kKvHeads; ++h) {
       const int64_t block = slot / kBlockTokens, token = slot % kBlockTokens;
-      const uint8_t* key = static_cast<uint8_t*>(kv.data) + places.key(block, h, token);
+      const uint8_t* key = layer.data() + places.key(block, h, token);
       const uint8_t* value = key + places.value_bytes;
       if (on_cpu) {
         const KvPlace place = kv_place(kv, block, h, token);
