@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/body/half.h"
+#include "kernels/cuda/number.h"
 #include "kernels/cuda/simt.h"
 
 namespace shoal::gpu {
@@ -41,6 +43,14 @@ SHOAL_SIMT auto open_activations(Ctx& ctx, const ActivationRows& x) {
                                         x.codes.address != nullptr};
 }
 
+// What a block is a multiple of whose largest magnitude is `largest`: a 127th of it, rounded up to
+// 22 bits (tile_format.h multiplies it by 3 · 2^22, exactly); 0 where that would be denormal.
+SHOAL_BODY float code_scale(float largest) {
+  constexpr float kSmallest = 127.0f * 1.17549435e-38f;
+  if (!(largest >= kSmallest)) return 0.0f;
+  return body::float_from_bits((body::bits_from_float(largest * (1.0f / 127.0f)) + 3u) & ~3u);
+}
+
 // One lane's part of a block of 32: value = scale · code, −127 ≤ code ≤ 127.
 struct QuantisedLane {
   int32_t code;
@@ -48,20 +58,18 @@ struct QuantisedLane {
   float sum;    // scale · Σ codes, the same in all lanes
 };
 
-// scale = max|x| / 127, codes rounded to the nearest, ties to even. All 32 lanes take part.
+// Codes are rounded to the nearest, within 2^-20 of a tie to either side. All 32 lanes take part. A
+// row has one multiprocessor in a norm: there are no true divisions here.
 template <class Ctx>
 SHOAL_SIMT QuantisedLane quantise_lane(Ctx& ctx, float value) {
-  constexpr float kCodes = 127.0f, kLargest = 3.402823466e38f;
-  constexpr float kSmallest = kCodes * 1.17549435e-38f;  // below it the block is zeros
+  constexpr float kLargest = 3.402823466e38f;
   const float magnitude = std::fabs(value);
   float largest = magnitude <= kLargest ? magnitude : 0.0f;
-  for (uint32_t bits = 16; bits > 0; bits /= 2) {
-    const float other = ctx.shuffle_xor(largest, bits);
-    largest = other > largest ? other : largest;
-  }
+  // Bits of floats from 0 up are in the order of the floats.
+  largest = body::float_from_bits(ctx.reduce_max(body::bits_from_float(largest)));
   const bool broken = ctx.any(!(magnitude <= kLargest));
-  const float scale = largest >= kSmallest ? largest / kCodes : 0.0f;
-  const float scaled = scale != 0 ? value / scale : 0.0f;
+  const float scale = code_scale(largest);
+  const float scaled = scale != 0 ? value * simt::divide_approx(1.0f, scale) : 0.0f;
   const int32_t code = broken ? 0 : static_cast<int32_t>(std::rint(scaled));
   const int32_t total = ctx.reduce_add(code);
   if (broken) return {0, __builtin_nanf(""), __builtin_nanf("")};

@@ -8,6 +8,10 @@
 // kAttentionSplit whatever the batch, and a row's splits are folded one after the other whether one
 // block walks all of them or several share them and the last to arrive folds: a row's bits do not
 // depend on its company.
+//
+// A block walks a split in a time that its chain of loads sets, so that short ones answer sooner;
+// but each costs a slot and a step of the fold, and more of them than a card has blocks for come in
+// turns.
 #pragma once
 
 #include <cmath>
@@ -16,7 +20,7 @@
 
 namespace shoal::gpu {
 
-inline constexpr int32_t kAttentionSplit = 1024;  // positions
+inline constexpr int32_t kAttentionSplit = 512;  // positions
 inline constexpr int32_t kAttentionRows = 256;    // of one launch: their plan is in shared memory
 inline constexpr float kLog2E = 1.44269504f;
 

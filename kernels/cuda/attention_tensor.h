@@ -488,18 +488,30 @@ struct TensorAttention {
     constexpr int kParts = (kDim + 31) / 32;
     const Params& p = work.p;
     const auto lane = static_cast<int32_t>(work.ctx.lane());
+    constexpr int32_t kAtOnce = 4;  // loads under way: slots one by one would wait for each
     AttentionTotal total;
     float x[kParts] = {};
     const int32_t splits = work.tile().splits();
-    for (int32_t s = 0; s < splits; ++s) {
-      const auto slot = slots + s * split_stride;
-      float old_by, added_by;
-      total.fold(slot[2 * i], slot[2 * i + 1], &old_by, &added_by);
-      for (int part = 0; part < kParts; ++part) {
-        const int32_t feature = lane + 32 * part;
-        if (feature >= kDim) continue;
-        const float added = slot[2 * kStrip + i * kDim + feature];
-        x[part] = s == 0 ? added : x[part] * old_by + added * added_by;
+    for (int32_t s = 0; s < splits; s += kAtOnce) {
+      float max[kAtOnce], sum[kAtOnce], added[kAtOnce][kParts] = {};
+      SHOAL_UNROLL
+      for (int32_t j = 0; j < kAtOnce; ++j) {
+        const auto slot = slots + (s + j < splits ? s + j : s) * split_stride;
+        max[j] = slot[2 * i], sum[j] = slot[2 * i + 1];
+        SHOAL_UNROLL
+        for (int part = 0; part < kParts; ++part) {
+          const int32_t feature = lane + 32 * part;
+          if (feature < kDim) added[j][part] = slot[2 * kStrip + i * kDim + feature];
+        }
+      }
+      SHOAL_UNROLL
+      for (int32_t j = 0; j < kAtOnce; ++j) {
+        if (s + j >= splits) break;
+        float old_by, added_by;
+        total.fold(max[j], sum[j], &old_by, &added_by);
+        for (int part = 0; part < kParts; ++part) {
+          x[part] = s + j == 0 ? added[j][part] : x[part] * old_by + added[j][part] * added_by;
+        }
       }
     }
     const float by = factor(work, total, work.head(i));

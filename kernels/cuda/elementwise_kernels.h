@@ -92,6 +92,7 @@ struct EmbedRows {
 struct ResidualNormRows {
   static constexpr const char* kName = "residual_norm";
   static constexpr uint32_t kMaxThreads = 1024, kMinBlocks = 1;
+  static constexpr int kAtOnce = 4;  // features that a thread has under way
   struct Params {
     Global<float> h;                  // [rows, cols]
     Global<const float> delta;        // [rows, cols] or null
@@ -126,6 +127,7 @@ struct ResidualNormRows {
     const auto x =
         simt::shared_array<float>(ctx, kReduceCells * sizeof(float), static_cast<uint64_t>(p.cols));
     const int64_t from = p.row_index.address == nullptr ? r : int64_t{ctx.global(p.row_index)[r]};
+    fetch_weight(ctx, p);
     load_sum(ctx, p, from, cells, x);
     if (r >= p.out_rows) return;
     if (p.form == NormForm::kLayer) {
@@ -134,6 +136,17 @@ struct ResidualNormRows {
     }
     const float factor = norm_factor(ctx, p, cells, x);
     write(ctx, p, r, factor, x);
+  }
+
+  // On its way while the row is added up.
+  template <class Ctx>
+  SHOAL_SIMT static void fetch_weight(Ctx& ctx, const Params& p) {
+    constexpr int64_t kLine = 32;  // floats
+    if (p.weight.address == nullptr) return;
+    const auto weight = ctx.global(p.weight);
+    for (int64_t i = kLine * ctx.thread().x; i < p.cols; i += kLine * ctx.block_dim().x) {
+      ctx.prefetch_l2(weight + i);
+    }
   }
 
   // x = h[from] after the delta has been added to it.
@@ -159,12 +172,27 @@ struct ResidualNormRows {
       }
       return;
     }
-    for (int64_t i = ctx.thread().x; i < p.cols; i += step) {
-      float sum = h[i];
-      if (has_delta) sum += delta[i];
-      if (has_bias) sum += delta_bias[i];
-      if (has_delta || has_bias) h[i] = sum;
-      x[i] = sum;
+    // All that a thread needs is under way before it writes anything.
+    for (int64_t first = ctx.thread().x; first < p.cols; first += kAtOnce * step) {
+      float sums[kAtOnce], deltas[kAtOnce], biases[kAtOnce];
+      SHOAL_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int64_t i = first + j * step;
+        sums[j] = deltas[j] = biases[j] = 0;
+        if (i >= p.cols) continue;
+        sums[j] = h[i];
+        if (has_delta) deltas[j] = delta[i];
+        if (has_bias) biases[j] = delta_bias[i];
+      }
+      SHOAL_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int64_t i = first + j * step;
+        if (i >= p.cols) continue;
+        if (has_delta) sums[j] += deltas[j];
+        if (has_bias) sums[j] += biases[j];
+        if (has_delta || has_bias) h[i] = sums[j];
+        x[i] = sums[j];
+      }
     }
   }
 
@@ -193,14 +221,28 @@ struct ResidualNormRows {
     const bool has_weight = p.weight.address != nullptr, has_bias = p.bias.address != nullptr;
     const auto weight = ctx.global(p.weight);
     const auto bias = ctx.global(p.bias);
-    for (int64_t i = ctx.thread().x; i < out.stride; i += ctx.block_dim().x) {
-      float value = 0;
-      if (i < p.cols) {
-        value = x[i] * factor;
-        if (has_weight) value *= weight[i];
-        if (has_bias) value += bias[i];
+    const int64_t step = ctx.block_dim().x;
+    for (int64_t first = ctx.thread().x; first < out.stride; first += kAtOnce * step) {
+      float weights[kAtOnce], biases[kAtOnce];
+      SHOAL_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int64_t i = first + j * step;
+        weights[j] = biases[j] = 0;
+        if (has_weight && i < p.cols) weights[j] = weight[i];
+        if (has_bias && i < p.cols) biases[j] = bias[i];
       }
-      store_block(ctx, out, r, i / kActivationBlock, value);
+      SHOAL_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int64_t i = first + j * step;
+        if (i >= out.stride) break;
+        float value = 0;
+        if (i < p.cols) {
+          value = x[i] * factor;
+          if (has_weight) value *= weights[j];
+          if (has_bias) value += biases[j];
+        }
+        store_block(ctx, out, r, i / kActivationBlock, value);
+      }
     }
   }
 };

@@ -256,7 +256,7 @@ class GpuDevice final : public Device {
   std::mutex staging_mutex_;         // weights are filled by several threads
   std::unique_ptr<Buffer> staging_;
   int64_t band_floats_ = kBandFloats;
-  uint64_t attention_bytes_ = uint64_t{32} << 20;
+  uint64_t attention_bytes_ = uint64_t{64} << 20;
 };
 
 }  // namespace shoal::gpu

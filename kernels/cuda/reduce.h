@@ -26,9 +26,15 @@ SHOAL_SIMT T block_reduce(Ctx& ctx, Cells cells, T value, F&& f) {
   ctx.sync_threads();  // the cells' earlier readers are done
   if (ctx.lane() == 0) cells[warp] = value;
   ctx.sync_threads();
-  T total = cells[0];
-  for (uint32_t w = 1; w < warps; ++w) total = f(total, static_cast<T>(cells[w]));
-  return total;
+  // Each warp adds the warps' up by itself, as a tree; a block of less than 32 warps has lanes that
+  // bring the first one's again, which takes no part.
+  const uint32_t lane = ctx.lane();
+  T total = cells[lane < warps ? lane : 0];
+  for (uint32_t bits = 1; bits < warps; bits *= 2) {
+    const T other = ctx.shuffle_down(total, bits);
+    if (lane % (2 * bits) == 0 && lane + bits < warps) total = f(total, other);
+  }
+  return ctx.shuffle(total, 0);
 }
 
 template <class Ctx, class Cells, class T>

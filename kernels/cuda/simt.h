@@ -164,9 +164,9 @@ SHOAL_SIMT auto vector_view(const Pointer& p) -> decltype(p.template view<V>()) 
 template <class Ctx, class Pointer>
 SHOAL_SIMT bool arrive_last(Ctx& ctx, Pointer counter, uint32_t arrivals) {
   ctx.thread_fence();
-  const uint32_t before = ctx.atomic_add(counter, 1u);
+  if (ctx.atomic_add(counter, 1u) != arrivals - 1) return false;
   ctx.thread_fence();
-  return before == arrivals - 1;
+  return true;
 }
 
 }  // namespace shoal::simt

@@ -215,7 +215,9 @@ class DeviceContext {
       return atomicMax(p, value);
     }
   }
-  SHOAL_SIMT void thread_fence() const { __threadfence(); }
+  // Of acquire and release, which is all that arrive_last() needs: __threadfence() is sequentially
+  // consistent and takes longer.
+  SHOAL_SIMT void thread_fence() const { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
   SHOAL_SIMT void thread_fence_system() const { __threadfence_system(); }
 
   // ---- system scope

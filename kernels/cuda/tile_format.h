@@ -5,13 +5,14 @@
 //                                any order
 //   Sums<groups>                 what a lane adds up, for so many groups of 8 columns
 //   add<all>(ctx, unit, x, u, sums)   sums += unit u · x; all: no part of the unit is masked
+//   add_row(ctx, unit, x, sums)  the same for a single column, of rows g and g + 8; where kPairs
 //   collect(ctx, sums, out)      the lane's results, [group]: rows g, g, g + 8, g + 8, columns 2t,
 //                                2t + 1, …
 //
 // A column is an activation row. x has kGroups groups of columns, columns() of them real; has(part)
-// tells masked parts; fragment(part, group, b), scales(part, group), sums(part, group), or
-// values(part, column, v) for floats, are what a lane needs of them. Each column's sums see the
-// same operations whatever the other columns are.
+// tells masked parts; operands(ctx, part, group, out) for kTogether groups at a time, or
+// values(part, column, v) for floats, is what a lane needs of them. Each column's sums see the same
+// operations whatever the other columns are.
 //
 // A lane of a warp finds what it needs of a unit in one piece. g = lane / 4, t = lane % 4; the lane
 // has rows g and g + 8 of the tile, and of every part of 32 features 4t … 4t + 3 and 16 + 4t …
@@ -29,6 +30,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/byte_codes.h"
 #include "kernels/cuda/number.h"
@@ -58,18 +60,32 @@ struct TileGroups {
 namespace tile {
 
 inline constexpr int32_t kStart = 0x4b400000;
-SHOAL_SIMT float sum_of(int32_t c) {
-  return body::float_from_bits(static_cast<uint32_t>(c)) - 12582912.0f;
+
+// scale · sum_of(c): scales of activations have 22 bits (activations.h), so 12582912 = 3 · 2^22
+// times one is exact, and the sum is rounded once, as the product would be. `off`: offset_of(scale).
+SHOAL_SIMT float offset_of(float scale) { return -12582912.0f * scale; }
+SHOAL_SIMT float scaled_sum(int32_t c, float scale, float off) {
+  return simt::fused_multiply_add(body::float_from_bits(static_cast<uint32_t>(c)), scale, off);
 }
+
+// Activation scales of two columns.
+struct ColumnScales {
+  F32x2 scale, off;
+
+  SHOAL_SIMT static ColumnScales of(const F32x2& scale) {
+    return {scale, {offset_of(scale.x), offset_of(scale.y)}};
+  }
+};
 
 // sums += weight scale of the row · activation scale of the column · integer sum.
 SHOAL_SIMT void add_scaled(TileSums& sums, const int32_t (&c)[4], float scale_low, float scale_high,
-                           const F32x2& x_scale) {
+                           const ColumnScales& x) {
   using simt::fused_multiply_add;
-  sums.v[0] = fused_multiply_add(scale_low, x_scale.x * sum_of(c[0]), sums.v[0]);
-  sums.v[1] = fused_multiply_add(scale_low, x_scale.y * sum_of(c[1]), sums.v[1]);
-  sums.v[2] = fused_multiply_add(scale_high, x_scale.x * sum_of(c[2]), sums.v[2]);
-  sums.v[3] = fused_multiply_add(scale_high, x_scale.y * sum_of(c[3]), sums.v[3]);
+  const float left = x.scale.x, right = x.scale.y;
+  sums.v[0] = fused_multiply_add(scale_low, scaled_sum(c[0], left, x.off.x), sums.v[0]);
+  sums.v[1] = fused_multiply_add(scale_low, scaled_sum(c[1], right, x.off.y), sums.v[1]);
+  sums.v[2] = fused_multiply_add(scale_high, scaled_sum(c[2], left, x.off.x), sums.v[2]);
+  sums.v[3] = fused_multiply_add(scale_high, scaled_sum(c[3], right, x.off.y), sums.v[3]);
 }
 
 SHOAL_SIMT void subtract_minima(TileSums& sums, float low, float high, const F32x2& x_sum) {
@@ -111,6 +127,19 @@ struct TilePart {
   float minima[2][2];
 };
 
+// A group of columns as a lane has it for a part.
+struct Operands {
+  uint32_t codes[2];   // B of m16n8k32: column g, features 4t … and 16 + 4t …
+  F32x2 scales, sums;  // of columns 2t and 2t + 1
+};
+
+// A single activation row as a lane has it for a unit of eight parts. Masked parts are zeros.
+struct SingleRow {
+  uint32_t codes[2];  // B of m16n8k32 with part g in column g
+  float scales[2];    // of parts 2t and 2t + 1
+  float sums[2];
+};
+
 // Formats of integer codes on tensor cores:
 //
 //   Σ_k w_k x_k = d_w d_x Σ_k (code_k − zero) a_k − minimum · Σ_k x_k
@@ -123,6 +152,7 @@ template <class Self>
 struct CodedFormat : IntegerFormat {
   static constexpr int kZero = 0;
   static constexpr bool kSigned = false, kHalves = false, kMinima = false;
+  static constexpr bool kPairs = false;  // eight parts, added up two by two
 
   struct NoHead {};
   template <class Unit>
@@ -148,47 +178,154 @@ struct CodedFormat : IntegerFormat {
 
   template <class Ctx>
   SHOAL_SIMT static void add_half(Ctx& ctx, const TilePart& w, int half, const uint32_t (&b)[2],
-                                  const F32x2& x_scale, TileSums& sums) {
+                                  const ColumnScales& x, TileSums& sums) {
     const uint32_t a[2] = {w.a[2 * half], w.a[2 * half + 1]}, own[1] = {b[half]};
     int32_t c[4];
     multiply(ctx, c, a, own);
-    add_scaled(sums, c, w.scales[half][0], w.scales[half][1], x_scale);
+    add_scaled(sums, c, w.scales[half][0], w.scales[half][1], x);
     if constexpr (Self::kMinima) {  // Σ a of 16 features: activations have it of 32 only
       const uint32_t ones[2] = {codes::kOnes, codes::kOnes};
       for (int i = 0; i < 4; ++i) c[i] = kStart;
       ctx.mma(simt::U8S8{}, c, ones, own);
-      add_scaled(sums, c, -w.minima[half][0], -w.minima[half][1], x_scale);
+      add_scaled(sums, c, -w.minima[half][0], -w.minima[half][1], x);
+    }
+  }
+
+  // sums += part · x
+  template <class Ctx>
+  SHOAL_SIMT static void add_part(Ctx& ctx, const TilePart& w, const Operands& x, TileSums& sums) {
+    const ColumnScales scales = ColumnScales::of(x.scales);
+    if constexpr (Self::kHalves) {
+      SHOAL_UNROLL
+      for (int h = 0; h < 2; ++h) add_half(ctx, w, h, x.codes, scales, sums);
+    } else {
+      int32_t c[4];
+      multiply(ctx, c, w.a, x.codes);
+      add_scaled(sums, c, w.scales[0][0], w.scales[0][1], scales);
+      if constexpr (Self::kMinima) {
+        subtract_minima(sums, w.minima[0][0], w.minima[0][1], x.sums);
+      }
     }
   }
 
   template <bool kAll, class Ctx, class Unit, class X>
   SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int32_t u,
                              TileGroups<X::kGroups>& sums) {
+    // Parts that make a sum of their own first: where add_row() has them in one lane.
+    constexpr int kSum = Self::kPairs ? 2 : 1, kTogether = X::kTogether;
     const uint32_t lane = ctx.lane();
     const auto head = Self::head(unit, lane);
     SHOAL_UNROLL
-    for (int i = 0; i < Self::kParts; ++i) {
-      const int32_t part = u * Self::kParts + i;
-      if (!kAll && !x.has(part)) continue;
-      TilePart w;
-      Self::part(unit, lane, head, i, w);
+    for (int i = 0; i < Self::kParts; i += kSum) {
+      TilePart w[kSum];
+      bool has[kSum];
       SHOAL_UNROLL
-      for (int n = 0; n < X::kGroups; ++n) {
-        uint32_t b[2];
-        x.fragment(part, n, b);
-        const F32x2 x_scale = x.scales(part, n);
-        if constexpr (Self::kHalves) {
+      for (int j = 0; j < kSum; ++j) {
+        has[j] = kAll || x.has(u * Self::kParts + i + j);
+        Self::part(unit, lane, head, i + j, w[j]);
+      }
+      SHOAL_UNROLL
+      for (int n = 0; n < X::kGroups; n += kTogether) {
+        TileSums own[kTogether];
+        SHOAL_UNROLL
+        for (int j = 0; j < kSum; ++j) {
+          if (!has[j]) continue;
+          Operands operands[kTogether];
+          x.operands(ctx, u * Self::kParts + i + j, n, operands);
           SHOAL_UNROLL
-          for (int h = 0; h < 2; ++h) add_half(ctx, w, h, b, x_scale, sums.group[n]);
-        } else {
-          int32_t c[4];
-          multiply(ctx, c, w.a, b);
-          add_scaled(sums.group[n], c, w.scales[0][0], w.scales[0][1], x_scale);
-          if constexpr (Self::kMinima) {
-            subtract_minima(sums.group[n], w.minima[0][0], w.minima[0][1], x.sums(part, n));
+          for (int k = 0; k < kTogether; ++k) {
+            add_part(ctx, w[j], operands[k], Self::kPairs ? own[k] : sums.group[n + k]);
+          }
+        }
+        if constexpr (Self::kPairs) {
+          SHOAL_UNROLL
+          for (int k = 0; k < kTogether; ++k) {
+            for (int e = 0; e < 4; ++e) sums.group[n + k].v[e] += own[k].v[e];
           }
         }
       }
+    }
+  }
+
+  // One row of x has all eight columns of a mma to itself: column p takes part p, so that the lanes
+  // of a row share the parts, 2t and 2t + 1 to each, instead of all doing all of them.
+  template <class Ctx, class Unit>
+  SHOAL_SIMT static void add_row(Ctx& ctx, const Unit& unit, const SingleRow& x, float (&sums)[2]) {
+    static_assert(Self::kPairs && Self::kParts == 8);
+    const uint32_t lane = ctx.lane(), g = lane / 4;
+    const auto head = Self::head(unit, lane);
+    int32_t c[2][4], ones_c[2][4];  // [16 features; only 0 if a scale is for 32]
+    start_row(ctx, x, c, ones_c);
+    SHOAL_UNROLL
+    for (uint32_t i = 0; i < 8; ++i) {
+      TilePart w;
+      Self::part(unit, lane, head, static_cast<int>(i), w);
+      const uint32_t b[2] = {g == i ? x.codes[0] : 0, g == i ? x.codes[1] : 0};
+      add_codes(ctx, w.a, b, c);
+    }
+    float own[2] = {0, 0};
+    SHOAL_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      TilePart w;
+      Self::part(unit, lane, head, static_cast<int>(2 * (lane % 4)) + j, w);
+      const float off = offset_of(x.scales[j]);
+      for (int r = 0; r < 2; ++r) {
+        SHOAL_UNROLL
+        for (int h = 0; h < (Self::kHalves ? 2 : 1); ++h) {
+          const int32_t sum = c[h][2 * r + j];
+          own[r] = simt::fused_multiply_add(w.scales[h][r], scaled_sum(sum, x.scales[j], off),
+                                            own[r]);
+          if constexpr (Self::kMinima) {
+            const float of_ones = Self::kHalves
+                                      ? scaled_sum(ones_c[h][2 * r + j], x.scales[j], off)
+                                      : x.sums[j];
+            own[r] = simt::fused_multiply_add(-w.minima[h][r], of_ones, own[r]);
+          }
+        }
+      }
+    }
+    for (int r = 0; r < 2; ++r) {
+      for (uint32_t t = 0; t < 4; ++t) sums[r] += ctx.shuffle(own[r], lane / 4 * 4 + t);
+    }
+  }
+
+ private:
+  // Zero points of all parts at once, since column p of x.codes is part p; Σ a of halves likewise.
+  template <class Ctx>
+  SHOAL_SIMT static void start_row(Ctx& ctx, const SingleRow& x, int32_t (&c)[2][4],
+                                   int32_t (&ones_c)[2][4]) {
+    constexpr uint32_t kBelow = ((256u - Self::kZero) & 255u) * codes::kOnes;
+    for (int i = 0; i < 8; ++i) c[i / 4][i % 4] = ones_c[i / 4][i % 4] = kStart;
+    if constexpr (Self::kZero != 0) {
+      const uint32_t zeros[4] = {kBelow, kBelow, kBelow, kBelow};
+      add_signed(ctx, zeros, x.codes, c);
+    }
+    if constexpr (Self::kHalves && Self::kMinima) {
+      const uint32_t ones[4] = {codes::kOnes, codes::kOnes, codes::kOnes, codes::kOnes};
+      add_signed(ctx, ones, x.codes, ones_c);
+    }
+  }
+  template <class Ctx>
+  SHOAL_SIMT static void add_signed(Ctx& ctx, const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                    int32_t (&c)[2][4]) {
+    add_as(ctx, simt::S8S8{}, a, b, c);
+  }
+  template <class Ctx>
+  SHOAL_SIMT static void add_codes(Ctx& ctx, const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                   int32_t (&c)[2][4]) {
+    using Kind = std::conditional_t<Self::kSigned, simt::S8S8, simt::U8S8>;
+    add_as(ctx, Kind{}, a, b, c);
+  }
+  template <class Ctx, class Kind>
+  SHOAL_SIMT static void add_as(Ctx& ctx, Kind kind, const uint32_t (&a)[4],
+                                const uint32_t (&b)[2], int32_t (&c)[2][4]) {
+    if constexpr (Self::kHalves) {
+      for (int h = 0; h < 2; ++h) {
+        const uint32_t rows[2] = {a[2 * h], a[2 * h + 1]}, own[1] = {b[h]};
+        ctx.mma(kind, c[h], rows, own);
+      }
+    } else {
+      ctx.mma(kind, c[0], a, b);
     }
   }
 };
@@ -197,7 +334,7 @@ struct CodedFormat : IntegerFormat {
 // columns.
 template <class Self>
 struct FloatFormat {
-  static constexpr bool kInteger = false;
+  static constexpr bool kInteger = false, kPairs = false;
   static constexpr int kParts = 1;
   template <int kGroups>
   struct Sums {
@@ -303,10 +440,8 @@ SHOAL_SIMT void add_bits(const RowWords& w, int at, uint32_t (&a)[4]) {
   }
 }
 
-// Byte i of four words, signed.
-SHOAL_SIMT float signed_byte(const uint32_t (&words)[4], int i) {
-  return static_cast<float>(
-      static_cast<int8_t>(static_cast<uint8_t>(words[i / 4] >> (8 * (i % 4)))));
+SHOAL_SIMT float signed_byte(uint32_t word, int i) {
+  return static_cast<float>(static_cast<int8_t>(static_cast<uint8_t>(word >> (8 * i))));
 }
 
 // ---- putting rows into units

@@ -12,7 +12,15 @@ namespace tile {
 template <class Self>
 struct BlockOf256 : CodedFormat<Self> {
   static constexpr int kParts = 8;
+  static constexpr bool kPairs = true;
 };
+
+// Word n of a few, n not known to the compiler: an index would put them into memory.
+SHOAL_SIMT uint32_t pick(const uint32_t (&words)[2], int n) { return n == 0 ? words[0] : words[1]; }
+SHOAL_SIMT uint32_t pick(const uint32_t (&words)[4], int n) {
+  const uint32_t low = n % 2 == 0 ? words[0] : words[1], high = n % 2 == 0 ? words[2] : words[3];
+  return n < 2 ? low : high;
+}
 
 // The 16 bytes in front of Q4_K and Q5_K of rows g and g + 8.
 struct FourOrFiveBitsHead {
@@ -38,8 +46,8 @@ struct FourOrFiveBitsHead {
   }
   SHOAL_SIMT void take(int part, TilePart& out) const {
     for (int r = 0; r < 2; ++r) {
-      out.scales[0][r] = d[r] * byte_of(scales[r][part / 4], part % 4);
-      out.minima[0][r] = dmin[r] * byte_of(minima[r][part / 4], part % 4);
+      out.scales[0][r] = d[r] * byte_of(pick(scales[r], part / 4), part % 4);
+      out.minima[0][r] = dmin[r] * byte_of(pick(minima[r], part / 4), part % 4);
     }
   }
 };
@@ -76,7 +84,7 @@ struct TileFormat<TensorType::kQ2_K> : tile::BlockOf256<TileFormat<TensorType::k
     tile::split_pairs(tile::pair_words(vector_view<U32x4>(unit), lane, i), out.a);
     for (int r = 0; r < 2; ++r) {
       for (int h = 0; h < 2; ++h) {
-        const uint32_t s = head.scales[r][i / 2] >> (8 * (2 * (i % 2) + h));
+        const uint32_t s = tile::pick(head.scales[r], i / 2) >> (8 * (2 * (i % 2) + h));
         out.scales[h][r] = head.d[r] * codes::number(static_cast<int>(s & 15));
         out.minima[h][r] = head.dmin[r] * codes::number(static_cast<int>((s >> 4) & 15));
       }
@@ -122,7 +130,8 @@ struct TileFormat<TensorType::kQ3_K> : tile::BlockOf256<TileFormat<TensorType::k
     // body::Block<kQ3_K>::scale, four at a time.
     const int q = i / 2;
     for (int r = 0; r < 2; ++r) {
-      const uint32_t low = (head.scales[r][q % 2] >> (4 * (q / 2))) & codes::kNibbles;
+      const uint32_t first = q % 2 == 0 ? head.scales[r][0] : head.scales[r][1];
+      const uint32_t low = (first >> (4 * (q / 2))) & codes::kNibbles;
       const uint32_t high = (head.scales[r][2] >> (2 * q)) & codes::kPairs;
       const uint32_t four = low | high << 4;
       for (int h = 0; h < 2; ++h) {
@@ -229,7 +238,8 @@ struct TileFormat<TensorType::kQ6_K> : tile::BlockOf256<TileFormat<TensorType::k
     for (int j = 0; j < 4; ++j) out.a[j] |= high[j] << 4;
     for (int r = 0; r < 2; ++r) {
       for (int h = 0; h < 2; ++h) {
-        out.scales[h][r] = head.d[r] * tile::signed_byte(head.scales[r], 2 * i + h);
+        out.scales[h][r] =
+            head.d[r] * tile::signed_byte(tile::pick(head.scales[r], i / 2), 2 * (i % 2) + h);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Products of tiled weights (tile_product.h) with many activation rows: a block takes 8 tiles, one
 // per warp, and 64 rows (32 for plain numbers) through all units. Weights and activations come
 // through shared memory in a ring of two stages; a lane takes a weight apart once for all columns.
+// Activations of masked parts are zeros there, so that codes of weights need not be asked.
 // The additions are those of tile_gemv.h: where a run ends, a warp adds up what it has.
 #pragma once
 
@@ -10,15 +11,20 @@
 
 namespace shoal::gpu {
 
-// Columns in shared memory, as a lane meets them in one stage.
-template <int kColumnGroups, class Words, class Floats>
-struct GemmColumns {
-  static constexpr int kGroups = kColumnGroups;
+// Where scale and sum of a column stand, so that a lane's four of two groups lie side by side.
+SHOAL_SIMT int scale_place(int column) {
+  return column / 16 * 16 + column % 8 / 2 * 4 + column / 8 % 2 * 2 + column % 2;
+}
 
-  Words codes;                    // [column][code_stride]
-  Floats part_scales, part_sums;  // [part][columns]
+// Columns in shared memory, as a lane meets them in one stage.
+template <int kColumnGroups, class Bytes, class Floats>
+struct GemmColumns {
+  static constexpr int kGroups = kColumnGroups, kTogether = 2;
+
+  Bytes codes;                    // [column][code_stride]
+  Floats part_scales, part_sums;  // [part][scale_place(column)]
   Floats plain;                   // [column][value_stride]
-  int code_stride, value_stride;  // of words, of floats
+  int code_stride, value_stride;  // of bytes, of floats
   int32_t stage_part;             // the stage's first
   int32_t first_part;
   uint32_t parts;
@@ -29,20 +35,19 @@ struct GemmColumns {
   SHOAL_SIMT bool has(int32_t part) const {
     return static_cast<uint32_t>(part - first_part) < parts;
   }
-  // B of m16n8k32: column g of the group, features 4t … and 16 + 4t ….
-  SHOAL_SIMT void fragment(int32_t part, int group, uint32_t (&b)[2]) const {
-    const auto words = codes + ((8 * group + static_cast<int>(lane / 4)) * code_stride +
-                                8 * (part - stage_part) + static_cast<int>(lane % 4));
-    b[0] = words[0];
-    b[1] = words[4];
+  // Of groups `group` and group + 1: four matrices of 8 columns × 16 features.
+  template <class Ctx>
+  SHOAL_SIMT void operands(Ctx& ctx, int32_t part, int group, tile::Operands (&out)[2]) const {
+    const int l = static_cast<int>(lane), in_stage = part - stage_part;
+    const int column = 8 * (group + l / 16) + l % 8;
+    uint32_t words[4];
+    ctx.ldmatrix(words, codes + (column * code_stride + 32 * in_stage + l / 8 % 2 * 16));
+    const int at = 8 * kGroups * in_stage + 8 * group + 4 * (l % 4);
+    const F32x4 scales = *vector_view<F32x4>(part_scales + at);
+    const F32x4 sums = *vector_view<F32x4>(part_sums + at);
+    out[0] = {{words[0], words[1]}, {scales.x, scales.y}, {sums.x, sums.y}};
+    out[1] = {{words[2], words[3]}, {scales.z, scales.w}, {sums.z, sums.w}};
   }
-  // Of columns 2t and 2t + 1 of the group.
-  SHOAL_SIMT F32x2 two(const Floats& per_part, int32_t part, int group) const {
-    return *vector_view<F32x2>(per_part + (8 * kGroups * (part - stage_part) + 8 * group +
-                                           2 * static_cast<int>(lane % 4)));
-  }
-  SHOAL_SIMT F32x2 scales(int32_t part, int group) const { return two(part_scales, part, group); }
-  SHOAL_SIMT F32x2 sums(int32_t part, int group) const { return two(part_sums, part, group); }
   // Features 8t … 8t + 7 of a part.
   SHOAL_SIMT void values(int32_t part, int column, float (&v)[8]) const {
     const auto at = vector_view<F32x4>(plain + (column * value_stride + 32 * (part - stage_part) +
@@ -130,15 +135,16 @@ struct TileGemm {
   SHOAL_SIMT static void load_columns(Ctx& ctx, const Params& p, const S& to, const X& x,
                                       int32_t count, uint32_t stage, int32_t first) {
     constexpr int kVectors = (Format::kInteger ? 2 : 8) * kParts;  // of a column
+    constexpr int kVectorFeatures = Format::kInteger ? 16 : 4;
     const auto has = [&](int32_t part) {
       return static_cast<uint32_t>(part - p.first_part) < static_cast<uint32_t>(p.parts);
     };
     for (int i = static_cast<int>(ctx.thread().x); i < kColumns * kVectors; i += kThreads) {
       const int column = i / kVectors, vector = i % kVectors;
-      if (!has(first + vector / (kVectors / kParts))) continue;
-      const int64_t row =
-          int64_t{int32_t{to.rows[column]}} * x.stride + 32 * (first - p.first_part);
-      const uint32_t valid = column < count ? 16 : 0;
+      const bool real = column < count && has(first + vector / (kVectors / kParts));
+      const int64_t row = int64_t{int32_t{to.rows[column]}} * x.stride +
+                          (real ? 32 * (first - p.first_part) : -kVectorFeatures * vector);
+      const uint32_t valid = real ? 16 : 0;
       const uint32_t at = stage * kColumns + static_cast<uint32_t>(column);
       if constexpr (Format::kInteger) {
         ctx.copy_async_16(to.codes + (at * kCodeBytes + 16 * static_cast<uint32_t>(vector)),
@@ -151,11 +157,12 @@ struct TileGemm {
     if constexpr (Format::kInteger) {
       for (int i = static_cast<int>(ctx.thread().x); i < kColumns * kParts; i += kThreads) {
         const int column = i / kParts, part = i % kParts;
-        if (!has(first + part)) continue;
+        const bool real = column < count && has(first + part);
         const int64_t from = int64_t{int32_t{to.rows[column]}} * (x.stride / kActivationBlock) +
-                             first + part - p.first_part;
-        const uint32_t valid = column < count ? 4 : 0;
-        const uint32_t at = stage * kScaleFloats + static_cast<uint32_t>(part * kColumns + column);
+                             (real ? first + part - p.first_part : 0);
+        const uint32_t valid = real ? 4 : 0;
+        const uint32_t at = stage * kScaleFloats +
+                            static_cast<uint32_t>(part * kColumns + scale_place(column));
         ctx.copy_async_4(to.scales + at, x.scales + from, valid);
         ctx.copy_async_4(to.sums + at, x.sums + from, valid);
       }
@@ -179,16 +186,16 @@ struct TileGemm {
   template <class Ctx, class S>
   SHOAL_SIMT static auto columns(Ctx& ctx, const Params& p, const S& in, int32_t count,
                                  uint32_t stage, int32_t first) {
-    const auto words = vector_view<uint32_t>(in.codes + stage * kColumns * kCodeBytes);
+    const auto codes = in.codes + stage * kColumns * kCodeBytes;
     const auto plain = in.values + stage * kColumns * (kValueBytes / 4);
     const auto scales = in.scales + stage * kScaleFloats, sums = in.sums + stage * kScaleFloats;
-    using X = GemmColumns<kGroups, std::remove_const_t<decltype(words)>,
+    using X = GemmColumns<kGroups, std::remove_const_t<decltype(codes)>,
                           std::remove_const_t<decltype(scales)>>;
-    return X{words,
+    return X{codes,
              scales,
              sums,
              plain,
-             static_cast<int>(kCodeBytes / 4),
+             static_cast<int>(kCodeBytes),
              static_cast<int>(kValueBytes / 4),
              first * Format::kParts,
              p.first_part,
@@ -228,7 +235,7 @@ struct TileGemm {
       ctx.sync_threads();
       const auto columns_now = columns(ctx, p, stages, rows.count, stage, first);
       for (int32_t u = first; u < first + kUnits && u < own_units; ++u) {
-        Format::template add<false>(
+        Format::template add<Format::kInteger>(
             ctx,
             stages.weights + ((stage * kWarps + ctx.warp()) * kWarpBytes +
                               static_cast<uint32_t>(u - first) * kUnitBytes),

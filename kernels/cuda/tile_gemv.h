@@ -1,5 +1,6 @@
 // Products of tiled weights (tile_product.h) with 1 … 8 activation rows at a time.
 //
+// With a single row its parts are the columns (CodedFormat::add_row); the sums are the same bits.
 // Every warp has one run. A tile whose units fall to several runs is added up by the last of their
 // warps to arrive, in the order of the runs. Weights come through a ring of stages per warp; there
 // is no block-wide barrier.
@@ -16,7 +17,7 @@ namespace shoal::gpu {
 // are column 0 again: nothing is asked per load, and nobody stores them.
 template <class Rows, class Words, class Floats, class Slots>
 struct GemvColumns {
-  static constexpr int kGroups = 1;
+  static constexpr int kGroups = 1, kTogether = 1;
 
   Rows x;
   Slots slot_rows;
@@ -38,20 +39,13 @@ struct GemvColumns {
   SHOAL_SIMT bool has(int32_t part) const {
     return static_cast<uint32_t>(part - first_part) < parts;
   }
-  // B of m16n8k32: column g, features 4t … and 16 + 4t ….
-  SHOAL_SIMT void fragment(int32_t part, int, uint32_t (&b)[2]) const {
-    const auto words = simt::still_global(codes) + 8 * (part - first_part);
-    b[0] = words[0];
-    b[1] = words[4];
-  }
-  // Of columns 2t and 2t + 1.
-  SHOAL_SIMT F32x2 scales(int32_t part, int) const {
-    return {simt::still_global(left_scales)[part - first_part],
-            simt::still_global(right_scales)[part - first_part]};
-  }
-  SHOAL_SIMT F32x2 sums(int32_t part, int) const {
-    return {simt::still_global(left_sums)[part - first_part],
-            simt::still_global(right_sums)[part - first_part]};
+  template <class Ctx>
+  SHOAL_SIMT void operands(Ctx&, int32_t part, int, tile::Operands (&out)[1]) const {
+    const int32_t at = part - first_part;
+    const auto words = simt::still_global(codes) + 8 * at;
+    out[0] = {{words[0], words[4]},
+              {simt::still_global(left_scales)[at], simt::still_global(right_scales)[at]},
+              {simt::still_global(left_sums)[at], simt::still_global(right_sums)[at]}};
   }
   // Features 8t … 8t + 7 of a part.
   SHOAL_SIMT void values(int32_t part, int column, float (&v)[8]) const {
@@ -87,6 +81,47 @@ SHOAL_SIMT auto gemv_columns(Ctx& ctx, const TileProductParams& p, const TileRow
   out.left_sums = x.sums + left * blocks;
   out.right_sums = x.sums + right * blocks;
   return out;
+}
+
+// The only activation row of a set, for units of eight parts.
+template <class Words, class Floats>
+struct GemvRow {
+  int32_t first_part;
+  uint32_t parts;
+  uint32_t lane;
+  Words codes;  // the lane's of part first_part
+  Floats scales, sums;
+
+  SHOAL_SIMT tile::SingleRow unit(int32_t u) const {
+    const int32_t base = 8 * u - first_part;
+    const auto of_column = base + static_cast<int32_t>(lane / 4);
+    const auto of_lane = base + static_cast<int32_t>(2 * (lane % 4));
+    const auto has = [&](int32_t part) { return static_cast<uint32_t>(part) < parts; };
+    tile::SingleRow out = {};
+    if (has(of_column)) {
+      const auto words = simt::still_global(codes) + 8 * of_column;
+      out.codes[0] = words[0];
+      out.codes[1] = words[4];
+    }
+    SHOAL_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      if (!has(of_lane + j)) continue;
+      out.scales[j] = simt::still_global(scales)[of_lane + j];
+      out.sums[j] = simt::still_global(sums)[of_lane + j];
+    }
+    return out;
+  }
+};
+
+template <class Ctx, class Rows>
+SHOAL_SIMT auto gemv_row(Ctx& ctx, const TileProductParams& p, const TileRows& rows,
+                         const Rows& x) {
+  const int64_t row = x_row(ctx, p, rows, 0), blocks = x.stride / kActivationBlock;
+  const auto words =
+      vector_view<uint32_t>(x.codes) + (row * (x.stride / 4) + static_cast<int32_t>(ctx.lane() % 4));
+  const auto scales = x.scales + row * blocks, sums = x.sums + row * blocks;
+  return GemvRow<std::remove_const_t<decltype(words)>, std::remove_const_t<decltype(scales)>>{
+      p.first_part, static_cast<uint32_t>(p.parts), ctx.lane(), words, scales, sums};
 }
 
 template <TensorType type>
@@ -161,8 +196,7 @@ struct TileGemv {
     const TileRows rows = take_rows(ctx, p, int64_t{p.first_set} + ctx.block().y, kColumns);
     if (rows.count == 0) return;
     const int32_t begin = p.runs.first(run), end = p.runs.first(run + 1);
-    const auto opened = open_activations(ctx, p.x);
-    const auto x = gemv_columns(ctx, p, rows, opened);
+    const auto x = open_activations(ctx, p.x);
     const auto ring =
         simt::shared_array<uint8_t>(ctx, ctx.warp() * kStages * kStageBytes, kStages * kStageBytes);
     Cursor at = {begin / p.units, begin % p.units, end - begin};
@@ -170,20 +204,77 @@ struct TileGemv {
     Fetch<std::remove_const_t<decltype(ring)>, std::remove_const_t<decltype(none)>> fetch = {
         ring, at, none, -1, rows.expert};
     for (uint32_t stage = 0; stage < kStages; ++stage) fetch.stage(ctx, p, stage);
+    if constexpr (Format::kPairs) {
+      if (rows.count == 1) {
+        walk(ctx, p, run, rows, at, fetch, OneRow(gemv_row(ctx, p, rows, x)));
+        return;
+      }
+    }
+    walk(ctx, p, run, rows, at, fetch, ManyRows(gemv_columns(ctx, p, rows, x)));
+  }
 
+  // What a warp adds up, a stage at a time. begin() with the first unit; turn() in front of each
+  // stage, with the unit behind it.
+  template <class X>
+  struct ManyRows {
+    X x;
     Sums sums;
+
+    SHOAL_SIMT explicit ManyRows(const X& columns) : x(columns) {}
+    SHOAL_SIMT void begin(int32_t) {}
+    SHOAL_SIMT void turn(int32_t) {}
+    template <class Ctx, class Units>
+    SHOAL_SIMT void add(Ctx& ctx, const Units& units, int32_t first, int32_t count) {
+      add_stage(ctx, units, x, first, count, sums);
+    }
+    // The lane's results of a tile, or of the run's part of it; the next tile begins at zero.
+    template <class Ctx>
+    SHOAL_SIMT void collect(Ctx& ctx, float (&out)[1][4]) {
+      Format::collect(ctx, sums, out);
+      sums = Sums{};
+    }
+  };
+  template <class X>
+  struct OneRow {
+    X x;
+    tile::SingleRow now, next;
+    float sums[2] = {};  // of rows g and g + 8, the same in all four lanes
+
+    SHOAL_SIMT explicit OneRow(const X& row) : x(row), now{}, next{} {}
+    SHOAL_SIMT void begin(int32_t unit) { next = x.unit(unit); }
+    SHOAL_SIMT void turn(int32_t unit) {  // its x is on the way while this one's is multiplied
+      now = next;
+      next = x.unit(unit);
+    }
+    template <class Ctx, class Units>
+    SHOAL_SIMT void add(Ctx& ctx, const Units& units, int32_t, int32_t) {
+      static_assert(kStageUnits == 1);
+      Format::add_row(ctx, units, now, sums);
+    }
+    template <class Ctx>
+    SHOAL_SIMT void collect(Ctx&, float (&out)[1][4]) {
+      for (int i = 0; i < 4; ++i) out[0][i] = sums[i / 2];  // column 0 is that of lanes with t = 0
+      sums[0] = sums[1] = 0;
+    }
+  };
+
+  template <class Ctx, class F, class Adder>
+  SHOAL_SIMT static void walk(Ctx& ctx, const Params& p, int32_t run, const TileRows& rows,
+                              Cursor at, F& fetch, Adder adder) {
+    adder.begin(at.in_tile);
     for (uint32_t stage = 0; at.left > 0; stage = (stage + 1) % kStages) {
       const int32_t count = at.stage(p.units), tile = at.tile;
+      adder.turn(at.in_tile + count < p.units ? at.in_tile + count : 0);
       ctx.copy_async_wait(kStages - 1);
       ctx.sync_warp();
-      add_stage(ctx, ring + stage * kStageBytes, x, at.in_tile, count, sums);
+      adder.add(ctx, fetch.ring + stage * kStageBytes, at.in_tile, count);
       ctx.sync_warp();
       fetch.stage(ctx, p, stage);
       at.advance(count, p.units);
-      if (at.tile != tile || at.left == 0) {
-        finish(ctx, p, run, tile, rows, sums);
-        sums = Sums{};
-      }
+      if (at.tile == tile && at.left > 0) continue;
+      float own[1][4];
+      adder.collect(ctx, own);
+      finish(ctx, p, run, tile, rows, own[0]);
     }
   }
 
@@ -210,13 +301,11 @@ struct TileGemv {
   // A tile, or the run's part of it, is done.
   template <class Ctx>
   SHOAL_SIMT static void finish(Ctx& ctx, const Params& p, int32_t run, int32_t tile,
-                                const TileRows& rows, const Sums& sums) {
-    float own[1][4];
-    Format::collect(ctx, sums, own);
+                                const TileRows& rows, float (&own)[4]) {
     const int32_t first_unit = tile * p.units;
     const int32_t from = p.runs.owner(first_unit), to = p.runs.owner(first_unit + p.units - 1);
-    if (from != to && !add_runs(ctx, p, run, tile, from, to, rows.count, own[0])) return;
-    put_results(ctx, p, find_tile(p, tile, rows.expert), rows, 0, own[0]);
+    if (from != to && !add_runs(ctx, p, run, tile, from, to, rows.count, own)) return;
+    put_results(ctx, p, find_tile(p, tile, rows.expert), rows, 0, own);
   }
 
   // A tile of several runs: true for the last to arrive, which then has them all in `sums`.
@@ -240,10 +329,19 @@ struct TileGemv {
     }
     if (ctx.shuffle(last, 0) == 0) return false;
     ctx.sync_warp();
-    for (int32_t r = from; used && r <= to; ++r) {
-      const F32x4 v = partials[place(r)];
-      const float part[4] = {v.x, v.y, v.z, v.w};
-      for (int i = 0; i < 4; ++i) sums[i] = r == from ? part[i] : sums[i] + part[i];
+    constexpr int32_t kAtOnce = 4;  // loads under way: parts one by one would wait for each
+    for (int32_t first = from; used && first <= to; first += kAtOnce) {
+      F32x4 parts[kAtOnce];
+      SHOAL_UNROLL
+      for (int32_t i = 0; i < kAtOnce; ++i) {
+        parts[i] = partials[place(first + i <= to ? first + i : first)];
+      }
+      SHOAL_UNROLL
+      for (int32_t i = 0; i < kAtOnce; ++i) {
+        if (first + i > to) break;
+        const float part[4] = {parts[i].x, parts[i].y, parts[i].z, parts[i].w};
+        for (int k = 0; k < 4; ++k) sums[k] = first + i == from ? part[k] : sums[k] + part[k];
+      }
     }
     if (ctx.lane() == 0) arrived[0] = 0u;
     return true;

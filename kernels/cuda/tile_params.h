@@ -1,6 +1,7 @@
 // What the kernels of tiled weights are told: products (tile_product.h), rows to put into tiles.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/activations.h"
@@ -35,10 +36,15 @@ inline TileRuns cut_runs(int64_t units, int64_t most) {
           static_cast<int32_t>(units % count)};
 }
 
-// As many as fill a card; `share`: launches like it that the card has at a time.
-inline TileRuns tile_runs(int64_t units, int64_t multiprocessors, int64_t share) {
+// As many as fill a card, but of 8 KiB at least: whoever adds up a small weight's runs would take
+// longer than they do. `share`: launches like it that the card has at a time.
+inline TileRuns tile_runs(int64_t units, uint64_t unit_bytes, int64_t multiprocessors,
+                          int64_t share) {
   constexpr int64_t kRunsPerMultiprocessor = 16;
-  return cut_runs(units, (multiprocessors * kRunsPerMultiprocessor + share - 1) / share);
+  constexpr uint64_t kLeastBytes = 8192;
+  const auto least = static_cast<int64_t>((kLeastBytes + unit_bytes - 1) / unit_bytes);
+  return cut_runs(units, std::min((multiprocessors * kRunsPerMultiprocessor + share - 1) / share,
+                                  (units + least - 1) / least));
 }
 
 // A weight of a launch. Experts: all of them.

@@ -71,7 +71,8 @@ void GpuDevice<Backend>::start_tile_products(std::span<const MatmulTask* const> 
   SHOAL_CHECK(tiles * units < INT32_MAX, "weights of too many units");
   p.tiles = static_cast<int32_t>(tiles);
   p.units = static_cast<int32_t>(units);
-  p.runs = tile_runs(tiles * units, backend_->multiprocessors(), input.choices);
+  p.runs = tile_runs(tiles * units, tile_unit_bytes(type), backend_->multiprocessors(),
+                     input.choices);
   p.first_part = static_cast<int32_t>(like.lead / 32);
   p.parts = static_cast<int32_t>((like.shape.cols + 31) / 32);
   p.x = {const_cast<float*>(x.values.address), const_cast<int8_t*>(x.codes.address),

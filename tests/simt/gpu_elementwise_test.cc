@@ -243,7 +243,9 @@ void expect_format(const GpuRows& x, int64_t rows, int64_t width, const std::str
       total += x.codes[i];
       peak = std::max(peak, std::abs(int{x.codes[i]}));
     }
-    ASSERT_EQ(x.scales[b], largest >= 1e-35f ? largest / 127.0f : 0.0f) << what << ", block " << b;
+    const float scale = gpu::code_scale(largest);
+    ASSERT_EQ(x.scales[b], scale) << what << ", block " << b;
+    ASSERT_NEAR(scale, largest / 127.0f, 0x1p-20f * scale + 1e-36f) << what << ", block " << b;
     ASSERT_EQ(peak, x.scales[b] > 0 ? 127 : 0) << what << ", block " << b;
     ASSERT_EQ(x.sums[b], x.scales[b] * static_cast<float>(total)) << what << ", block " << b;
   }

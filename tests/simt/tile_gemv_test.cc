@@ -67,7 +67,7 @@ struct Rows {
     for (size_t b = 0; b < scales.size() && int8; ++b) {
       float largest = 0;
       for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[32 * b + i]));
-      scales[b] = largest / 127;
+      scales[b] = gpu::code_scale(largest);
       int total = 0;
       for (size_t i = 32 * b; i < 32 * b + 32; ++i) {
         codes[i] =
@@ -104,7 +104,7 @@ gpu::TileProductParams params_of(const Stored& w, const Rows& x, const Run& run)
   p.units = static_cast<int32_t>(tiles.units);
   const int64_t total = tiles.tiles * tiles.units;
   p.runs = run.runs != 0 ? gpu::cut_runs(total, run.runs)
-                         : gpu::tile_runs(total, run.multiprocessors, 1);
+                         : gpu::tile_runs(total, gpu::tile_unit_bytes(w.slice.type), run.multiprocessors, 1);
   p.first_part = static_cast<int32_t>(
       (w.slice.first_col - w.slice.first_block() * traits(w.slice.type).block_elems) / 32);
   p.parts = static_cast<int32_t>((w.slice.cols + 31) / 32);
