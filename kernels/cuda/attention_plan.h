@@ -21,7 +21,7 @@
 namespace shoal::gpu {
 
 inline constexpr int32_t kAttentionSplit = 512;  // positions
-inline constexpr int32_t kAttentionRows = 256;    // of one launch: their plan is in shared memory
+inline constexpr int32_t kAttentionRows = 256;   // of one launch: their plan is in shared memory
 inline constexpr float kLog2E = 1.44269504f;
 
 struct AttentionParams {

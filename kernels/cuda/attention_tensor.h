@@ -17,6 +17,7 @@
 #pragma once
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_strip.h"
 
 namespace shoal::gpu {
 
@@ -27,10 +28,10 @@ struct TensorAttention {
                                        : kDim == 80 ? "attention_tensor_80"
                                        : kDim == 96 ? "attention_tensor_96"
                                                     : "attention_tensor_128";
-  static constexpr uint32_t kWarps = 4, kThreads = 32 * kWarps;
+  static constexpr uint32_t kWarps = kStripWarps, kThreads = 32 * kWarps;
   static constexpr uint32_t kMaxThreads = kThreads, kMinBlocks = 2;
   static constexpr int32_t kBlockSlots = kWarps;  // where a block adds up splits it walks alone
-  static constexpr int kStrip = 16, kUnit = 64;
+  static constexpr int kStrip = kStripRows, kUnit = kStripUnit;
   static constexpr uint32_t kRing = 3;      // tiles: keys, values, the next unit's keys
   static constexpr int kSteps = kDim / 16;  // of Q Kᵀ; also pairs of 8 features of O
   static constexpr int32_t kSlotFloats = kStrip * (2 + kDim);  // [max, Σ] of 16 rows, then O
@@ -83,68 +84,64 @@ struct TensorAttention {
     }
   };
 
-  // A thread's part of a strip: rows lane / 4 and lane / 4 + 8. With kOne the strip is all warps'
-  // and the thread has the features of pairs warp, warp + kWarps …
   template <bool kOne>
-  struct Strip {
-    static constexpr int kPairs = kOne ? (kSteps + int{kWarps} - 1) / int{kWarps} : kSteps;
-    static constexpr int kKeyPairs = kOne ? 1 : kUnit / 16;  // of 8 keys each, per unit
-
-    int32_t index;  // of the strip in its tile
-    bool active;
-    uint32_t high[kSteps][4];   // of Q
-    int32_t first[2], last[2];  // visible positions
-    float out[kPairs][2][4];
-    float sum[4];  // Σ in [0] and [2]
-    float max[2];
-
-    SHOAL_SIMT void clear() {
-      for (int i = 0; i < kPairs; ++i) {
-        for (int j = 0; j < 8; ++j) out[i][j / 4][j % 4] = 0;
-      }
-      for (int j = 0; j < 4; ++j) sum[j] = 0;
-      max[0] = max[1] = -INFINITY;
-    }
-  };
+  using Strip = AttentionStrip<kSteps, kOne>;
 
   template <bool kOne, class Ctx>
   SHOAL_SIMT static auto low_of(const Work<Ctx>& work, const Strip<kOne>& strip) {
     return work.bytes(kLow + static_cast<uint32_t>(strip.index) * kStrip * kRow, kStrip * kRow);
   }
 
-  // high: nearest half; low: nearest half of what is left.
-  template <bool kOne, class Ctx>
-  SHOAL_SIMT static void load_queries(const Work<Ctx>& work, Strip<kOne>& strip) {
+  // A row of a strip into shared memory by eight lanes. high: nearest half; low: nearest half of
+  // what is left.
+  template <bool kOne, class Ctx, class Bytes>
+  SHOAL_SIMT static void stage_row(const Work<Ctx>& work, const Strip<kOne>& strip, int32_t i,
+                                   const Bytes& high, const Bytes& low) {
     const Params& p = work.p;
     const float by = query_scale(p);
-    const auto lane = static_cast<int32_t>(work.ctx.lane());
+    const bool used = strip.active && work.used(strip.index, i);
+    const int32_t row = used ? work.row(strip.index, i) : work.plan.first_row(work.index);
+    const int64_t head = used ? work.head(i) : work.heads().begin;
+    const auto q = work.ctx.global(p.q) + (row * p.q_stride + head * kDim);
+    SHOAL_UNROLL
+    for (uint32_t j = 0; j < kSteps; ++j) {
+      const uint32_t at = 2 * (work.ctx.lane() % 8 + 8 * j);
+      const float x = used ? float{q[at]} * by : 0.0f, y = used ? float{q[at + 1]} * by : 0.0f;
+      const uint32_t both = simt::pack_halves(x, y);
+      const uint32_t to = static_cast<uint32_t>(i) * kRow + 2 * at;
+      *simt::vector_view<uint32_t>(high + to) = both;
+      *simt::vector_view<uint32_t>(low + to) =
+          simt::pack_halves(x - simt::to_float(simt::Half{static_cast<uint16_t>(both)}),
+                            y - simt::to_float(simt::Half{static_cast<uint16_t>(both >> 16)}));
+    }
+  }
+
+  // High halves pass through the ring's first tile on their way into fragments. A loop over rows,
+  // not a load per element: this is met once, and what is met once waits for its instructions.
+  template <bool kOne, class Ctx>
+  SHOAL_SIMT static void load_queries(const Work<Ctx>& work, Strip<kOne>& strip) {
+    Ctx& ctx = work.ctx;
+    const auto lane = static_cast<int32_t>(ctx.lane());
+    constexpr int32_t kRows = kOne ? kThreads / 8 : 32 / 8;  // at a time
     const auto low = low_of(work, strip);
+    const auto high =
+        work.bytes(kTiles + static_cast<uint32_t>(strip.index) * kStrip * kRow, kStrip * kRow);
+    ctx.sync_threads();  // nobody reads the tile for the item before any more
+    const auto first = static_cast<int32_t>(kOne ? ctx.thread().x / 8 : ctx.lane() / 8);
+    for (int32_t i = first; i < kStrip; i += kRows) stage_row(work, strip, i, high, low);
+    ctx.sync_threads();
+    SHOAL_UNROLL
+    for (uint32_t k = 0; k < kSteps; ++k) {
+      ctx.ldmatrix(strip.high[k], high + (static_cast<uint32_t>(lane % 16) * kRow +
+                                          static_cast<uint32_t>(lane / 16) * 16 + 32 * k));
+    }
     for (int e = 0; e < 2; ++e) {
       const int32_t i = lane / 4 + 8 * e;
       const bool used = strip.active && work.used(strip.index, i);
       const int32_t row = used ? work.row(strip.index, i) : work.plan.first_row(work.index);
       const int32_t position = work.plan.position(row);
-      strip.first[e] = used ? first_visible(p, position) : 0;
+      strip.first[e] = used ? first_visible(work.p, position) : 0;
       strip.last[e] = used ? position : -1;
-      const auto q = work.ctx.global(p.q) +
-                     (row * p.q_stride + int64_t{used ? work.head(i) : work.heads().begin} * kDim);
-      for (int k = 0; k < 2 * kSteps; ++k) {
-        const int32_t at = 8 * k + 2 * (lane % 4);
-        float x = 0, y = 0;
-        if (used) {
-          x = q[at];
-          y = q[at + 1];
-        }
-        x *= by;
-        y *= by;
-        const uint32_t high = simt::pack_halves(x, y);
-        strip.high[k / 2][e + 2 * (k % 2)] = high;
-        if (kOne && work.ctx.warp() != 0) continue;
-        *simt::vector_view<uint32_t>(
-            low + (static_cast<uint32_t>(i) * kRow + 2 * static_cast<uint32_t>(at))) =
-            simt::pack_halves(x - simt::to_float(simt::Half{static_cast<uint16_t>(high)}),
-                              y - simt::to_float(simt::Half{static_cast<uint16_t>(high >> 16)}));
-      }
     }
   }
 
@@ -183,11 +180,15 @@ struct TensorAttention {
     const auto from = places(work, unit);
     const auto to = work.bytes(tile_at(2 * unit + part), kTile);
     const int64_t skip = part == 0 ? 0 : work.p.places.value_bytes;
-    for (uint32_t i = ctx.thread().x; i < kUnit * kWords && unit < end_unit; i += kThreads) {
-      const uint32_t token = i / kWords, word = i % kWords;
-      const int64_t place = from[token];
-      ctx.copy_async_16(to + (token * kRow + 16 * word),
-                        cache + (place < 0 ? 0 : place + skip + 16 * word), place < 0 ? 0 : 16);
+    static_assert(kUnit * kWords % kThreads == 0);
+    if (unit < end_unit) {
+      SHOAL_UNROLL
+      for (uint32_t j = 0; j < kUnit * kWords / kThreads; ++j) {
+        const uint32_t i = j * kThreads + ctx.thread().x, token = i / kWords, word = i % kWords;
+        const int64_t place = from[token];
+        ctx.copy_async_16(to + (token * kRow + 16 * word),
+                          cache + (place < 0 ? 0 : place + skip + 16 * word), place < 0 ? 0 : 16);
+      }
     }
     ctx.copy_async_commit();
   }

@@ -61,9 +61,12 @@ namespace shoal::simt {
 #if defined(__CUDACC__)
 #define SHOAL_SIMT __device__ __forceinline__
 #define SHOAL_UNROLL _Pragma("unroll")
+#define SHOAL_PRAGMA(text) _Pragma(#text)
+#define SHOAL_UNROLL_BY(constant) SHOAL_PRAGMA(unroll constant)
 #else
 #define SHOAL_SIMT inline
 #define SHOAL_UNROLL
+#define SHOAL_UNROLL_BY(constant)
 #endif
 
 // A pointer that came from ctx.global() by ways a compiler does not follow (out of one of two

@@ -5,7 +5,7 @@
 //                                any order
 //   Sums<groups>                 what a lane adds up, for so many groups of 8 columns
 //   add<all>(ctx, unit, x, u, sums)   sums += unit u · x; all: no part of the unit is masked
-//   add_row(ctx, unit, x, sums)  the same for a single column, of rows g and g + 8; where kPairs
+//   add_row(ctx, unit, x, sums)  the same for a single column, of rows g and g + 8; where kSumParts
 //   collect(ctx, sums, out)      the lane's results, [group]: rows g, g, g + 8, g + 8, columns 2t,
 //                                2t + 1, …
 //
@@ -62,7 +62,8 @@ namespace tile {
 inline constexpr int32_t kStart = 0x4b400000;
 
 // scale · sum_of(c): scales of activations have 22 bits (activations.h), so 12582912 = 3 · 2^22
-// times one is exact, and the sum is rounded once, as the product would be. `off`: offset_of(scale).
+// times one is exact, and the sum is rounded once, as the product would be. `off`:
+// offset_of(scale).
 SHOAL_SIMT float offset_of(float scale) { return -12582912.0f * scale; }
 SHOAL_SIMT float scaled_sum(int32_t c, float scale, float off) {
   return simt::fused_multiply_add(body::float_from_bits(static_cast<uint32_t>(c)), scale, off);
@@ -152,7 +153,9 @@ template <class Self>
 struct CodedFormat : IntegerFormat {
   static constexpr int kZero = 0;
   static constexpr bool kSigned = false, kHalves = false, kMinima = false;
-  static constexpr bool kPairs = false;  // eight parts, added up two by two
+  // Of units of eight parts: how many make a sum of their own first, 1 or 2 (fewer additions, more
+  // registers), so that add_row() can have them in one lane; 0: units without add_row().
+  static constexpr int kSumParts = 0;
 
   struct NoHead {};
   template <class Unit>
@@ -211,12 +214,17 @@ struct CodedFormat : IntegerFormat {
   template <bool kAll, class Ctx, class Unit, class X>
   SHOAL_SIMT static void add(Ctx& ctx, const Unit& unit, const X& x, int32_t u,
                              TileGroups<X::kGroups>& sums) {
-    // Parts that make a sum of their own first: where add_row() has them in one lane.
-    constexpr int kSum = Self::kPairs ? 2 : 1, kTogether = X::kTogether;
+    constexpr bool kOwn = Self::kSumParts > 0;
+    constexpr int kSum = kOwn ? Self::kSumParts : 1, kTogether = X::kTogether;
     const uint32_t lane = ctx.lane();
-    const auto head = Self::head(unit, lane);
-    SHOAL_UNROLL
+    auto head = Self::head(unit, lane);
+    // Unrolled for many columns, formats of more than a scale per part would want more registers
+    // than there are: then what all parts share is read again for each.
+    constexpr bool kShort = Self::kSumParts == 1 && X::kGroups > 1;
+    [[maybe_unused]] constexpr int kUnroll = kShort ? 1 : Self::kParts;
+    SHOAL_UNROLL_BY(kUnroll)
     for (int i = 0; i < Self::kParts; i += kSum) {
+      if constexpr (kShort) head = Self::head(unit, lane);
       TilePart w[kSum];
       bool has[kSum];
       SHOAL_UNROLL
@@ -234,10 +242,10 @@ struct CodedFormat : IntegerFormat {
           x.operands(ctx, u * Self::kParts + i + j, n, operands);
           SHOAL_UNROLL
           for (int k = 0; k < kTogether; ++k) {
-            add_part(ctx, w[j], operands[k], Self::kPairs ? own[k] : sums.group[n + k]);
+            add_part(ctx, w[j], operands[k], kOwn ? own[k] : sums.group[n + k]);
           }
         }
-        if constexpr (Self::kPairs) {
+        if constexpr (kOwn) {
           SHOAL_UNROLL
           for (int k = 0; k < kTogether; ++k) {
             for (int e = 0; e < 4; ++e) sums.group[n + k].v[e] += own[k].v[e];
@@ -251,7 +259,7 @@ struct CodedFormat : IntegerFormat {
   // of a row share the parts, 2t and 2t + 1 to each, instead of all doing all of them.
   template <class Ctx, class Unit>
   SHOAL_SIMT static void add_row(Ctx& ctx, const Unit& unit, const SingleRow& x, float (&sums)[2]) {
-    static_assert(Self::kPairs && Self::kParts == 8);
+    static_assert(Self::kSumParts > 0 && Self::kParts == 8);
     const uint32_t lane = ctx.lane(), g = lane / 4;
     const auto head = Self::head(unit, lane);
     int32_t c[2][4], ones_c[2][4];  // [16 features; only 0 if a scale is for 32]
@@ -263,9 +271,10 @@ struct CodedFormat : IntegerFormat {
       const uint32_t b[2] = {g == i ? x.codes[0] : 0, g == i ? x.codes[1] : 0};
       add_codes(ctx, w.a, b, c);
     }
-    float own[2] = {0, 0};
+    float own[2][2] = {};  // [part, or 0 for both][row]
     SHOAL_UNROLL
     for (int j = 0; j < 2; ++j) {
+      float(&to)[2] = own[Self::kSumParts == 2 ? 0 : j];
       TilePart w;
       Self::part(unit, lane, head, static_cast<int>(2 * (lane % 4)) + j, w);
       const float off = offset_of(x.scales[j]);
@@ -273,19 +282,22 @@ struct CodedFormat : IntegerFormat {
         SHOAL_UNROLL
         for (int h = 0; h < (Self::kHalves ? 2 : 1); ++h) {
           const int32_t sum = c[h][2 * r + j];
-          own[r] = simt::fused_multiply_add(w.scales[h][r], scaled_sum(sum, x.scales[j], off),
-                                            own[r]);
+          to[r] =
+              simt::fused_multiply_add(w.scales[h][r], scaled_sum(sum, x.scales[j], off), to[r]);
           if constexpr (Self::kMinima) {
-            const float of_ones = Self::kHalves
-                                      ? scaled_sum(ones_c[h][2 * r + j], x.scales[j], off)
-                                      : x.sums[j];
-            own[r] = simt::fused_multiply_add(-w.minima[h][r], of_ones, own[r]);
+            const float of_ones =
+                Self::kHalves ? scaled_sum(ones_c[h][2 * r + j], x.scales[j], off) : x.sums[j];
+            to[r] = simt::fused_multiply_add(-w.minima[h][r], of_ones, to[r]);
           }
         }
       }
     }
     for (int r = 0; r < 2; ++r) {
-      for (uint32_t t = 0; t < 4; ++t) sums[r] += ctx.shuffle(own[r], lane / 4 * 4 + t);
+      for (uint32_t t = 0; t < 4; ++t) {
+        for (int j = 0; j < 2 / Self::kSumParts; ++j) {
+          sums[r] += ctx.shuffle(own[j][r], lane / 4 * 4 + t);
+        }
+      }
     }
   }
 
@@ -317,8 +329,8 @@ struct CodedFormat : IntegerFormat {
     add_as(ctx, Kind{}, a, b, c);
   }
   template <class Ctx, class Kind>
-  SHOAL_SIMT static void add_as(Ctx& ctx, Kind kind, const uint32_t (&a)[4],
-                                const uint32_t (&b)[2], int32_t (&c)[2][4]) {
+  SHOAL_SIMT static void add_as(Ctx& ctx, Kind kind, const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                int32_t (&c)[2][4]) {
     if constexpr (Self::kHalves) {
       for (int h = 0; h < 2; ++h) {
         const uint32_t rows[2] = {a[2 * h], a[2 * h + 1]}, own[1] = {b[h]};
@@ -334,7 +346,8 @@ struct CodedFormat : IntegerFormat {
 // columns.
 template <class Self>
 struct FloatFormat {
-  static constexpr bool kInteger = false, kPairs = false;
+  static constexpr bool kInteger = false;
+  static constexpr int kSumParts = 0;
   static constexpr int kParts = 1;
   template <int kGroups>
   struct Sums {

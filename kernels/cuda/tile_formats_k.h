@@ -12,7 +12,7 @@ namespace tile {
 template <class Self>
 struct BlockOf256 : CodedFormat<Self> {
   static constexpr int kParts = 8;
-  static constexpr bool kPairs = true;
+  static constexpr int kSumParts = 1;
 };
 
 // Word n of a few, n not known to the compiler: an index would put them into memory.
@@ -153,6 +153,7 @@ struct TileFormat<TensorType::kQ3_K> : tile::BlockOf256<TileFormat<TensorType::k
 // 2304 B: nibbles; 2048: [row] d, dmin, scales[12].
 template <>
 struct TileFormat<TensorType::kQ4_K> : tile::BlockOf256<TileFormat<TensorType::kQ4_K>> {
+  static constexpr int kSumParts = 2;
   static constexpr bool kMinima = true;
   using Head = tile::FourOrFiveBitsHead;
 
@@ -178,6 +179,7 @@ struct TileFormat<TensorType::kQ4_K> : tile::BlockOf256<TileFormat<TensorType::k
 // 2816 B: nibbles; 2048: bits, the fifth ones; 2560: [row] d, dmin, scales[12].
 template <>
 struct TileFormat<TensorType::kQ5_K> : tile::BlockOf256<TileFormat<TensorType::kQ5_K>> {
+  static constexpr int kSumParts = 2;
   static constexpr bool kMinima = true;
 
   struct Head {
@@ -260,6 +262,7 @@ struct TileFormat<TensorType::kQ6_K> : tile::BlockOf256<TileFormat<TensorType::k
 // 2176 B: sequence; 2048: [row] d, high bits of scales, low nibbles of scales[4].
 template <>
 struct TileFormat<TensorType::kIQ4_XS> : tile::BlockOf256<TileFormat<TensorType::kIQ4_XS>> {
+  static constexpr int kSumParts = 2;
   static constexpr bool kSigned = true;
 
   struct Head {

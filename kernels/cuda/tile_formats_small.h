@@ -79,7 +79,7 @@ struct TileFormat<TensorType::kNVFP4> : tile::CodedFormat<TileFormat<TensorType:
 template <>
 struct TileFormat<TensorType::kTQ2_0> : tile::CodedFormat<TileFormat<TensorType::kTQ2_0>> {
   static constexpr int kParts = 8, kZero = 1;
-  static constexpr bool kPairs = true;
+  static constexpr int kSumParts = 1;
 
   struct Head {
     float d[2];

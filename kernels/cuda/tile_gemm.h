@@ -161,8 +161,8 @@ struct TileGemm {
         const int64_t from = int64_t{int32_t{to.rows[column]}} * (x.stride / kActivationBlock) +
                              (real ? first + part - p.first_part : 0);
         const uint32_t valid = real ? 4 : 0;
-        const uint32_t at = stage * kScaleFloats +
-                            static_cast<uint32_t>(part * kColumns + scale_place(column));
+        const uint32_t at =
+            stage * kScaleFloats + static_cast<uint32_t>(part * kColumns + scale_place(column));
         ctx.copy_async_4(to.scales + at, x.scales + from, valid);
         ctx.copy_async_4(to.sums + at, x.sums + from, valid);
       }

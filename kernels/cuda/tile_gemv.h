@@ -117,8 +117,8 @@ template <class Ctx, class Rows>
 SHOAL_SIMT auto gemv_row(Ctx& ctx, const TileProductParams& p, const TileRows& rows,
                          const Rows& x) {
   const int64_t row = x_row(ctx, p, rows, 0), blocks = x.stride / kActivationBlock;
-  const auto words =
-      vector_view<uint32_t>(x.codes) + (row * (x.stride / 4) + static_cast<int32_t>(ctx.lane() % 4));
+  const auto words = vector_view<uint32_t>(x.codes) +
+                     (row * (x.stride / 4) + static_cast<int32_t>(ctx.lane() % 4));
   const auto scales = x.scales + row * blocks, sums = x.sums + row * blocks;
   return GemvRow<std::remove_const_t<decltype(words)>, std::remove_const_t<decltype(scales)>>{
       p.first_part, static_cast<uint32_t>(p.parts), ctx.lane(), words, scales, sums};
@@ -204,7 +204,7 @@ struct TileGemv {
     Fetch<std::remove_const_t<decltype(ring)>, std::remove_const_t<decltype(none)>> fetch = {
         ring, at, none, -1, rows.expert};
     for (uint32_t stage = 0; stage < kStages; ++stage) fetch.stage(ctx, p, stage);
-    if constexpr (Format::kPairs) {
+    if constexpr (Format::kSumParts > 0) {
       if (rows.count == 1) {
         walk(ctx, p, run, rows, at, fetch, OneRow(gemv_row(ctx, p, rows, x)));
         return;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What kernels need of a card, from what ptxas said while they were compiled (cmake/nvcc.sh keeps it).
 
-usage: ptxas_report.py check FOLDER              fails if a kernel of products or attention spills
+usage: ptxas_report.py check FOLDER              fails if a kernel of products or attention spills registers in its loops
        ptxas_report.py markdown FOLDER COMMIT NVCC   the page docs/benchmarks/gpu-resources.md
 FOLDER is searched for *.ptxas.
 """
@@ -14,6 +14,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Kernels whose time is the token's: weights and KV pass through them.
 HOT = re.compile(r"Product|Gemv|Gemm|Attention")
+# Bytes of stores and loads. A word or two that is put aside outside the loop costs nothing; more is in it.
+ALLOWED = 16
 
 
 @dataclasses.dataclass
@@ -88,11 +90,11 @@ def check(folder):
     hot = [kernel for kernel in kernels if HOT.search(kernel.name)]
     if not hot:
         sys.exit(f"no kernel of products or attention in {folder}: nothing has been compiled")
-    bad = [kernel for kernel in hot if kernel.spills]
+    bad = [kernel for kernel in hot if kernel.spills > ALLOWED]
     for kernel in bad:
         print(f"{kernel.name} for sm_{kernel.arch}: {kernel.spill_stores} bytes of spill stores, "
               f"{kernel.spill_loads} of loads at {kernel.registers} registers")
-    print(f"{len(hot)} of {len(kernels)} kernels are products or attention; {len(bad)} of them spill")
+    print(f"{len(hot)} of {len(kernels)} kernels are products or attention; {len(bad)} of them spill more than {ALLOWED} bytes")
     sys.exit(1 if bad else 0)
 
 
@@ -129,7 +131,7 @@ for all). Compiled, not run: nothing here says how fast a kernel is.
 
 {len(rows)} kernels, {len(kernels)} with every architecture counted; {spilling} of them spill registers. Local memory is
 what a thread keeps outside registers, in bytes; shared memory is only what is fixed at compile time, since kernels take
-theirs at the launch. `cuda_spill_test` fails if a kernel of products or attention spills.
+theirs at the launch. `cuda_spill_test` fails if a kernel of products or attention spills more than {ALLOWED} bytes.
 
 | kernel | registers | shared memory | local memory | spill stores | spill loads |
 |---|---|---|---|---|---|""")

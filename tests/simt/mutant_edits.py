@@ -40,7 +40,7 @@ def edits():
 
     narrow("kv_kernels.h", "(block * kv_heads + head) * head_bytes + token * row_bytes")
     narrow("attention_kernels.h", "(work.row * p.q_stride)")
-    narrow("attention_tensor.h", "row * p.q_stride + int64_t{used ? work.head(i) : work.heads().begin} * kDim")
+    narrow("attention_tensor.h", "row * p.q_stride + head * kDim")
     narrow("elementwise_kernels.h", "id * static_cast<int64_t>(p.row_stride)", "(in_place ? 0 : r * p.x_stride)",
            "from * p.cols", "r * p.x_stride + head * p.x_head_stride + i",
            "r * p.out_stride + head * p.out_head_stride + i")
@@ -69,7 +69,8 @@ def edits():
         ("w < p.places.row_bytes / 4", "w + 1 < p.places.row_bytes / 4"))
     add("elementwise", tail, "elementwise_kernels.h",
         ("i >= p.cols", "i + 1 >= p.cols", 0), ("i < p.width", "i + 1 < p.width"),
-        ("i < p.cols", "i + 1 < p.cols", 4), ("i < p.cols", "i + 1 < p.cols", 7), ("at >= p.heads * p.features", "at + 1 >= p.heads * p.features"),
+        ("i < p.cols", "i + 1 < p.cols", 4), ("i < p.cols", "i + 1 < p.cols", 7), ("i < p.cols", "i + 1 < p.cols", 9),
+        ("i >= p.cols", "i + 1 >= p.cols", 2), ("at >= p.heads * p.features", "at + 1 >= p.heads * p.features"),
         ("i >= p.count", "i + 1 >= p.count"))
     add("sample", tail, "sample_kernels.h",
         ("i < p.vocab ? float", "i + 1 < p.vocab ? float"), ("i < p.vocab;", "i + 1 < p.vocab;", 0),
@@ -97,14 +98,19 @@ def edits():
         ("in.scales[at]", "in.scales[at - part]"), ("in.sums[at]", "in.sums[at - part]"),
         ("w.scales[1]", "w.scales[0]"), ("w.minima[1]", "w.minima[0]"))
     add("tiles", scale, "tile_gemv.h",
-        ("simt::still_global(left_scales)[part - first_part]", "simt::still_global(left_scales)[0 * part]"), ("left * blocks", "right * blocks", 0),
-        ("simt::still_global(right_sums)[part - first_part]", "simt::still_global(right_sums)[0 * part]"))
+        ("simt::still_global(left_scales)[at]", "simt::still_global(left_scales)[0 * at]"), ("left * blocks", "right * blocks", 0),
+        ("simt::still_global(right_sums)[at]", "simt::still_global(right_sums)[0 * at]"),
+        ("simt::still_global(scales)[of_lane + j]", "simt::still_global(scales)[of_lane]"))
+    add("tiles", scale, "tile_format.h",
+        ("c[h][2 * r + j]", "c[h][2 * r]"), ("g == i ? x.codes[1] : 0", "g == i ? x.codes[0] : 0"),
+        ("lane / 4 * 4 + t", "lane / 4 * 4"))
     add("tiles", scale, "tile_gemm.h",
-        ("8 * kGroups * (part - stage_part) + 8 * group", "8 * kGroups * (part - stage_part)"))
+        ("8 * kGroups * in_stage + 8 * group + 4 * (l % 4)", "8 * kGroups * in_stage + 4 * (l % 4)"),
+        ("column * code_stride + 32 * in_stage", "column * code_stride"))
     add("tiles", scale, "tile_formats_k.h",
         ("tile::byte_of(four, 2 * (i % 2) + h)", "tile::byte_of(four, 2 * (i % 2))"),
-        ("byte_of(scales[r][part / 4], part % 4)", "byte_of(scales[r][0], part % 4)"),
-        ("byte_of(minima[r][part / 4], part % 4)", "byte_of(minima[r][part / 4], 0)"))
+        ("byte_of(pick(scales[r], part / 4), part % 4)", "byte_of(pick(scales[r], 0), part % 4)"),
+        ("byte_of(pick(minima[r], part / 4), part % 4)", "byte_of(pick(minima[r], part / 4), 0)"))
 
     stale = "stale shared read"
     add("tiles", stale, "tile_gemv.h", ("stage = (stage + 1) % kStages", "stage = stage"))

@@ -103,8 +103,9 @@ gpu::TileProductParams params_of(const Stored& w, const Rows& x, const Run& run)
   p.tiles = static_cast<int32_t>(tiles.tiles);
   p.units = static_cast<int32_t>(tiles.units);
   const int64_t total = tiles.tiles * tiles.units;
-  p.runs = run.runs != 0 ? gpu::cut_runs(total, run.runs)
-                         : gpu::tile_runs(total, gpu::tile_unit_bytes(w.slice.type), run.multiprocessors, 1);
+  p.runs = run.runs != 0
+               ? gpu::cut_runs(total, run.runs)
+               : gpu::tile_runs(total, gpu::tile_unit_bytes(w.slice.type), run.multiprocessors, 1);
   p.first_part = static_cast<int32_t>(
       (w.slice.first_col - w.slice.first_block() * traits(w.slice.type).block_elems) / 32);
   p.parts = static_cast<int32_t>((w.slice.cols + 31) / 32);
