@@ -141,6 +141,15 @@ TEST(GpuAttention, SplitsMeetOnTheCheckedEmulator) {
   }
 }
 
+// More items than blocks: a block's next queries come into the memory of the values of the item
+// before, if that ended with them.
+TEST(GpuAttention, ItemAfterItemOnTheCheckedEmulator) {
+  const Case c{"64", {4, 2, 2, 64, 16, 128}};
+  std::vector<AttentionRow> rows;
+  for (int32_t r = 0; r < 24; ++r) rows.push_back({r % 2, 66 + 2 * r});
+  for (uint64_t seed = 1; seed <= kEmulatorSeeds; ++seed) expect_as_the_cpu(c, rows, seed, true);
+}
+
 // More rows than a warp has lanes, more items than blocks: a block takes several.
 TEST(GpuAttention, ManyRowsOnTheCheckedEmulator) {
   const Case cases[] = {{"16", {4, 4, 1, 16, 16, 40}},
