@@ -13,11 +13,9 @@
 #include "base/quote.h"
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
-#include "coordinator/gateway/model_codec.h"
+#include "cli/plan.h"
 #include "model/gguf.h"
 #include "model/gguf_verify.h"
-#include "model/model_spec.h"
-#include "worker/weight_check.h"
 
 namespace shoal {
 namespace {
@@ -86,12 +84,6 @@ Json types_json(const GgufFile& file) {
   return out;
 }
 
-// What `shoal serve` would refuse before it starts workers.
-Status check_usable(const GgufFile& file, const ModelSpec& spec) {
-  SHOAL_TRY(check_vectors(file, spec));
-  return gateway::make_model_codec(file).status();
-}
-
 Result<Json> inspect(const InspectOptions& options) {
   SHOAL_ASSIGN(const GgufFile file, GgufFile::open(options.model));
   Json out;
@@ -122,17 +114,17 @@ Result<Json> inspect(const InspectOptions& options) {
     }
     out["tensors"] = tensors;
   }
-  const auto spec = read_model_spec(file);
-  const Status usable = spec ? check_usable(file, *spec) : spec.status();
-  if (!usable) {
+  const auto judged = judge_model(file);
+  if (!judged) {
     out["servable"] = false;
-    out["why_not"] = usable.message();
+    out["why_not"] = judged.status().message();
     return out;
   }
   out["servable"] = true;
-  out.update(describe_model(file, *spec));
+  out["warnings"] = judged->warnings;
+  out.update(describe_model(file, judged->spec));
   if (options.ranks.workers > 0) {
-    SHOAL_ASSIGN(out["ranks"], describe_ranks(file, *spec, options.ranks));
+    SHOAL_ASSIGN(out["ranks"], describe_ranks(file, judged->spec, options.ranks));
   }
   return out;
 }
@@ -167,6 +159,9 @@ void print_human(const Json& out) {
   if (!out["servable"].get<bool>()) {
     fmt::print("\nShoal cannot serve it: {}\n", out["why_not"].get<std::string>());
     return;
+  }
+  for (const Json& warning : out["warnings"]) {
+    fmt::print("\nwarning: {}\n", bounded_message(warning.get<std::string>()));
   }
   print_model(out);
   if (out.contains("ranks")) print_ranks(out["ranks"]);

@@ -63,13 +63,32 @@ Result<std::string> hash_whole_model(const GgufFile& file) {
   return digest;
 }
 
+Result<JudgedModel> judge_model(const GgufFile& file) {
+  JudgedModel judged;
+  SHOAL_ASSIGN(judged.spec, read_model_spec(file));
+  SHOAL_TRY(check_vectors(file, judged.spec));
+  SHOAL_ASSIGN(judged.codec, gateway::make_model_codec(file, judged.spec.vocab));
+  judged.warnings = judged.spec.warnings;
+  judged.warnings.insert(judged.warnings.end(), judged.codec.warnings.begin(),
+                         judged.codec.warnings.end());
+  if (judged.spec.tokens < judged.spec.vocab) {
+    judged.warnings.push_back(fmt::format(
+        "tensor 'token_embd.weight' has {} rows for {} tokens (key 'tokenizer.ggml.tokens'); those "
+        "without a token are never drawn",
+        judged.spec.vocab, judged.spec.tokens));
+  }
+  return judged;
+}
+
 Result<ServedModel> read_served_model(const std::string& path, bool verify) {
   ServedModel model;
   SHOAL_ASSIGN(GgufFile file, GgufFile::open(path));
   model.path = std::filesystem::absolute(path).lexically_normal().string();
   model.digest = file.digest();
-  SHOAL_ASSIGN(model.spec, read_model_spec(file));
-  SHOAL_TRY(check_vectors(file, model.spec));
+  SHOAL_ASSIGN(JudgedModel judged, judge_model(file));
+  model.spec = std::move(judged.spec);
+  model.codec = std::make_shared<gateway::ModelCodec>(std::move(judged.codec));
+  model.warnings = std::move(judged.warnings);
   if (verify) {
     SHOAL_ASSIGN(model.full_digest, hash_whole_model(file));
   }
@@ -87,7 +106,7 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
       config.kv.context > 0 ? config.kv.context : std::min(trained, kDefaultContext);
   CoreOptions core;
   core.context_tokens = static_cast<uint32_t>(std::max<int64_t>(context, 2));
-  core.vocab = static_cast<int32_t>(model.spec.vocab);
+  core.vocab = static_cast<int32_t>(model.spec.tokens);
   core.queue = {config.coordinator.limits.queue_requests, config.coordinator.limits.queue_tokens};
   core.scheduler.max_rows = config.scheduler.max_batch_rows;
   core.scheduler.max_sequences = config.scheduler.max_sequences;

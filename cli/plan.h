@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "config/config.h"
 #include "coordinator/core.h"
+#include "coordinator/gateway/model_codec.h"
 #include "model/gguf.h"
 #include "model/model_spec.h"
 
@@ -20,13 +21,24 @@ struct ServedModel {
   std::string full_digest;  // of all bytes, if that was asked for
   std::shared_ptr<const GgufFile> file;
   ModelSpec spec;
+  std::shared_ptr<const gateway::ModelCodec> codec;
+  std::vector<std::string> warnings;  // of what the file says and does not stand in the way
 };
+
+// What a server asks of a model before it starts anything: `shoal serve` and `shoal inspect` alike.
+struct JudgedModel {
+  ModelSpec spec;
+  gateway::ModelCodec codec;
+  std::vector<std::string> warnings;
+};
+// Errors: what read_model_spec(), check_vectors() and make_model_codec() refuse.
+Result<JudgedModel> judge_model(const GgufFile& file);
 
 // Bytes of weights one decoded token reads: bytes_per_token() of a file that has all tensors.
 uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
 
-// Errors: what read_model_spec() and check_vectors() refuse. `verify`: hashes the whole file too,
-// with progress in the log.
+// Errors: what judge_model() refuses. `verify`: hashes the whole file too, with progress in the
+// log.
 Result<ServedModel> read_served_model(const std::string& path, bool verify = false);
 // The hash of all bytes of an open model, with progress in the log.
 Result<std::string> hash_whole_model(const GgufFile& file);

@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/quote.h"
 #include "base/rng.h"
 #include "cli/child_process.h"
 #include "cli/model_watch.h"
@@ -103,10 +104,9 @@ class ServerImpl final : public Server {
   const ServerOptions options_;
   SteadyClock clock_;
   ServedModel model_;
-  std::unique_ptr<gateway::TextCodec> codec_;
   gateway::ApiKeys api_keys_;
-  // By local worker: the key it inherits, in a file without a name. Nothing on a disk, so nothing is
-  // left behind however this process ends.
+  // By local worker: the key it inherits, in a file without a name. Nothing on a disk, so nothing
+  // is left behind however this process ends.
   std::map<std::string, std::shared_ptr<const Descriptor>> worker_keys_;
   wire::CurveKeyPair coordinator_keys_;
   std::unique_ptr<Metrics> metrics_;
@@ -168,7 +168,7 @@ Status ServerImpl::start_http() {
   const config::Config& config = options_.config;
   gateway::GatewayDependencies deps;
   deps.engine = engine_.get();
-  deps.codec = codec_.get();
+  deps.codec = model_.codec->codec.get();
   deps.keys = api_keys_;
   if (config.metrics.enabled) {
     deps.metrics = [this] {
@@ -215,13 +215,12 @@ Status ServerImpl::start_workers() {
     return nullptr;
   };
   for (const std::string& name : worker_names()) {
-    children.push_back(
-        {name,
-         {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
-          coordinator_keys_.public_key, "--key-file",
-          fmt::format("/proc/self/fd/{}", kInheritedDescriptor), "--name", name, "--threads",
-          std::to_string(threads)},
-         worker_keys_.at(name)});
+    children.push_back({name,
+                        {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
+                         coordinator_keys_.public_key, "--key-file",
+                         fmt::format("/proc/self/fd/{}", kInheritedDescriptor), "--name", name,
+                         "--threads", std::to_string(threads)},
+                        worker_keys_.at(name)});
     const config::Worker* own = configured(name);
     if (own == nullptr) continue;
     std::vector<std::string>& argv = children.back().argv;
@@ -269,13 +268,12 @@ Status ServerImpl::start() {
     SHOAL_ASSIGN(api_keys_, gateway::load_keys(config));
   }
   SHOAL_ASSIGN(model_, read_served_model(config.model.path, config.model.verify));
-  SHOAL_ASSIGN(gateway::ModelCodec codec, gateway::make_model_codec(*model_.file));
-  codec_ = std::move(codec.codec);
+  for (const std::string& warning : model_.warnings) log_warn(bounded_message(warning));
   SHOAL_TRY(bind_control());
 
   EngineLoopOptions loop;
   SHOAL_ASSIGN(loop.core, make_core_options(config, model_, worker_names()));
-  loop.core.end_tokens = codec.end_tokens;
+  loop.core.end_tokens = model_.codec->end_tokens;
   loop.on_worker_lost = [this](const WorkerLostAction& lost) {
     // A hung local worker must go before another takes its place.
     if (auto* supervisor = supervising_.load()) supervisor->kill(static_cast<pid_t>(lost.pid));

@@ -72,6 +72,11 @@ struct Scratch {
 class BpeEncoder final : public SubwordEncoder {
  public:
   static Result<std::unique_ptr<const SubwordEncoder>> create(const Vocab& vocab) {
+    if (vocab.merges.empty()) {
+      return invalid_argument(
+          "key 'tokenizer.ggml.merges' is missing or empty: without merges a tokenizer of model "
+          "'gpt2' would cut every text into bytes");
+    }
     auto encoder = std::make_unique<BpeEncoder>();
     SHOAL_ASSIGN(encoder->words_, PreTokenizer::create(vocab.pre));
     encoder->build(vocab);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <unordered_set>
 
 #include "base/check.h"
 #include "base/quote.h"
@@ -49,6 +50,54 @@ Status check_expert_count(const ModelSpec& spec) {
   return unsupported("key '" + spec.architecture + ".expert_count': " + std::to_string(entries) +
                      " experts in all layers; at most " + std::to_string(kMaxEntries) +
                      " are possible");
+}
+
+// The block of "blk.N.…", or −1.
+int64_t block_of(std::string_view tensor) {
+  constexpr std::string_view kPrefix = "blk.";
+  constexpr int64_t kMost = 1 << 20;
+  if (!tensor.starts_with(kPrefix)) return -1;
+  int64_t block = 0;
+  size_t at = kPrefix.size();
+  for (; at < tensor.size() && tensor[at] >= '0' && tensor[at] <= '9'; ++at) {
+    block = std::min(block * 10 + (tensor[at] - '0'), kMost);
+  }
+  return at > kPrefix.size() && at < tensor.size() && tensor[at] == '.' ? block : -1;
+}
+
+// Blocks beyond the last are an error: what the file holds is more than it says. Other tensors that
+// nobody reads are named, since an answer without them may be another.
+Status find_unread(const GgufFile& file, ModelSpec* spec) {
+  std::unordered_set<std::string_view> read;
+  for (const TensorDecl& tensor : spec->tensors) {
+    read.insert(tensor.name);
+    if (!tensor.scale_name.empty()) read.insert(tensor.scale_name);
+  }
+  const int64_t blocks = spec->layers + spec->skipped_layers;
+  constexpr size_t kNamed = 8;
+  size_t unread = 0;
+  std::string names;
+  for (const TensorInfo& tensor : file.tensors()) {
+    if (read.contains(tensor.name)) continue;
+    const int64_t block = block_of(tensor.name);
+    if (block >= blocks) {
+      return invalid_argument("tensor " + in_quotes(tensor.name) + " is of block " +
+                              std::to_string(block) + ", but key '" + spec->architecture +
+                              ".block_count' is " + std::to_string(blocks));
+    }
+    if (block >= spec->layers) continue;  // of further tokens, which nobody predicts here
+    // Together or as two factors: one of them is read.
+    if (tensor.name.ends_with(".attn_kv_b.weight") || tensor.name.ends_with(".input_scale")) {
+      continue;
+    }
+    if (++unread <= kNamed) names += (names.empty() ? "" : ", ") + in_quotes(tensor.name);
+  }
+  if (unread == 0) return Status::ok();
+  if (unread > kNamed) names += " and " + std::to_string(unread - kNamed) + " more";
+  spec->warnings.push_back("architecture '" + spec->architecture + "' does not read " +
+                           std::to_string(unread) + " tensor(s) of the file: " + names +
+                           "; if they matter, answers will be wrong");
+  return Status::ok();
 }
 
 // Layers of equal visibility form one group.
@@ -101,7 +150,7 @@ uint64_t TensorDecl::elements() const {
 uint64_t ModelSpec::parameters() const {
   uint64_t total = 0;
   for (const TensorDecl& tensor : tensors) {
-    if (tensor.role == Role::kOutput && tied_output) continue;
+    if (tensor.role == Role::kOutput && tied_output && !tensor.bias) continue;
     total += tensor.elements();
   }
   return total;
@@ -110,7 +159,7 @@ uint64_t ModelSpec::parameters() const {
 uint64_t ModelSpec::active_parameters() const {
   uint64_t total = 0;
   for (const TensorDecl& tensor : tensors) {
-    if (tensor.role == Role::kOutput && tied_output) continue;
+    if (tensor.role == Role::kOutput && tied_output && !tensor.bias) continue;
     uint64_t elements = tensor.elements();
     if (tensor.experts > 0) {
       const MoeLayer& moe = layer[static_cast<size_t>(tensor.layer)].ffn.moe;
@@ -146,6 +195,7 @@ Result<ModelSpec> read_model_spec(const GgufFile& file) {
       SHOAL_ASSIGN(ModelSpec spec, architecture.read(ArchMetadata(file, name)));
       assign_kv_groups(&spec);
       SHOAL_TRY(check_expert_count(spec));
+      SHOAL_TRY(find_unread(file, &spec));
       return spec;
     }
     known += (known.empty() ? "" : ", ") + std::string(architecture.name);

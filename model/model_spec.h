@@ -222,7 +222,8 @@ struct ModelSpec {
   int64_t layers = 0;
   int64_t skipped_layers = 0;  // trailing blocks of the file that plain decoding does not run (MTP)
   int64_t width = 0;           // n_embd
-  int64_t vocab = 0;
+  int64_t vocab = 0;           // rows of the embedding
+  int64_t tokens = 0;          // ids that the tokenizer has, ≤ vocab: others are never drawn
   int64_t context_length = 0;  // trained
   NormKind norm = NormKind::kRms;
   float norm_eps = 0;
@@ -234,14 +235,15 @@ struct ModelSpec {
   std::vector<KvGroup> kv_groups;  // at least one; layers in order of their group's first layer
   std::vector<TensorDecl>
       tensors;  // everything the forward pass reads; optional ones only if present
+  std::vector<std::string> warnings;  // of what the file has and nobody reads
 
   uint64_t parameters() const;         // sum over tensors
   uint64_t active_parameters() const;  // that one token visits: top_k of the experts
   const TensorDecl* find(Role role, int layer, bool bias = false) const;
 };
 
-// Builds the spec and checks every tensor's presence and shape against it. Errors name the key or
-// tensor, what was found and what was expected.
+// Builds the spec and checks every tensor's presence and shape against it, and that no tensor of a
+// block is left over. Errors name the key or tensor, what was found and what was expected.
 Result<ModelSpec> read_model_spec(const GgufFile& file);
 
 // general.architecture values read_model_spec accepts.

@@ -128,6 +128,8 @@ std::vector<SpecialToken> special_tokens(const Vocab& vocab, bool with_control) 
   return tokens;
 }
 
+const std::string kNoText;
+
 // Ids a SentencePiece file may leave out.
 void apply_spm_defaults(Vocab* vocab) {
   const auto fall_back = [&](std::optional<int32_t>* id, int32_t value) {
@@ -247,9 +249,8 @@ uint64_t Tokenizer::least_tokens(std::string_view text) const {
   if (longest_token_ == 0) return 0;
   size_t bytes = text.size();
   if (swallows_space_) {
-    bytes = static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-      return c != ' ' && (c < '\t' || c > '\r');
-    }));
+    bytes = static_cast<size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return c != ' ' && (c < '\t' || c > '\r'); }));
   }
   return (bytes + longest_token_ - 1) / longest_token_;
 }
@@ -262,18 +263,15 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 }
 
 const std::string& Tokenizer::token_bytes(int32_t id) const {
-  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
-  return bytes_[static_cast<size_t>(id)];
+  return has_token(id) ? bytes_[static_cast<size_t>(id)] : kNoText;
 }
 
 const std::string& Tokenizer::token_text(int32_t id) const {
-  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
-  return vocab_.tokens[static_cast<size_t>(id)];
+  return has_token(id) ? vocab_.tokens[static_cast<size_t>(id)] : kNoText;
 }
 
 bool Tokenizer::is_control(int32_t id) const {
-  SHOAL_CHECK(id >= 0 && id < vocab_size(), "a token id outside the vocabulary");
-  return is_control_kind(vocab_.kinds[static_cast<size_t>(id)]);
+  return !has_token(id) || is_control_kind(vocab_.kinds[static_cast<size_t>(id)]);
 }
 
 bool Tokenizer::is_end_of_generation(int32_t id) const {

@@ -48,17 +48,17 @@ class Tokenizer {
   uint64_t least_tokens(std::string_view text) const;
 
   // The text of `ids` from the start of a text: control tokens print nothing, bytes that are not
-  // UTF-8 become U+FFFD. REQUIRES: ids in [0, vocab_size).
+  // UTF-8 become U+FFFD.
   std::string decode(std::span<const int32_t> ids) const;
 
   int32_t vocab_size() const { return static_cast<int32_t>(bytes_.size()); }
   // The bytes the token stands for in output, perhaps not whole characters; "" for control tokens
-  // (but gpt-oss' channel markers print their text).
-  // REQUIRES: 0 ≤ id < vocab_size (the next two too).
+  // (but gpt-oss' channel markers print their text). Ids without a token, which a model may have
+  // rows for, print nothing and have no text.
   const std::string& token_bytes(int32_t id) const;
   // Its text in the vocabulary; of control and user-defined tokens what is recognised in text.
   const std::string& token_text(int32_t id) const;
-  // Control and unknown tokens: not part of the text a model writes,
+  // Control and unknown tokens, and ids without one: not part of the text a model writes,
   // and made from text with parse_special only.
   bool is_control(int32_t id) const;
   // Whether the token ends a generation; false for ids outside the vocabulary.
@@ -80,6 +80,7 @@ class Tokenizer {
  private:
   Tokenizer() = default;
   Status build(Vocab vocab);
+  bool has_token(int32_t id) const { return id >= 0 && id < vocab_size(); }
   void build_token_bytes();
 
   Vocab vocab_;
@@ -89,7 +90,7 @@ class Tokenizer {
   bool adds_bos_ = false;
   bool adds_eos_ = false;
   bool adds_space_prefix_ = false;
-  size_t longest_token_ = 0;  // bytes of text one token takes up at most; 0: not known
+  size_t longest_token_ = 0;     // bytes of text one token takes up at most; 0: not known
   bool swallows_space_ = false;  // … besides white space, which some tokens take any amount of
   std::unique_ptr<const SubwordEncoder> encoder_;
   std::unique_ptr<const SpecialTokens> all_special_;   // control, unknown and user-defined

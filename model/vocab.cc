@@ -1,5 +1,9 @@
 #include "model/vocab.h"
 
+#include <algorithm>
+#include <unordered_set>
+
+#include "base/quote.h"
 #include "model/gguf.h"
 
 namespace shoal {
@@ -49,26 +53,65 @@ Status read_tables(const GgufFile& file, Vocab* vocab) {
   return Status::ok();
 }
 
+struct NamedId {
+  const char* name;  // tokenizer.ggml.NAME_token_id
+  std::optional<int32_t> Vocab::*member;
+  bool needed = true;  // by generation or templates
+};
+constexpr NamedId kNamedIds[] = {{"bos", &Vocab::bos},
+                                 {"eos", &Vocab::eos},
+                                 {"eot", &Vocab::eot},
+                                 {"eom", &Vocab::eom},
+                                 {"unknown", &Vocab::unknown, false},
+                                 {"seperator", &Vocab::separator, false},  // sic, in the format
+                                 {"padding", &Vocab::padding, false},
+                                 {"mask", &Vocab::mask, false},
+                                 {"prefix", &Vocab::fim_pre},
+                                 {"suffix", &Vocab::fim_suf},
+                                 {"middle", &Vocab::fim_mid},
+                                 {"fim_pre", &Vocab::fim_pre},
+                                 {"fim_suf", &Vocab::fim_suf},
+                                 {"fim_mid", &Vocab::fim_mid},
+                                 {"fim_pad", &Vocab::fim_pad},
+                                 {"fim_rep", &Vocab::fim_rep},
+                                 {"fim_sep", &Vocab::fim_sep}};
+
+std::string key_of(const NamedId& id) {
+  return std::string("tokenizer.ggml.") + id.name + "_token_id";
+}
+
+// "None" is written as −1 in whatever integer type the converter had.
+bool is_minus_one(const GgufValue& value) {
+  switch (value.type) {
+    case GgufType::kUint8:
+      return value.int_at(0) == 0xff;
+    case GgufType::kUint16:
+      return value.int_at(0) == 0xffff;
+    case GgufType::kUint32:
+      return value.int_at(0) == 0xffffffff;
+    case GgufType::kInt8:
+    case GgufType::kInt16:
+    case GgufType::kInt32:
+    case GgufType::kInt64:
+    case GgufType::kUint64:  // wraps
+      return value.int_at(0) == -1;
+    default:
+      return false;
+  }
+}
+
 Status read_ids(const GgufFile& file, Vocab* vocab) {
-  const struct {
-    const char* name;
-    std::optional<int32_t> Vocab::*member;
-  } ids[] = {{"bos", &Vocab::bos},         {"eos", &Vocab::eos},
-             {"eot", &Vocab::eot},         {"eom", &Vocab::eom},
-             {"unknown", &Vocab::unknown}, {"seperator", &Vocab::separator},  // sic, in the format
-             {"padding", &Vocab::padding}, {"mask", &Vocab::mask},
-             {"prefix", &Vocab::fim_pre},  {"suffix", &Vocab::fim_suf},
-             {"middle", &Vocab::fim_mid},  {"fim_pre", &Vocab::fim_pre},
-             {"fim_suf", &Vocab::fim_suf}, {"fim_mid", &Vocab::fim_mid},
-             {"fim_pad", &Vocab::fim_pad}, {"fim_rep", &Vocab::fim_rep},
-             {"fim_sep", &Vocab::fim_sep}};
-  for (const auto& id : ids) {
-    const std::string key = std::string("tokenizer.ggml.") + id.name + "_token_id";
+  for (const NamedId& id : kNamedIds) {
+    const std::string key = key_of(id);
+    const GgufValue* value = file.find_value(key);
+    if (value == nullptr || is_minus_one(*value)) continue;
     SHOAL_ASSIGN(const auto found, file.find_uint(key));
-    if (!found || *found == 0xffffffffu) continue;  // some converters write "none" as −1
     if (*found >= vocab->tokens.size()) {
-      return file.key_error(key, "is " + std::to_string(*found) + ", beyond the " +
-                                     std::to_string(vocab->tokens.size()) + " tokens");
+      const std::string why = "is " + std::to_string(*found) + ", beyond the " +
+                              std::to_string(vocab->tokens.size()) + " tokens";
+      if (id.needed) return file.key_error(key, why);
+      vocab->warnings.push_back("key '" + key + "' " + why + "; it is left out");
+      continue;
     }
     vocab->*id.member = static_cast<int32_t>(*found);
   }
@@ -86,7 +129,47 @@ Status read_templates(const GgufFile& file, Vocab* vocab) {
   return Status::ok();
 }
 
+// A merge whose parts or whole are no token any more.
+void drop_merges(Vocab* vocab) {
+  std::unordered_set<std::string_view> tokens;
+  for (const std::string& token : vocab->tokens) tokens.insert(token);
+  std::erase_if(vocab->merges, [&](const std::string& merge) {
+    const size_t space = merge.find(' ', 1);
+    return !tokens.contains(merge.substr(0, space) + merge.substr(space + 1));
+  });
+}
+
 }  // namespace
+
+Status fit_vocab(int64_t rows, Vocab* vocab) {
+  const auto limit = static_cast<size_t>(std::max<int64_t>(rows, 0));
+  if (vocab->tokens.size() <= limit) return Status::ok();
+  const std::string beyond = ", beyond the " + std::to_string(rows) +
+                             " rows of tensor 'token_embd.weight': no such token can be computed";
+  for (const NamedId& id : kNamedIds) {
+    const std::optional<int32_t>& named = vocab->*id.member;
+    if (named && static_cast<size_t>(*named) >= limit) {
+      return invalid_argument("key '" + key_of(id) + "' is " + std::to_string(*named) + beyond);
+    }
+  }
+  for (size_t i = limit; i < vocab->tokens.size(); ++i) {
+    const TokenKind kind = vocab->kinds[i];
+    if (kind == TokenKind::kNormal || kind == TokenKind::kUnused || kind == TokenKind::kUndefined) {
+      continue;
+    }
+    return invalid_argument("token " + std::to_string(i) + " (" + in_quotes(vocab->tokens[i]) +
+                            " of key 'tokenizer.ggml.tokens') is a control or added one" + beyond);
+  }
+  vocab->warnings.push_back("key 'tokenizer.ggml.tokens' has " +
+                            std::to_string(vocab->tokens.size()) +
+                            " entries, tensor 'token_embd.weight' " + std::to_string(rows) +
+                            " rows; tokens without a row are left out");
+  vocab->tokens.resize(limit);
+  vocab->kinds.resize(limit);
+  if (!vocab->scores.empty()) vocab->scores.resize(limit);
+  drop_merges(vocab);
+  return Status::ok();
+}
 
 Result<Vocab> read_vocab(const GgufFile& file) {
   Vocab vocab;

@@ -38,9 +38,16 @@ struct Vocab {
   std::string chat_template;                           // "" if there is none
   std::map<std::string, std::string> named_templates;  // tokenizer.chat_template.NAME
   std::string model_name;                              // general.name, for quirks by name
+  std::vector<std::string> warnings;                   // of what is wrong and does not matter
 };
 
 // Errors name the file and key: missing tables, lengths that disagree, ids beyond the vocabulary.
+// Those of padding, unknown, separator and mask, which nobody needs, are a warning and left out.
 Result<Vocab> read_vocab(const GgufFile& file);
+
+// For a model whose embedding has `rows` rows: plain tokens beyond them go, with their merges,
+// since no text may become one. kInvalidArgument: a control or added token, or one that a key
+// names, lies beyond.
+Status fit_vocab(int64_t rows, Vocab* vocab);
 
 }  // namespace shoal

@@ -200,7 +200,7 @@ Result<MemoryPlan> make_memory_plan(const ModelSpec& spec, const TensorTypeOf& t
   }
   for (const TensorDecl& decl : spec.tensors) {
     // A tied output reads the embedding's copy.
-    if (decl.role == Role::kOutput && spec.tied_output) continue;
+    if (decl.role == Role::kOutput && spec.tied_output && !decl.bias) continue;
     SHOAL_ASSIGN(const TensorType type, type_of(decl.name));
     uint64_t held = 0;
     for (size_t rank = 0; rank < shards.size(); ++rank) {
@@ -233,7 +233,8 @@ Result<uint64_t> bytes_per_token(const ModelSpec& spec, const TensorTypeOf& type
   uint64_t bytes = 0;
   for (const TensorDecl& decl : spec.tensors) {
     if (decl.role == Role::kTokenEmbedding && !spec.tied_output) continue;
-    if (decl.role == Role::kOutput && spec.tied_output) continue;  // counted as the embedding
+    const bool shared = decl.role == Role::kOutput && spec.tied_output && !decl.bias;
+    if (shared) continue;  // counted as the embedding
     SHOAL_ASSIGN(const TensorType type, type_of(decl.name));
     TensorSlice read = whole(decl);
     if (decl.experts > 0) {

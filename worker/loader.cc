@@ -100,8 +100,8 @@ Destination destination_of(const TensorDecl& decl, ModelShard& model) {
   switch (decl.role) {
     case Role::kTokenEmbedding:
       return to_linear(decl, model.embedding);
-    case Role::kOutput:
-      return to_linear(decl, model.output);
+    case Role::kOutput:  // a tied one's bias belongs to the matrix that it shares
+      return to_linear(decl, model.spec.tied_output ? model.embedding : model.output);
     case Role::kOutputNorm:
       return to_norm(decl, model.output_norm);
     case Role::kRopeFactors:
@@ -144,7 +144,7 @@ class Loader {
 
  private:
   Status prepare(const TensorDecl& decl) {
-    if (decl.role == Role::kOutput && model_.spec.tied_output) return Status::ok();
+    if (decl.role == Role::kOutput && model_.spec.tied_output && !decl.bias) return Status::ok();
     const Destination to = destination_of(decl, model_);
     const TensorInfo& tensor = *file_.find_tensor(decl.name);
     const TensorSlice slice = slice_tensor(decl, model_.spec, model_.shard);

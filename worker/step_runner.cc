@@ -17,6 +17,16 @@ void StepRunner::HostRows::clear() {
   }
 }
 
+namespace {
+
+// The rank's rows of the output that stand for tokens.
+Range drawn_slice(const ModelShard& model) {
+  const Range rows = model.shard.vocab;
+  return {std::min(rows.begin, model.spec.tokens), std::min(rows.end, model.spec.tokens)};
+}
+
+}  // namespace
+
 StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const KvStore& kv,
                        Device& device, Collective& group)
     : plan_(plan),
@@ -29,9 +39,9 @@ StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const 
                   .kv_blocks = plan.kv_blocks,
                   .kv_groups = model.spec.kv_groups,
                   .block_tokens = plan.block_tokens,
-                  .vocab = static_cast<int32_t>(model.spec.vocab)},
-                 model.shard.vocab),
-      sampler_(device, group, model.shard.vocab, model.spec.vocab) {}
+                  .vocab = static_cast<int32_t>(model.spec.tokens)},
+                 drawn_slice(model)),
+      sampler_(device, group, drawn_slice(model), model.spec.tokens) {}
 
 Result<std::unique_ptr<StepRunner>> StepRunner::create(const wire::Assign& plan,
                                                        const ModelShard& model, const KvStore& kv,

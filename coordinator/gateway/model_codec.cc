@@ -69,19 +69,21 @@ class ModelTextCodec final : public TextCodec {
 
 }  // namespace
 
-Result<ModelCodec> make_model_codec(const GgufFile& file) {
+Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows) {
   SHOAL_ASSIGN(Vocab vocab, read_vocab(file));
+  SHOAL_TRY(fit_vocab(rows, &vocab));
+  ModelCodec out;
+  out.warnings = std::move(vocab.warnings);
   std::string source = vocab.chat_template;
   SHOAL_ASSIGN(auto tokenizer, Tokenizer::create(std::move(vocab)));
   std::optional<Result<ChatTemplate>> chat;
   if (!source.empty()) {
     chat.emplace(ChatTemplate::parse(std::move(source)));
     if (!chat->is_ok()) {
-      log_warn("key 'tokenizer.chat_template': " + chat->status().message() +
-               "; chat requests will be refused");
+      out.warnings.push_back("key 'tokenizer.chat_template': " + chat->status().message() +
+                             "; chat requests will be refused");
     }
   }
-  ModelCodec out;
   out.end_tokens = tokenizer->end_of_generation();
   out.codec = std::make_unique<ModelTextCodec>(std::move(tokenizer), std::move(chat));
   return out;

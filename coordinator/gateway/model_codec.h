@@ -18,10 +18,12 @@ namespace shoal::gateway {
 struct ModelCodec {
   std::unique_ptr<TextCodec> codec;
   std::vector<int32_t> end_tokens;  // the end-of-generation set, ascending
+  std::vector<std::string> warnings;
 };
 
-// kUnsupported: a tokenizer Shoal does not know. A chat template that does not parse is no error
-// here: the model serves text completions, and chat requests are told why not.
-Result<ModelCodec> make_model_codec(const GgufFile& file);
+// For a model whose embedding has `rows` rows (fit_vocab()). kUnsupported: a tokenizer Shoal does
+// not know. A chat template that does not parse is a warning: the model serves text completions,
+// and chat requests are told why not.
+Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows);
 
 }  // namespace shoal::gateway

@@ -68,6 +68,11 @@ Status read_vocab_size(const ArchMetadata& meta, ModelSpec* spec) {
                             " but tensor 'token_embd.weight' has " + std::to_string(spec->vocab) +
                             " rows");
   }
+  spec->tokens = spec->vocab;
+  const GgufValue* tokens = meta.file().find_value("tokenizer.ggml.tokens");
+  if (tokens != nullptr && tokens->is_array()) {
+    spec->tokens = std::min(spec->vocab, static_cast<int64_t>(tokens->count));
+  }
   return Status::ok();
 }
 
@@ -162,8 +167,13 @@ Result<RopeSpec> read_rope(const ArchMetadata& meta, RopeStyle style, int64_t he
   }
   SHOAL_ASSIGN(rope.base, meta.number("rope.freq_base", 1.0, 1e12, 10000.0f));
   SHOAL_ASSIGN(const std::string scaling, meta.text("rope.scaling.type", "linear"));
-  SHOAL_ASSIGN(const float legacy, meta.number("rope.scale_linear", 1e-6, 1e6, 1.0f));
-  SHOAL_ASSIGN(const float factor, meta.number("rope.scaling.factor", 1e-6, 1e6, legacy));
+  SHOAL_ASSIGN(float legacy, meta.number("rope.scale_linear", 0.0, 1e6, 1.0f));
+  SHOAL_ASSIGN(float factor, meta.number("rope.scaling.factor", 0.0, 1e6, legacy));
+  if (factor == 0) factor = 1;  // some converters write it for "none"
+  if (factor < 1e-6f) {
+    return out_of_range(fmt::format("key '{}' is {}; it must be 0 (for 1) or in 1e-6..1e6",
+                                    meta.key("rope.scaling.factor"), factor));
+  }
   SHOAL_ASSIGN(rope.original_context,
                meta.integer("rope.scaling.original_context_length", 1, kMaxContext, context));
   SHOAL_ASSIGN(const float attention_factor,

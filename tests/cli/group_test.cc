@@ -232,13 +232,13 @@ TEST(BytesPerToken, CountsOnlyVisitedExperts) {
   const MoeLayer& moe = model.spec.layer.back().ffn.moe;
   ASSERT_LT(moe.top_k, moe.experts);
   const uint64_t bytes = bytes_read_per_token(*model.file, model.spec);
-  ServedModel all = model;
-  for (LayerSpec& layer : all.spec.layer) layer.ffn.moe.top_k = layer.ffn.moe.experts;
+  ModelSpec all = model.spec;
+  for (LayerSpec& layer : all.layer) layer.ffn.moe.top_k = layer.ffn.moe.experts;
   uint64_t experts = 0;
   const auto sizes = expert_bytes(model.spec, tensor_types(*model.file));
   ASSERT_TRUE(sizes.is_ok()) << sizes.status().message();
   for (const uint64_t one : *sizes) experts += one;
-  EXPECT_EQ(bytes_read_per_token(*all.file, all.spec) - bytes,
+  EXPECT_EQ(bytes_read_per_token(*model.file, all) - bytes,
             experts * static_cast<uint64_t>(moe.experts - moe.top_k));
   EXPECT_GT(model.spec.parameters(), model.spec.active_parameters());
 }

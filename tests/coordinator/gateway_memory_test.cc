@@ -39,7 +39,7 @@ class GatewayMemory : public ::testing::Test {
   void SetUp() override {
     file_ = std::make_unique<GgufFile>(
         GgufFile::open(shoal::testing::model_path("shoal-tiny-dense-q8_0.gguf")).value());
-    codec_ = std::move(make_model_codec(*file_).value().codec);
+    codec_ = std::move(make_model_codec(*file_, 1 << 20).value().codec);
     engine_.context = 1 << 30;  // nothing is refused for its length
     GatewayDependencies deps;
     deps.engine = &engine_;

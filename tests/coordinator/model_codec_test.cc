@@ -21,7 +21,7 @@ namespace {
 ModelCodec tiny() {
   const auto file = GgufFile::open(shoal::testing::model_path("shoal-tiny-dense-q8_0.gguf"));
   EXPECT_TRUE(file.is_ok());
-  auto codec = make_model_codec(*file);
+  auto codec = make_model_codec(*file, 1 << 20);
   EXPECT_TRUE(codec.is_ok()) << codec.status().message();
   return std::move(codec).value();
 }

@@ -92,7 +92,15 @@ TEST(ModelSpec, EveryMistakeIsNamed) {
       {"llama.rope.freq_base",
        [&](auto& d) { d.keys["llama.rope.freq_base"] = gguf_value(infinity); }},
       {"llama.rope.scaling.factor",
-       [](auto& d) { d.keys["llama.rope.scaling.factor"] = gguf_value(0.0f); }},
+       [](auto& d) { d.keys["llama.rope.scaling.factor"] = gguf_value(1e-7f); }},
+      {"llama.rope.scaling.factor",
+       [](auto& d) { d.keys["llama.rope.scaling.factor"] = gguf_value(-1.0f); }},
+      {"tensor 'blk.1.attn_q.weight' is of block 1, but key 'llama.block_count' is 1",
+       [](auto& d) {
+         d.tensors["blk.1.attn_q.weight"] = {64, 64};
+       }},
+      {"tensor 'blk.99999999999999999999.x' is of block",
+       [](auto& d) { d.tensors["blk.99999999999999999999.x"] = {1}; }},
       {"llama.rope.scaling.type",
        [](auto& d) { d.keys["llama.rope.scaling.type"] = gguf_value("spiral"); }},
       {"llama.vocab_size", [&](auto& d) { d.keys["llama.vocab_size"] = u32(41); }},
@@ -119,6 +127,56 @@ TEST(ModelSpec, EveryMistakeIsNamed) {
     ASSERT_FALSE(spec.is_ok()) << c.expected;
     EXPECT_NE(spec.status().message().find(c.expected), std::string::npos)
         << spec.status().message();
+  }
+}
+
+TEST(ModelSpec, TensorsThatNobodyReadsAreNamed) {
+  Description description;
+  EXPECT_TRUE(description.read()->warnings.empty());
+  description.tensors["blk.0.attn_q.bias"] = {64};  // read where it is there
+  description.tensors["output.bias"] = {40};
+  EXPECT_TRUE(description.read()->warnings.empty());
+  description.tensors["blk.0.surplus.weight"] = {3};
+  description.tensors["blk.x.weight"] = {3};
+  description.tensors["cls.weight"] = {3};
+  const auto spec = description.read();
+  ASSERT_TRUE(spec.is_ok()) << spec.status().message();
+  ASSERT_EQ(spec->warnings.size(), 1u);
+  for (const char* part :
+       {"does not read 3 tensor(s)", "'blk.0.surplus.weight'", "'blk.x.weight'", "'cls.weight'"}) {
+    EXPECT_NE(spec->warnings[0].find(part), std::string::npos) << spec->warnings[0];
+  }
+  for (int i = 0; i < 20; ++i) description.tensors["more." + std::to_string(i)] = {1};
+  const std::string many = description.read()->warnings.at(0);
+  EXPECT_NE(many.find("23 tensor(s)"), std::string::npos) << many;
+  EXPECT_NE(many.find("and 15 more"), std::string::npos) << many;
+}
+
+TEST(ModelSpec, IdsOfTheTokenizer) {
+  Description description;
+  EXPECT_EQ(description.read()->tokens, 40);  // no tokenizer: all rows
+  for (const size_t count : {1u, 39u, 40u, 41u}) {
+    description.keys["tokenizer.ggml.tokens"] = gguf_value(std::vector<std::string>(count, "x"));
+    const auto spec = description.read();
+    ASSERT_TRUE(spec.is_ok()) << spec.status().message();
+    EXPECT_EQ(spec->vocab, 40);
+    EXPECT_EQ(spec->tokens, static_cast<int64_t>(std::min<size_t>(count, 40)));
+  }
+}
+
+// Converters write a factor of 0 where there is no scaling.
+TEST(ModelSpec, AScalingFactorOfZeroIsOne) {
+  for (const char* type : {"none", "linear", "yarn"}) {
+    Description description;
+    description.keys["llama.rope.scaling.type"] = gguf_value(type);
+    description.keys["llama.rope.scaling.factor"] = gguf_value(1.0f);
+    const auto one = description.read();
+    description.keys["llama.rope.scaling.factor"] = gguf_value(0.0f);
+    const auto zero = description.read();
+    ASSERT_TRUE(one.is_ok() && zero.is_ok()) << type << zero.status().message();
+    EXPECT_EQ(rope_inverse_frequencies(zero->layer[0].attention.rope, {}),
+              rope_inverse_frequencies(one->layer[0].attention.rope, {}))
+        << type;
   }
 }
 

@@ -98,5 +98,21 @@ TEST(Tokenizer, TurnEndersAreControlTokensWhateverTheFileSays) {
   EXPECT_EQ(std::count(plain->begin(), plain->end(), 4), 0);
 }
 
+// A model may have rows for ids that its tokenizer has not.
+TEST(Tokenizer, IdsWithoutATokenPrintNothing) {
+  const auto tokenizer = load(testing::model_path("shoal-tiny-dense-q8_0.gguf"));
+  const int32_t size = tokenizer->vocab_size();
+  for (const int32_t id : {-1, INT32_MIN, size, size + 1, INT32_MAX}) {
+    EXPECT_EQ(tokenizer->token_bytes(id), "") << id;
+    EXPECT_EQ(tokenizer->token_text(id), "") << id;
+    EXPECT_TRUE(tokenizer->is_control(id)) << id;
+    EXPECT_FALSE(tokenizer->is_end_of_generation(id)) << id;
+  }
+  const std::vector<int32_t> word = *tokenizer->encode("five", {});
+  std::vector<int32_t> mixed = {size, -7};
+  for (const int32_t id : word) mixed.insert(mixed.end(), {id, size + 3});
+  EXPECT_EQ(tokenizer->decode(mixed), tokenizer->decode(word));
+}
+
 }  // namespace
 }  // namespace shoal

@@ -73,6 +73,90 @@ TEST(Vocab, MissingKindsAreNormalAndMinusOneIsNoId) {
   EXPECT_EQ(vocab->pre, "default");
 }
 
+TEST(Vocab, NoneIsMinusOneInAnyIntegerType) {
+  const GgufValue nones[] = {gguf_value(uint8_t{0xff}),        gguf_value(int8_t{-1}),
+                             gguf_value(uint16_t{0xffff}),     gguf_value(int16_t{-1}),
+                             gguf_value(uint32_t{0xffffffff}), gguf_value(int32_t{-1}),
+                             gguf_value(UINT64_MAX),           gguf_value(int64_t{-1})};
+  for (const char* key : {"tokenizer.ggml.padding_token_id", "tokenizer.ggml.eos_token_id"}) {
+    for (const GgufValue& none : nones) {
+      Values values = good();
+      values[key] = none;
+      const auto vocab = read(values);
+      ASSERT_TRUE(vocab) << none.describe() << ": " << vocab.status().to_string();
+      EXPECT_FALSE(vocab->padding || vocab->eos) << none.describe();
+      EXPECT_TRUE(vocab->warnings.empty()) << none.describe();
+    }
+  }
+}
+
+// Nobody needs these: a warning, and they are left out.
+TEST(Vocab, IdsBeyondTheTokensThatNobodyNeeds) {
+  const std::pair<const char*, std::optional<int32_t> Vocab::*> ids[] = {
+      {"padding", &Vocab::padding},
+      {"unknown", &Vocab::unknown},
+      {"seperator", &Vocab::separator},
+      {"mask", &Vocab::mask}};
+  for (const auto& [name, member] : ids) {
+    const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
+    for (const GgufValue& value : {gguf_value(uint32_t{4}), gguf_value(int32_t{400}),
+                                   gguf_value(uint16_t{65535 - 1}), gguf_value(int64_t{1} << 40)}) {
+      Values values = good();
+      values[key] = value;
+      const auto vocab = read(values);
+      ASSERT_TRUE(vocab) << key << ": " << vocab.status().to_string();
+      EXPECT_FALSE((*vocab).*member) << key;
+      ASSERT_EQ(vocab->warnings.size(), 1u) << key;
+      EXPECT_NE(vocab->warnings[0].find(key), std::string::npos) << vocab->warnings[0];
+    }
+    Values values = good();
+    values[key] = gguf_value(uint32_t{3});
+    EXPECT_EQ((*read(values)).*member, 3) << key;
+    values[key] = gguf_value("3");
+    EXPECT_FALSE(read(values)) << key;
+  }
+}
+
+TEST(Vocab, FitsTheRowsOfTheEmbedding) {
+  const auto fitted = [](Vocab vocab, int64_t rows) {
+    const Status status = fit_vocab(rows, &vocab);
+    return std::pair(status, vocab);
+  };
+  const Vocab vocab = *read(good());
+  for (const int64_t rows : {4, 5, 1000}) {
+    const auto [status, same] = fitted(vocab, rows);
+    EXPECT_TRUE(status.is_ok() && same.tokens == vocab.tokens && same.warnings.empty()) << rows;
+  }
+  // A control token, and whatever a key names.
+  const auto refused = [&](const Vocab& of, int64_t rows, const char* part) {
+    const Status status = fitted(of, rows).first;
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << part;
+    EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find("'token_embd.weight'"), std::string::npos) << status.message();
+  };
+  refused(vocab, 3, "tokenizer.ggml.bos_token_id");
+  Vocab other = vocab;
+  other.bos.reset();
+  refused(other, 3, "token 3 ('<s>'");
+  for (const TokenKind kind : {TokenKind::kUserDefined, TokenKind::kByte, TokenKind::kUnknown}) {
+    other.kinds[3] = kind;
+    refused(other, 3, "token 3");
+  }
+  // Plain ones go, with the merges that would make them.
+  other.kinds[3] = TokenKind::kNormal;
+  const auto [three, without_last] = fitted(other, 3);
+  EXPECT_TRUE(three.is_ok());
+  EXPECT_EQ(without_last.merges, vocab.merges);
+  const auto [two, small] = fitted(other, 2);
+  ASSERT_TRUE(two.is_ok()) << two.message();
+  EXPECT_EQ(small.tokens, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(small.kinds.size(), 2u);
+  EXPECT_EQ(small.scores.size(), 2u);
+  EXPECT_TRUE(small.merges.empty());
+  ASSERT_EQ(small.warnings.size(), 1u);
+  EXPECT_NE(small.warnings[0].find("4 entries"), std::string::npos) << small.warnings[0];
+}
+
 TEST(Vocab, OldNamesOfFillInTheMiddleIds) {
   Values values = good();
   values["tokenizer.ggml.prefix_token_id"] = gguf_value(uint32_t{1});
@@ -118,7 +202,6 @@ TEST(Vocab, RefusalsNameTheKeyAndTheProblem) {
   refuse("tokenizer.ggml.merges", gguf_value(Strings{""}), "entry 0");
   refuse("tokenizer.ggml.bos_token_id", gguf_value(uint32_t{4}), "4");
   refuse("tokenizer.ggml.eos_token_id", gguf_value(uint32_t{1000}), "1000");
-  refuse("tokenizer.ggml.seperator_token_id", gguf_value(uint32_t{4}), "4");
   refuse("tokenizer.ggml.fim_mid_token_id", gguf_value(uint32_t{4}), "4");
   refuse("tokenizer.ggml.add_bos_token", gguf_value(uint32_t{1}), "");
   refuse("tokenizer.chat_template", gguf_value(uint32_t{1}), "");
@@ -148,6 +231,9 @@ TEST(Vocab, TokenizersThatCannotWorkAreRefused) {
   vocab.eos.reset();
   refused(vocab, Code::kInvalidArgument, "tokenizer.ggml.eos_token_id");
   refused({.model = "gpt2"}, Code::kInvalidArgument, "empty");
+  vocab = testing::bpe_vocab();
+  vocab.merges.clear();
+  refused(vocab, Code::kInvalidArgument, "tokenizer.ggml.merges");
 }
 
 TEST(Vocab, TextThatIsNotUtf8IsRefused) {
