@@ -72,7 +72,7 @@ void Agent::heartbeat_if_due(TimePoint now) {
   beat.epoch = epoch_.load();
   beat.last_step = last_step_.load();
   beat.resident_bytes = resident_bytes();
-  beat.busy = busy_.load();
+  beat.busy = unfinished_.load() > 0;
   (void)link_.send(beat);  // a lost heartbeat is what the coordinator's deadline is for
 }
 
@@ -118,13 +118,21 @@ void Agent::handle(const wire::Assign& plan) {
   epoch_.store(plan.epoch);
   last_step_.store(0);
   store_.begin_epoch(plan.epoch);
-  if (!jobs_.try_push(plan))
-    report_failure(plan.epoch, unavailable("the worker's job queue is full"));
+  if (!give(plan)) report_failure(plan.epoch, unavailable("the worker's job queue is full"));
 }
 
 void Agent::handle(const wire::Step& step) {
   if (step.epoch != epoch_.load()) return;
-  if (!jobs_.try_push(step)) report_failure(step.epoch, unavailable("too many steps in flight"));
+  if (!give(step)) report_failure(step.epoch, unavailable("too many steps in flight"));
+}
+
+// Counted until it is done: a compute thread that hangs before it takes a job is as busy as one
+// that hangs within.
+bool Agent::give(Job job) {
+  ++unfinished_;
+  const bool taken = jobs_.try_push(std::move(job));
+  if (!taken) --unfinished_;
+  return taken;
 }
 
 Status Agent::run() {
@@ -188,13 +196,12 @@ void Agent::compute_loop() {
     auto job = jobs_.pop(std::chrono::milliseconds(100));
     report_experts();
     if (!job) continue;
-    busy_.store(true);
     if (const auto* plan = std::get_if<wire::Assign>(&*job)) {
       take_plan(*plan);
     } else {
       run_step(std::get<wire::Step>(*job));
     }
-    busy_.store(false);
+    --unfinished_;
   }
   rank_.leave();
   std::lock_guard lock(done_mutex_);

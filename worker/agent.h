@@ -65,6 +65,7 @@ class Agent {
   void heartbeat_if_due(TimePoint now);
   void handle(const wire::Assign& plan);
   void handle(const wire::Step& step);
+  bool give(Job job);  // to the compute thread; false: there is no room
   void give_up(const std::string& reason);
   void compute_loop();
   void join(std::thread& compute);
@@ -91,7 +92,7 @@ class Agent {
   std::atomic<bool> device_lost_{false};
   std::atomic<uint64_t> epoch_{0};      // the newest plan; jobs of older ones are dropped
   std::atomic<uint64_t> last_step_{0};  // last step computed in epoch_
-  std::atomic<bool> busy_{false};
+  std::atomic<uint32_t> unfinished_{0};  // jobs, those in the queue too
   std::atomic<bool> loading_{false};
   std::atomic<uint64_t> bytes_done_{0}, bytes_total_{0};
   std::atomic<bool> stop_loading_{false};
