@@ -7,6 +7,8 @@ A stage that passed is not run again with the same programs unless --again. With
 the stages that need one are skipped, with the reason, and the exit status is 0. OUT gets report.json and report.md.
 """
 import argparse
+import concurrent.futures
+import csv
 import hashlib
 import json
 import os
@@ -19,7 +21,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Each below nine minutes, all within 25.
-STAGE_SECONDS = {"machine": 60, "tests": 300, "oracles": 280, "kernels": 420, "decode": 200, "sanitizer": 230}
+STAGE_SECONDS = {"machine": 60, "tests": 300, "oracles": 280, "kernels": 360, "decode": 200, "profile": 60,
+                 "sanitizer": 230}
 DEVICE = "cuda:0"
 SKIPPED = 77
 HOT = ["Q4_K", "Q6_K", "Q8_0", "MXFP4", "F16"]
@@ -63,7 +66,6 @@ class Run:
         """(exit status or None if it ran out of time, what it printed); everything goes to the stage's log."""
         limit = max(min(limit or self.left(), self.left()), 1)
         argv = [str(argument) for argument in argv]
-        self.log.write(f"$ {' '.join(argv)}\n")
         try:
             done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                   timeout=limit, check=False, env={**os.environ, **environment})
@@ -71,7 +73,7 @@ class Run:
         except subprocess.TimeoutExpired as late:
             said = late.stdout or ""
             status, said = None, said if isinstance(said, str) else said.decode(errors="replace")
-        self.log.write(f"{said}\n[status {status}]\n")
+        self.log.write(f"$ {' '.join(argv)}\n{said}\n[status {status}]\n")
         self.log.flush()
         return status, said
 
@@ -108,8 +110,10 @@ def stage_tests(run):
     if not programs:
         raise Failed("there are no card_*_test programs: build the target card_tests")
     results = {}
-    for program in programs:
-        status, said = run.command([program, "--gtest_brief=1"])
+    # Their time is the CPU's, which computes what the card is compared with.
+    with concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        done = list(pool.map(lambda program: run.command([program, "--gtest_brief=1"]), programs))
+    for program, (status, said) in zip(programs, done):
         count = re.search(r"(\d+) tests? from \d+ test suites? ran", said)
         results[program.name] = {"status": status, "tests": int(count[1]) if count else 0,
                                  "failed": re.findall(r"^\[  FAILED  \] ([\w/.]+)", said, re.M)}
@@ -189,8 +193,42 @@ def stage_decode(run):
     return report
 
 
+def kernel_times(said):
+    """[(kernel, µs)] of what ncu printed as CSV."""
+    times = []
+    for row in csv.DictReader(line for line in said.splitlines() if line.startswith('"')):
+        if row["Metric Name"] != "gpu__time_duration.sum":
+            continue
+        name = re.sub(r"\(?(\w+::)*TensorType\)?|\(int\)|(\w+::)+|^void |kernel_entry|\(.*Params\)$", "", row["Kernel Name"])
+        scale = {"ns": 1e-3, "us": 1.0, "usecond": 1.0, "nsecond": 1e-3, "ms": 1e3, "msecond": 1e3}[row["Metric Unit"]]
+        times.append((name.strip("<>").rsplit(",", 1)[0], scale * float(row["Metric Value"].replace(",", ""))))
+    return times
+
+
+def stage_profile(run):
+    """Where the time of a token goes: every kernel of three layers of a 70B, by ncu."""
+    run.need_card()
+    tool = shutil.which("ncu") or "/usr/local/cuda/bin/ncu"
+    if not os.path.exists(tool):
+        raise Skip("ncu is not on this machine")
+    status, said = run.command([tool, "--cache-control", "none", "--clock-control", "none", "--csv",
+                                "--metrics", "gpu__time_duration.sum", run.shoal, "bench", "decode", "llama-3.3-70b",
+                                "--layers", "3", "--context", "1024", "--generate", "4", "--device", DEVICE])
+    if status != 0:
+        raise Failed("ncu failed or did not end; see the log")
+    times = kernel_times(said)
+    starts = [place for place, (name, _) in enumerate(times) if name.startswith("EmbedRows")]
+    if len(starts) < 2:
+        raise Failed("ncu saw no two tokens")
+    kernels = {}
+    for name, microseconds in times[starts[-2]:starts[-1]]:
+        kernels.setdefault(name, []).append(microseconds)
+    return {"layers": 3, "kernels": [{"kernel": name, "launches": len(all_of), "microseconds": round(sum(all_of), 2)}
+                                     for name, all_of in sorted(kernels.items(), key=lambda item: -sum(item[1]))]}
+
+
 STAGES = {"machine": stage_machine, "tests": stage_tests, "oracles": stage_oracles, "kernels": stage_kernels,
-          "decode": stage_decode, "sanitizer": stage_sanitizer}
+          "decode": stage_decode, "profile": stage_profile, "sanitizer": stage_sanitizer}
 
 
 def stamp(run):
@@ -238,6 +276,12 @@ def markdown(results, programs):
         lines += ["", f"Decode of {figures['shape']} {figures['type']}, {figures['layers']} layers: "
                       f"{figures['decode_tokens_per_second']:.2f} tok/s, {figures['bytes_per_token'] / 1e9:.2f} GB per "
                       f"token, {100 * figures['share_of_ceiling']:.0f} % of reading alone. {figures.get('note', '')}"]
+    profile = by_name.get("profile", {})
+    if profile.get("status") == "passed":
+        lines += ["", f"One token through {profile['figures']['layers']} layers of a 70B:", "",
+                  "| kernel | launches | µs in all |", "|---|---|---|"]
+        lines += [f"| {row['kernel']} | {row['launches']} | {row['microseconds']} |"
+                  for row in profile["figures"]["kernels"]]
     kernels = by_name.get("kernels", {})
     if kernels.get("status") == "passed":
         lines += ["", "| op | type | shape | rows | µs | GB/s | of reading alone |", "|---|---|---|---|---|---|---|"]

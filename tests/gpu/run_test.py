@@ -1,10 +1,12 @@
 """The stages of ./dev gpu with programs that only pretend: what passes, fails, is skipped, and is not run again."""
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 RUN = pathlib.Path(__file__).with_name("run.py")
 NO_CARD = "there is no NVIDIA driver on this machine"
@@ -13,6 +15,16 @@ KERNELS = {"read_ceiling_gb_per_second": 1000.0, "kernels": [
      "share_of_ceiling": 0.755}]}
 DECODE = {"shape": "llama-3.3-70b", "type": "Q4_K_M", "layers": 80, "decode_tokens_per_second": 21.5,
           "bytes_per_token": 42e9, "share_of_ceiling": 0.9}
+
+
+NCU = """==PROF== noise
+"ID","Kernel Name","Block Size","Metric Name","Metric Unit","Metric Value"
+""" + "".join(f'"{i}","{name}","(64, 1, 1)","gpu__time_duration.sum","{unit}","{value}"\n' for i, (name, unit, value) in enumerate([
+    ("void kernel_entry<EmbedRows, Sm86>(Params)", "ns", "90,560"),
+    ("void shoal::simt::kernel_entry<shoal::gpu::EmbedRows, shoal::simt::Sm86>(T1::Params)", "ns", "1,500"),
+    ("void shoal::simt::kernel_entry<shoal::gpu::TileGemv<(shoal::TensorType)12>, shoal::simt::Sm86>(T1::Params)", "us", "20.5"),
+    ("void kernel_entry<TileGemv<12>, Sm86>(Params)", "ns", "10,000"),
+    ("void kernel_entry<EmbedRows, Sm86>(Params)", "ns", "1,500")]))
 
 
 class Stages(unittest.TestCase):
@@ -73,6 +85,16 @@ esac""")
         self.assertIn("out of memory", stages["decode"]["reason"])
         self.assertNotEqual(self.run_stages("nonsense")[0].returncode, 0)
 
+    def test_profile(self):
+        self.program("bin/ncu", f"cat <<'CSV'\n{NCU}CSV")
+        with unittest.mock.patch.dict("os.environ", PATH=f"{self.build}/bin:{os.environ['PATH']}"):
+            done, stages = self.run_stages("profile")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(stages["profile"]["figures"]["kernels"],
+                         [{"kernel": "TileGemv<12>", "launches": 2, "microseconds": 30.5},
+                          {"kernel": "EmbedRows", "launches": 1, "microseconds": 1.5}])
+        self.assertIn("| TileGemv<12> | 2 | 30.5 |", (self.build / "gpu" / "report.md").read_text())
+
     def test_no_reference_models(self):
         self.program("tests/simt/card_oracle_test", "exit 0")
         _, stages = self.run_stages("oracles")
@@ -84,7 +106,7 @@ esac""")
         done, stages = self.run_stages()
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(stages.pop("machine")["status"], "passed")
-        self.assertEqual(len(stages), 5)
+        self.assertEqual(len(stages), 6)
         for stage in stages.values():
             self.assertEqual((stage["status"], stage["reason"]), ("skipped", NO_CARD))
         self.program("cli/shoal", "echo 'segmentation fault'; exit 2")
