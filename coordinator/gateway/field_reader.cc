@@ -26,6 +26,20 @@ std::string_view json_kind(const Json& value) {
   }
 }
 
+std::optional<int64_t> as_integer(const Json& value) {
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    if (number > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+    return static_cast<int64_t>(number);
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return std::nullopt;
+  const double number = value.get<double>();
+  constexpr double kExact = 9007199254740992.0;  // 2^53: beyond, several integers are one double
+  if (!(std::fabs(number) <= kExact) || number != std::trunc(number)) return std::nullopt;
+  return static_cast<int64_t>(number);
+}
+
 const Json* FieldReader::find(std::string_view name) const {
   for (const auto& [key, value] : object_.get_ref<const Json::object_t&>()) {
     if (key == name) return value.is_null() ? nullptr : &value;
@@ -65,14 +79,12 @@ std::optional<bool> FieldReader::boolean(std::string_view name) {
 std::optional<int64_t> FieldReader::integer(std::string_view name, int64_t low, int64_t high) {
   const Json* value = find(name);
   if (!ok() || value == nullptr) return std::nullopt;
-  if (!value->is_number_integer()) {
+  const std::optional<int64_t> number = as_integer(*value);
+  if (!number && !value->is_number_unsigned()) {
     must(name, fmt::format("an integer, not {}", json_kind(*value)));
     return std::nullopt;
   }
-  const bool too_large =
-      value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  const int64_t number = too_large ? 0 : value->get<int64_t>();
-  if (too_large || number < low || number > high) {
+  if (!number || *number < low || *number > high) {
     must(name, fmt::format("between {} and {}, not {}", low, high, value->dump()));
     return std::nullopt;
   }

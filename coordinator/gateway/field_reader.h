@@ -31,6 +31,7 @@ class FieldReader {
   // The value, or nullptr when absent or null.
   const Json* find(std::string_view name) const;
   std::optional<bool> boolean(std::string_view name);
+  // JSON has one kind of number: 2.0 is an integer (as_integer()).
   std::optional<int64_t> integer(std::string_view name, int64_t low, int64_t high);
   std::optional<double> number(std::string_view name, NumberRange range);  // finite
   std::optional<std::string> string(std::string_view name, size_t max_bytes);
@@ -48,6 +49,9 @@ class FieldReader {
   std::string path_;
   std::optional<ApiError>* error_;
 };
+
+// The integer a number stands for, if it does and int64 holds it: 2, 2.0, 2e3.
+std::optional<int64_t> as_integer(const Json& value);
 
 // "a string", "an array" …: what a value is, for messages.
 std::string_view json_kind(const Json& value);

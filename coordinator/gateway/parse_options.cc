@@ -15,19 +15,27 @@ constexpr size_t kMaxCacheSalt = 1024;  // enough for any hash or name; it is ha
 
 constexpr size_t kMaxModelBytes = 256;
 
+// The largest a worker takes.
+constexpr double kMaxTemperature = 100;
+// Below it logits would be divided beyond what floats hold, and no draw differs from the largest:
+// the noise of one is less than 40.
+constexpr float kLeastTemperature = 1e-5f;
+constexpr double kLeastRepetition = 1e-3;  // likewise
+
 void parse_sampling(FieldReader& fields, wire::SamplingParams* out) {
   const auto set = [&](const char* name, NumberRange range, float* target) {
     if (const auto value = fields.number(name, range)) *target = static_cast<float>(*value);
   };
-  set("temperature", {0, 2}, &out->temperature);
+  set("temperature", {0, kMaxTemperature}, &out->temperature);
+  if (out->temperature < kLeastTemperature) out->temperature = 0;
   set("top_p", {0, 1, true}, &out->top_p);
   set("min_p", {0, 1}, &out->min_p);
   set("presence_penalty", {-2, 2}, &out->presence);
   set("frequency_penalty", {-2, 2}, &out->frequency);
-  set("repetition_penalty", {0, 10, true}, &out->repetition);
-  // A double just above 0 may be 0 as a float, which would divide by zero or keep no token.
+  set("repeat_penalty", {kLeastRepetition, 10}, &out->repetition);  // llama-server's name
+  set("repetition_penalty", {kLeastRepetition, 10}, &out->repetition);
+  // A double just above 0 may be 0 as a float, which would keep no token.
   if (out->top_p == 0.0f) fields.must("top_p", "above 0 and at most 1");
-  if (out->repetition == 0.0f) fields.must("repetition_penalty", "above 0 and at most 10");
   if (const auto value = fields.integer("top_k", -1, INT32_MAX)) {
     out->top_k = *value < 0 ? 0 : static_cast<int32_t>(*value);
   }
@@ -80,7 +88,9 @@ void parse_stop(FieldReader& fields, const RequestLimits& limits, GenerationOpti
     out->stop.push_back(text);
   };
   const Json* stop = fields.find("stop");
-  if (stop != nullptr && stop->is_array()) {
+  if (stop != nullptr && stop->is_string() && stop->get_ref<const std::string&>().empty()) {
+    // asks for nothing
+  } else if (stop != nullptr && stop->is_array()) {
     if (stop->size() > limits.max_stop) {
       fields.must("stop", fmt::format("at most {} strings", limits.max_stop));
       return;
@@ -101,13 +111,19 @@ void parse_stop(FieldReader& fields, const RequestLimits& limits, GenerationOpti
 }
 
 void parse_max_tokens(FieldReader& fields, GenerationOptions* out) {
-  const auto old_name = fields.integer("max_tokens", 1, INT32_MAX);
-  const auto new_name = fields.integer("max_completion_tokens", 1, INT32_MAX);
-  if (old_name && new_name && *old_name != *new_name) {
-    fields.fail("max_tokens", "'max_tokens' and 'max_completion_tokens' contradict each other");
+  // llama-server's name, OpenAI's old one, its new one: the last that is there counts. −1, and −2
+  // of the first, are no limit but the context's.
+  const struct {
+    const char* name;
+    int64_t low;
+  } names[] = {{"n_predict", -2}, {"max_tokens", -1}, {"max_completion_tokens", -1}};
+  for (const auto& [name, low] : names) {
+    const auto value = fields.integer(name, low, INT32_MAX);
+    if (!value) continue;
+    if (*value == 0) return fields.must(name, "at least 1, or -1 for no limit, not 0");
+    out->max_tokens.reset();
+    if (*value > 0) out->max_tokens = static_cast<uint32_t>(*value);
   }
-  if (old_name) out->max_tokens = static_cast<uint32_t>(*old_name);
-  if (new_name) out->max_tokens = static_cast<uint32_t>(*new_name);
 }
 
 void parse_stream(FieldReader& fields, GenerationOptions* out) {
@@ -115,6 +131,7 @@ void parse_stream(FieldReader& fields, GenerationOptions* out) {
   const Json* object = fields.object("stream_options");
   if (object == nullptr) return;
   if (!out->stream) {
+    if (object->empty()) return;
     fields.fail("stream_options", "'stream_options' is only allowed with \"stream\": true");
     return;
   }
@@ -129,11 +146,12 @@ void parse_stream(FieldReader& fields, GenerationOptions* out) {
 
 // ---------------------------------------------------------------- known, not supported
 
-enum class Harmless {  // values that ask for nothing
-  kNull,               // only null
+enum class Harmless {  // values that ask for nothing, besides null, [], {} and ""
+  kNull,               // only these
+  kOnlyNull,           // only null: {} asks for it with its defaults, or for any JSON
+  kAny,                // whatever it is
   kFalse,
   kTrue,
-  kEmpty,  // [], {} or ""
   kZero,
   kOne,
   kNoneOrAuto,     // "none", "auto"
@@ -148,8 +166,8 @@ struct KnownField {
 };
 
 constexpr KnownField kBoth[] = {
-    {"logits_processors", Harmless::kEmpty},
-    {"guided_json", Harmless::kNull},
+    {"logits_processors", Harmless::kNull},
+    {"guided_json", Harmless::kOnlyNull},
     {"guided_regex", Harmless::kNull},
     {"guided_choice", Harmless::kNull},
     {"guided_grammar", Harmless::kNull},
@@ -157,8 +175,8 @@ constexpr KnownField kBoth[] = {
     {"guided_whitespace_pattern", Harmless::kNull},
     {"structured_outputs", Harmless::kNull},
     {"structural_tag", Harmless::kNull},
-    {"grammar", Harmless::kEmpty},
-    {"json_schema", Harmless::kNull},
+    {"grammar", Harmless::kNull},
+    {"json_schema", Harmless::kOnlyNull},
     {"response_format", Harmless::kTextFormat},
     {"prompt_logprobs", Harmless::kNull},
     {"use_beam_search", Harmless::kFalse},
@@ -167,7 +185,7 @@ constexpr KnownField kBoth[] = {
     {"min_tokens", Harmless::kZero},
     {"include_stop_str_in_output", Harmless::kFalse},
     {"skip_special_tokens", Harmless::kTrue},
-    {"bad_words", Harmless::kEmpty},
+    {"bad_words", Harmless::kNull},
     {"allowed_token_ids", Harmless::kNull},
     {"truncate_prompt_tokens", Harmless::kNull},
     {"typical_p", Harmless::kOne},
@@ -177,21 +195,21 @@ constexpr KnownField kBoth[] = {
     {"xtc_probability", Harmless::kZero},
     {"dynatemp_range", Harmless::kZero},
     {"echo", Harmless::kFalse},
-    {"suffix", Harmless::kEmpty},
+    {"suffix", Harmless::kNull},
 };
 
 constexpr KnownField kChatOnly[] = {
-    {"tools", Harmless::kEmpty},
+    {"tools", Harmless::kNull},
     {"tool_choice", Harmless::kNoneOrAuto},
-    {"functions", Harmless::kEmpty},
+    {"functions", Harmless::kNull},
     {"function_call", Harmless::kNoneOrAuto},
     {"audio", Harmless::kNull},
     {"modalities", Harmless::kTextOnly},
     {"prediction", Harmless::kNull},
-    {"web_search_options", Harmless::kNull},
-    {"store", Harmless::kFalse},
+    {"web_search_options", Harmless::kOnlyNull},
+    {"store", Harmless::kAny},  // nothing is kept; nobody reads it back
     {"service_tier", Harmless::kAutoOrDefault},
-    {"documents", Harmless::kEmpty},
+    {"documents", Harmless::kNull},
     {"chat_template", Harmless::kNull},
     {"continue_final_message", Harmless::kFalse},
     {"add_special_tokens", Harmless::kFalse},
@@ -204,15 +222,18 @@ bool is_string_in(const Json& value, std::string_view a, std::string_view b) {
 }
 
 bool asks_for_nothing(const Json& value, Harmless harmless) {
+  if (harmless == Harmless::kOnlyNull) return false;  // null never gets here
+  if ((value.is_structured() && value.empty()) || is_string_in(value, "", "")) return true;
   switch (harmless) {
     case Harmless::kNull:
-      return false;  // null never gets here
+    case Harmless::kOnlyNull:
+      return false;
+    case Harmless::kAny:
+      return true;
     case Harmless::kFalse:
       return value.is_boolean() && !value.get<bool>();
     case Harmless::kTrue:
       return value.is_boolean() && value.get<bool>();
-    case Harmless::kEmpty:
-      return (value.is_structured() && value.empty()) || is_string_in(value, "", "");
     case Harmless::kZero:
       return value.is_number() && value.get<double>() == 0;
     case Harmless::kOne:
@@ -243,15 +264,13 @@ bool parse_token_ids(FieldReader& fields, std::string_view name, const Json& arr
                      int32_t vocab_size, std::vector<int32_t>* out) {
   out->reserve(array.size());
   for (size_t i = 0; i < array.size(); ++i) {
-    const Json& value = array[i];
-    const bool in_range =
-        value.is_number_unsigned() && value.get<uint64_t>() < static_cast<uint64_t>(vocab_size);
-    if (!in_range) {
+    const std::optional<int64_t> id = as_integer(array[i]);
+    if (!id || *id < 0 || *id >= vocab_size) {
       fields.must(fmt::format("{}[{}]", name, i),
                   fmt::format("a token id from 0 to {}", vocab_size - 1));
       return false;
     }
-    out->push_back(value.get<int32_t>());
+    out->push_back(static_cast<int32_t>(*id));
   }
   return true;
 }

@@ -1,6 +1,8 @@
 // The request parsers: every bad request names its field, good ones arrive complete.
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "coordinator/gateway/api_request.h"
@@ -123,6 +125,79 @@ TEST(GatewayParse, DefaultsAndHarmlessValues) {
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":"a"}],"logprobs":true})")
                 .options.sampling.top_logprobs,
             0);
+}
+
+const char* const kHello = R"("messages":[{"role":"user","content":"a"}])";
+
+GenerationOptions options_of(const std::string& fields) {
+  const GenerationOptions options = chat(fmt::format("{{{},{}}}", kHello, fields)).options;
+  const GenerationOptions same = completion(fmt::format(R"({{"prompt":"a",{}}})", fields)).options;
+  EXPECT_EQ(options.max_tokens, same.max_tokens) << fields;
+  EXPECT_EQ(options.sampling.temperature, same.sampling.temperature) << fields;
+  return options;
+}
+
+TEST(GatewayParse, LimitsOfTheAnswer) {
+  const std::pair<const char*, std::optional<uint32_t>> cases[] = {
+      {R"("max_tokens":-1)", {}},
+      {R"("max_tokens":null)", {}},
+      {R"("max_tokens":7)", 7},
+      {R"("max_tokens":7.0)", 7},
+      {R"("max_tokens":1e3)", 1000},
+      {R"("max_completion_tokens":-1)", {}},
+      {R"("max_tokens":5,"max_completion_tokens":6)", 6},
+      {R"("max_completion_tokens":6,"max_tokens":5)", 6},
+      {R"("max_tokens":5,"max_completion_tokens":-1)", {}},
+      {R"("max_tokens":5,"max_completion_tokens":null)", 5},
+      {R"("n_predict":9)", 9},
+      {R"("n_predict":-1)", {}},
+      {R"("n_predict":-2)", {}},
+      {R"("n_predict":9,"max_tokens":4)", 4},
+  };
+  for (const auto& [fields, wanted] : cases) {
+    EXPECT_EQ(options_of(fields).max_tokens, wanted) << fields;
+  }
+}
+
+// Numbers that floats cannot bear are what they come to.
+TEST(GatewayParse, NumbersAtTheirLimits) {
+  const std::pair<const char*, float> temperatures[] = {
+      {"0", 0},        {"-0.0", 0},   {"1e-300", 0},   {"1e-38", 0}, {"9e-6", 0},
+      {"1e-4", 1e-4f}, {"2.1", 2.1f}, {"99.5", 99.5f}, {"100", 100}};
+  for (const auto& [text, wanted] : temperatures) {
+    EXPECT_EQ(options_of(fmt::format(R"("temperature":{})", text)).sampling.temperature, wanted)
+        << text;
+  }
+  EXPECT_EQ(options_of(R"("top_k":40.0)").sampling.top_k, 40);
+  EXPECT_EQ(options_of(R"("seed":-3.0)").seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(options_of(R"("stop_token_ids":[3.0,4])").stop_token_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"({"prompt":[1.0,2]})").prompts.at(0)),
+            (std::vector<int32_t>{1, 2}));
+  EXPECT_FLOAT_EQ(options_of(R"("repeat_penalty":1.2)").sampling.repetition, 1.2f);
+  EXPECT_FLOAT_EQ(
+      options_of(R"("repeat_penalty":1.2,"repetition_penalty":1.3)").sampling.repetition, 1.3f);
+  EXPECT_FLOAT_EQ(options_of(R"("repetition_penalty":0.001)").sampling.repetition, 0.001f);
+}
+
+// One rule for all fields: null, [], {} and "" ask for nothing.
+TEST(GatewayParse, EmptyValuesAskForNothing) {
+  for (const char* field : {"tools", "tool_choice", "functions", "function_call", "response_format",
+                            "grammar", "structured_outputs", "audio", "modalities", "prediction",
+
+                            "service_tier", "documents", "chat_template", "suffix", "bad_words",
+                            "allowed_token_ids", "logits_processors", "store"}) {
+    for (const char* empty : {"null", "[]", "{}", R"("")"}) {
+      (void)options_of(fmt::format(R"("{}":{})", field, empty));
+    }
+  }
+  for (const char* fields : {R"("stop":"")", R"("stop":[])", R"("stream_options":{})",
+                             R"("logit_bias":{})", R"("stop_token_ids":[])"}) {
+    EXPECT_TRUE(options_of(fields).stop.empty()) << fields;
+  }
+  for (const char* fields : {R"("store":true)", R"("store":false)", R"("service_tier":"default")",
+                             R"("service_tier":"auto")"}) {
+    (void)chat(fmt::format("{{{},{}}}", kHello, fields));
+  }
 }
 
 TEST(GatewayParse, PromptForms) {
