@@ -182,6 +182,37 @@ std::string variable_of(std::string_view key) {
   return name;
 }
 
+// "8080_TCP", "8080_TCP_ADDR": what stands behind "_PORT_" in a variable of a Service.
+bool is_port_of_service(std::string_view rest) {
+  size_t digits = 0;
+  while (digits < rest.size() && rest[digits] >= '0' && rest[digits] <= '9') ++digits;
+  if (digits == 0) return false;
+  rest.remove_prefix(digits);
+  for (const std::string_view protocol : {"_TCP", "_UDP", "_SCTP"}) {
+    if (!rest.starts_with(protocol)) continue;
+    const std::string_view part = rest.substr(protocol.size());
+    return part.empty() || part == "_PROTO" || part == "_PORT" || part == "_ADDR";
+  }
+  return false;
+}
+
+// Kubernetes sets these in every container for each Service: of one named shoal-coordinator
+// SHOAL_COORDINATOR_SERVICE_HOST, …_SERVICE_PORT[_NAME], …_PORT (an URL), …_PORT_8080_TCP[_ADDR].
+bool is_set_by_kubernetes(std::string_view name, std::string_view value) {
+  if (name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") ||
+      name.find("_SERVICE_PORT_") != std::string_view::npos) {
+    return true;
+  }
+  const bool url =
+      value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://");
+  if (name.ends_with("_PORT") && url) return true;
+  for (size_t at = name.find("_PORT_"); at != std::string_view::npos;
+       at = name.find("_PORT_", at + 1)) {
+    if (is_port_of_service(name.substr(at + 6))) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<Settings> parse(std::string_view text, const std::string& name) {
@@ -225,6 +256,7 @@ Result<std::vector<Override>> environment_overrides(
     sections.insert(variable_of(field.key.substr(0, field.key.find('.'))) + "_");
   }
   for (const auto& [name, value] : environment) {
+    if (is_set_by_kubernetes(name, value)) continue;
     const auto found = std::ranges::find(names, name);
     if (found != names.end()) {
       const auto index = static_cast<size_t>(found - names.begin());

@@ -90,10 +90,17 @@ std::optional<Json> parse_message(const Json& message, const std::string& path,
   // What clients send back from earlier answers is null or empty; anything else cannot be honoured.
   for (const char* name : {"tool_calls", "function_call", "audio", "refusal"}) {
     const Json* value = fields.find(name);
-    if (value != nullptr && !(value->is_array() && value->empty())) fields.unsupported(name);
+    if (value == nullptr || (value->is_structured() && value->empty())) continue;
+    if (value->is_string() && value->get_ref<const std::string&>().empty()) continue;
+    fields.unsupported(name);
   }
   if (!fields.ok()) return std::nullopt;
-  auto content = parse_content(fields, path, error);
+  std::optional<std::string> content;
+  if (*role == "assistant" && fields.find("content") == nullptr) {
+    content = "";  // of an answer that was nothing but a call, or nothing
+  } else {
+    content = parse_content(fields, path, error);
+  }
   if (!content) return std::nullopt;
   out["content"] = std::move(*content);
   if (auto name = fields.string("name", kMaxNameBytes)) out["name"] = std::move(*name);

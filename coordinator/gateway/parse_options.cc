@@ -141,7 +141,7 @@ void parse_stream(FieldReader& fields, GenerationOptions* out) {
   if (options.boolean("continuous_usage_stats").value_or(false)) {
     options.unsupported("continuous_usage_stats");
   }
-  if (error) fields.fail("stream_options.include_usage", error->message, error->code);
+  if (error) fields.fail(error->param, error->message, error->code);
 }
 
 // ---------------------------------------------------------------- known, not supported

@@ -147,6 +147,25 @@ TEST(Parser, EnvironmentNamesEveryKeyOnce) {
 }
 
 TEST(Parser, EnvironmentSlipsAreErrors) {
+  // Of Services named shoal-coordinator, shoal-kv-metrics and shoal-model.
+  const auto kubernetes =
+      environment_overrides({{"SHOAL_COORDINATOR_SERVICE_HOST", "10.0.0.7"},
+                             {"SHOAL_COORDINATOR_SERVICE_PORT", "8080"},
+                             {"SHOAL_COORDINATOR_SERVICE_PORT_HTTP", "8080"},
+                             {"SHOAL_COORDINATOR_PORT", "tcp://10.0.0.7:8080"},
+                             {"SHOAL_COORDINATOR_PORT_8080_TCP", "tcp://10.0.0.7:8080"},
+                             {"SHOAL_COORDINATOR_PORT_8080_TCP_PROTO", "tcp"},
+                             {"SHOAL_COORDINATOR_PORT_8080_TCP_PORT", "8080"},
+                             {"SHOAL_COORDINATOR_PORT_8080_TCP_ADDR", "10.0.0.7"},
+                             {"SHOAL_KV_METRICS_PORT", "udp://10.0.0.8:53"},
+                             {"SHOAL_KV_METRICS_PORT_53_UDP_ADDR", "10.0.0.8"},
+                             {"SHOAL_MODEL_PORT", "sctp://[fd00::1]:9"}});
+  ASSERT_TRUE(kubernetes.is_ok()) << kubernetes.status().message();
+  EXPECT_TRUE(kubernetes->empty());
+  for (const char* name : {"SHOAL_KV_PORT", "SHOAL_KV_PORT_TCP", "SHOAL_KV_PORT_80_TCP_X",
+                           "SHOAL_KV_SERVICE", "SHOAL_KV_PORT_80"}) {
+    EXPECT_FALSE(environment_overrides({{name, "1"}}).is_ok()) << name;
+  }
   EXPECT_EQ(environment_overrides({{"SHOAL_KV_TYP", "f16"}}).status().message(),
             "SHOAL_KV_TYP: unknown variable; did you mean SHOAL_KV_TYPE?");
   EXPECT_EQ(environment_overrides({{"SHOAL_SCHEDULER_FOO", "1"}}).status().message(),

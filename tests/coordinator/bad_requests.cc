@@ -66,7 +66,8 @@ void add_messages(std::vector<BadRequest>* out) {
           {R"({"role":"user","content":"x","name":1})", "messages[1].name"},
           {R"({"role":"assistant","content":"x","tool_calls":[{"id":"1"}]})",
            "messages[1].tool_calls"},
-          {R"({"role":"assistant","content":"x","function_call":{}})", "messages[1].function_call"},
+          {R"({"role":"assistant","content":"x","function_call":{"name":"f"}})",
+           "messages[1].function_call"},
           {R"({"role":"tool","content":"x","tool_call_id":3})", "messages[1].tool_call_id"},
       }) {
     out->push_back(message(inner, param));
@@ -127,6 +128,10 @@ void add_sampling(std::vector<BadRequest>* out) {
            {R"("stream":true,"stream_options":5)", "stream_options"},
            {R"("stream":true,"stream_options":{"include_usage":1})",
             "stream_options.include_usage"},
+           {R"("stream":true,"stream_options":{"continuous_usage_stats":true})",
+            "stream_options.continuous_usage_stats"},
+           {R"("stream":true,"stream_options":{"continuous_usage_stats":5})",
+            "stream_options.continuous_usage_stats"},
            {R"("model":5)", "model"},
        }) {
     out->push_back(chat(fields, param));

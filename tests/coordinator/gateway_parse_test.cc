@@ -200,6 +200,20 @@ TEST(GatewayParse, EmptyValuesAskForNothing) {
   }
 }
 
+// An answer without text comes back as clients keep it.
+TEST(GatewayParse, AnAssistantMayHaveSaidNothing) {
+  for (const char* fields :
+       {R"("content":null)", R"("content":null,"refusal":"")", R"("refusal":null,"tool_calls":[])",
+        R"("content":"","function_call":null,"audio":{})", R"("tool_calls":null)"}) {
+    const ChatRequest got = chat(
+        fmt::format(R"({{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant",{}}},)"
+                    R"({{"role":"user","content":"b"}}]}})",
+                    fields));
+    ASSERT_TRUE(got.messages) << fields;
+    EXPECT_EQ((*got.messages)[1].dump(), R"({"role":"assistant","content":""})") << fields;
+  }
+}
+
 TEST(GatewayParse, PromptForms) {
   EXPECT_EQ(std::get<std::string>(completion(R"({"prompt":"a b"})").prompts.at(0)), "a b");
   const auto tokens = completion(R"({"prompt":[1,2,259],"best_of":2,"n":2,"logprobs":0})");
