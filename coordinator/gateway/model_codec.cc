@@ -32,7 +32,11 @@ class ModelTextCodec final : public TextCodec {
                                       const EncodeOptions& options) const override {
     SHOAL_ASSIGN(std::vector<int32_t> ids,
                  tokenizer_->encode(text, {false, options.parse_special, options.breaks}));
-    if (options.add_bos && tokenizer_->adds_bos()) ids.insert(ids.begin(), *tokenizer_->bos());
+    // Not twice: the text may begin with it.
+    if (options.add_bos && tokenizer_->adds_bos() &&
+        (ids.empty() || ids.front() != *tokenizer_->bos())) {
+      ids.insert(ids.begin(), *tokenizer_->bos());
+    }
     if (options.add_eos && tokenizer_->adds_eos()) ids.push_back(*tokenizer_->eos());
     return ids;
   }

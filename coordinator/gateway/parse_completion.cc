@@ -16,14 +16,10 @@ ApiError not_an_object() {
   return invalid_field("", "the body must be a JSON object", "invalid_json");
 }
 
-bool add_text_prompt(FieldReader& fields, const std::string& name, const Json& value,
-                     CompletionRequest* out) {
-  const auto& text = value.get_ref<const std::string&>();
-  if (text.empty()) {
-    fields.fail(name, fmt::format("'{}' must not be empty", name));
-    return false;
-  }
-  out->prompts.emplace_back(text);
+// No text is a prompt where the model adds a token in front; elsewhere it gives no tokens, which is
+// found when it is encoded.
+bool add_text_prompt(const Json& value, CompletionRequest* out) {
+  out->prompts.emplace_back(value.get_ref<const std::string&>());
   return true;
 }
 
@@ -47,7 +43,7 @@ void parse_prompt(FieldReader& fields, const RequestLimits& limits, CompletionRe
     return;
   }
   if (prompt->is_string()) {
-    add_text_prompt(fields, "prompt", *prompt, out);
+    add_text_prompt(*prompt, out);
     return;
   }
   if (!prompt->is_array() || prompt->empty()) {
@@ -71,7 +67,7 @@ void parse_prompt(FieldReader& fields, const RequestLimits& limits, CompletionRe
       return;
     }
     const bool good = element.is_string()
-                          ? add_text_prompt(fields, name, element, out)
+                          ? add_text_prompt(element, out)
                           : add_token_prompt(fields, name, element, limits.vocab_size, out);
     if (!good) return;
   }

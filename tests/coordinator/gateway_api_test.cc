@@ -107,6 +107,13 @@ TEST(GatewayApi, CompletionAnswerAndStream) {
   EXPECT_EQ(got[2]["choices"].dump(),
             R"([{"index":0,"text":"","logprobs":null,"finish_reason":"length"}])");
   EXPECT_EQ(server.engine.requests().back().prompt, (std::vector<int32_t>{97, 98}));  // no BOS
+
+  // No text is BOS alone, where there is one.
+  EXPECT_EQ(server.post(kText, R"({"prompt":"","max_tokens":1})").status, 200);
+  EXPECT_EQ(server.engine.requests().back().prompt, std::vector<int32_t>{testing::kBos});
+  const auto none = server.post(kText, R"({"prompt":"","add_special_tokens":false})");
+  EXPECT_EQ(none.status, 400);
+  EXPECT_EQ(Json::parse(none.body)["error"]["param"], "prompt");
 }
 
 TEST(GatewayApi, SamplingReachesTheEngine) {

@@ -61,6 +61,28 @@ const std::vector<std::string>& injections() {
   return texts;
 }
 
+// BOS where the model wants one, and once: the text may begin with it.
+TEST(ModelCodec, OneBosInFrontOfAPrompt) {
+  SHOAL_SKIP_WITHOUT_SHARED("vocabs/llama-spm.gguf");
+  const auto file = GgufFile::open(*shoal::testing::shared_path("vocabs/llama-spm.gguf"));
+  ASSERT_TRUE(file.is_ok()) << file.status().message();
+  const auto model = make_model_codec(*file, 1 << 20);
+  ASSERT_TRUE(model.is_ok()) << model.status().message();
+  EncodeOptions prompt;
+  prompt.parse_special = prompt.add_bos = true;
+  const auto ids = [&](const char* text) { return model->codec->encode(text, prompt).value(); };
+  const std::vector<int32_t> hello = ids("Hello");
+  ASSERT_EQ(hello.size(), 2u);
+  EXPECT_EQ(hello[0], 1);
+  EXPECT_EQ(ids("<s>Hello").size(), 2u);
+  EXPECT_EQ(ids("<s>Hello")[0], 1);
+  EXPECT_EQ(ids("<s>"), std::vector<int32_t>{1});
+  EXPECT_EQ(ids(""), std::vector<int32_t>{1});
+  EXPECT_EQ(ids("<s><s>"), (std::vector<int32_t>{1, 1}));  // who writes two means two
+  prompt.add_bos = false;
+  EXPECT_EQ(ids("Hello").size(), 1u);
+}
+
 TEST(ModelCodec, ShippedModel) {
   const ModelCodec model = tiny();
   const TextCodec& codec = *model.codec;
