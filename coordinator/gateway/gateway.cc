@@ -27,11 +27,15 @@ HttpVerdict refusal(const ApiError& error, HttpRefusal reason) {
   return verdict;
 }
 
-HttpVerdict not_found(const HttpRequest& request) {
+HttpVerdict not_found(const HttpRequest& request, const std::string& known_paths) {
   ApiError error;
   error.status = 404;
+  const bool twice = plain_path(request.path).starts_with("/v1/v1/");
   error.message =
-      fmt::format("no such path: {} {}", excerpt(request.method), excerpt(request.path));
+      fmt::format("no such path: {} {}; {}", excerpt(request.method), excerpt(request.path),
+                  twice ? "/v1 is there twice: in the base URL, and added to it by the "
+                          "client"
+                        : "there are " + known_paths);
   error.code = "not_found";
   return refusal(error, HttpRefusal::kNoRoute);
 }
@@ -118,13 +122,23 @@ bool Gateway::answers_while_draining(const Route& route) const {
   return route.open || route.handler == &Gateway::metrics;
 }
 
+std::string Gateway::known_paths() const {
+  std::string known;
+  for (const Route& route : kRoutes) {
+    if (route.handler == &Gateway::metrics && !options_.metrics) continue;
+    known += fmt::format("{}{} {}", known.empty() ? "" : ", ", route.method, route.path);
+  }
+  return known;
+}
+
 HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
   const Route* named = nullptr;  // of that path
   const Route* found = nullptr;  // of that path and method
   std::string allow;
+  const std::string path = plain_path(head.path);
   for (const Route& route : kRoutes) {
-    if (!matches(route.path, head.path)) continue;
     if (route.handler == &Gateway::metrics && !options_.metrics) continue;
+    if (!matches(route.path, path)) continue;
     named = &route;
     allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
     if (route.method == head.method && !(head.head && allow[0] == 'P')) found = &route;
@@ -134,7 +148,7 @@ HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
   if (!(named != nullptr && is_open(*named)) && !key) {
     verdict = unauthorized();
   } else if (found == nullptr) {
-    verdict = named != nullptr ? method_not_allowed(head, allow) : not_found(head);
+    verdict = named != nullptr ? method_not_allowed(head, allow) : not_found(head, known_paths());
   } else if (draining && !answers_while_draining(*found)) {
     verdict = draining_refusal();
   }

@@ -72,6 +72,7 @@ class Gateway : public HttpService {
   };
   static const Route kRoutes[];
 
+  std::string known_paths() const;  // for who asks for another
   bool is_open(const Route& route) const;
   bool answers_while_draining(const Route& route) const;
   HttpServerState http_state() const { return deps_.http ? deps_.http() : HttpServerState{}; }

@@ -55,7 +55,7 @@ void Gateway::models(const HttpRequest&, const std::shared_ptr<Exchange>& exchan
 }
 
 void Gateway::model(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
-  const std::string name = request.path.substr(std::string_view("/v1/models/").size());
+  const std::string name = plain_path(request.path).substr(std::string_view("/v1/models/").size());
   if (name == options_.served_model) {
     send_json(*exchange, 200, model_json());
     return;

@@ -24,6 +24,10 @@ struct HttpTicket {
   size_t key = 0;                        // number of the API key; 0 without keys
 };
 
+// The path that is meant: clients join base URLs with slashes of their own. "/v1//models/" is
+// "/v1/models".
+std::string plain_path(std::string_view path);
+
 struct HttpRequest {
   std::string method;  // as sent; HEAD arrives as "GET" with head = true
   bool head = false;

@@ -133,6 +133,26 @@ TEST(GatewayApi, SamplingReachesTheEngine) {
   EXPECT_EQ(server.engine.requests().at(1).max_tokens, 4096u - 2);
 }
 
+// Clients join a base URL and a path with slashes of their own.
+TEST(GatewayApi, SlashesTooMany) {
+  TestServer server;
+  for (const char* path : {"/v1/models/", "/v1//models", "//v1/models", "/v1/models//"}) {
+    const auto listed = server.get(path);
+    EXPECT_EQ(listed.status, 200) << path;
+    EXPECT_EQ(Json::parse(listed.body)["object"], "list") << path;
+  }
+  for (const char* path : {"/health/", "//health", "/ready/", "//"}) {
+    EXPECT_EQ(server.get(path).status, 200) << path;
+  }
+  EXPECT_EQ(server.post("/v1/completions/", R"({"prompt":"a","max_tokens":1})").status, 200);
+  const auto twice = server.get("/v1/v1/models");
+  EXPECT_EQ(twice.status, 404);
+  EXPECT_NE(twice.body.find("/v1 is there twice"), std::string::npos) << twice.body;
+  const auto unknown = server.get("/v2/models");
+  EXPECT_EQ(unknown.status, 404);
+  EXPECT_NE(unknown.body.find("POST /v1/chat/completions"), std::string::npos) << unknown.body;
+}
+
 TEST(GatewayApi, ChatLogprobs) {
   TestServer server;
   server.engine.set_script(
