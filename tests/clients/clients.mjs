@@ -229,7 +229,7 @@ const cases = {
   async "errors name the field"() {
     const create = (fields) => client.chat.completions.create({...greedy, ...fields});
     const bad = OpenAI.BadRequestError;
-    await rejects(create({temperature: 9}), bad, 400, "temperature");
+    await rejects(create({temperature: 900}), bad, 400, "temperature");
     await rejects(create({max_tokens: 0}), bad, 400, "max_tokens");
     await rejects(create({messages: []}), bad, 400, "messages");
     await rejects(create({messages: [{role: "user", content: [{type: "image_url"}]}]}), bad, 400, "messages[0].content[0].type");
@@ -238,7 +238,7 @@ const cases = {
     await rejects(create({logit_bias: {"-1": 1}}), bad, 400, "logit_bias");
     const long = await rejects(create({messages: [{role: "user", content: "word ".repeat(100_000)}]}), bad, 400, "messages");
     assert.equal(long.code, "context_length_exceeded");
-    await rejects(create({temperature: 9, stream: true}), bad, 400, "temperature");
+    await rejects(create({temperature: 900, stream: true}), bad, 400, "temperature");
     await rejects(client.embeddings.create({model, input: "x"}), OpenAI.NotFoundError, 404);
     assert.ok((await create({})).choices[0].message.content.length > 0);
   },
