@@ -129,13 +129,18 @@ Status read_templates(const GgufFile& file, Vocab* vocab) {
   return Status::ok();
 }
 
-// A merge whose parts or whole are no token any more.
-void drop_merges(Vocab* vocab) {
-  std::unordered_set<std::string_view> tokens;
-  for (const std::string& token : vocab->tokens) tokens.insert(token);
+// Tokens from `limit` on go, and the merges that make them. Other merges may make what is no token
+// by itself, on the way to one that is.
+void cut_tokens(size_t limit, Vocab* vocab) {
+  std::unordered_set<std::string> gone(vocab->tokens.begin() + static_cast<ptrdiff_t>(limit),
+                                       vocab->tokens.end());
+  vocab->tokens.resize(limit);
+  vocab->kinds.resize(limit);
+  if (!vocab->scores.empty()) vocab->scores.resize(limit);
+  for (const std::string& token : vocab->tokens) gone.erase(token);
   std::erase_if(vocab->merges, [&](const std::string& merge) {
     const size_t space = merge.find(' ', 1);
-    return !tokens.contains(merge.substr(0, space) + merge.substr(space + 1));
+    return gone.contains(merge.substr(0, space) + merge.substr(space + 1));
   });
 }
 
@@ -147,10 +152,12 @@ Status fit_vocab(int64_t rows, Vocab* vocab) {
   const std::string beyond = ", beyond the " + std::to_string(rows) +
                              " rows of tensor 'token_embd.weight': no such token can be computed";
   for (const NamedId& id : kNamedIds) {
-    const std::optional<int32_t>& named = vocab->*id.member;
-    if (named && static_cast<size_t>(*named) >= limit) {
-      return invalid_argument("key '" + key_of(id) + "' is " + std::to_string(*named) + beyond);
-    }
+    std::optional<int32_t>& named = vocab->*id.member;
+    if (!named || static_cast<size_t>(*named) < limit) continue;
+    const std::string what = "key '" + key_of(id) + "' is " + std::to_string(*named) + beyond;
+    if (id.needed) return invalid_argument(what);
+    vocab->warnings.push_back(what + "; it is left out");
+    named.reset();
   }
   for (size_t i = limit; i < vocab->tokens.size(); ++i) {
     const TokenKind kind = vocab->kinds[i];
@@ -164,10 +171,7 @@ Status fit_vocab(int64_t rows, Vocab* vocab) {
                             std::to_string(vocab->tokens.size()) +
                             " entries, tensor 'token_embd.weight' " + std::to_string(rows) +
                             " rows; tokens without a row are left out");
-  vocab->tokens.resize(limit);
-  vocab->kinds.resize(limit);
-  if (!vocab->scores.empty()) vocab->scores.resize(limit);
-  drop_merges(vocab);
+  cut_tokens(limit, vocab);
   return Status::ok();
 }
 

@@ -46,8 +46,8 @@ struct Vocab {
 Result<Vocab> read_vocab(const GgufFile& file);
 
 // For a model whose embedding has `rows` rows: plain tokens beyond them go, with their merges,
-// since no text may become one. kInvalidArgument: a control or added token, or one that a key
-// names, lies beyond.
+// since no text may become one; so do ids of them that nobody needs. kInvalidArgument: a control or
+// added token, or one that another key names, lies beyond.
 Status fit_vocab(int64_t rows, Vocab* vocab);
 
 }  // namespace shoal

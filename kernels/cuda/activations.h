@@ -58,7 +58,7 @@ struct QuantisedLane {
   float sum;    // scale · Σ codes, the same in all lanes
 };
 
-// Codes are rounded to the nearest, within 2^-20 of a tie to either side. All 32 lanes take part. A
+// Codes are rounded to the nearest, within 2^-15 of a tie to either side. All 32 lanes take part. A
 // row has one multiprocessor in a norm: there are no true divisions here.
 template <class Ctx>
 SHOAL_SIMT QuantisedLane quantise_lane(Ctx& ctx, float value) {

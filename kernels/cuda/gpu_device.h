@@ -91,7 +91,7 @@ struct GpuWeight final : Weight {
 // Float rows of `stride` features, zeros behind the first `width`; where `codes` is not null, every
 // block of 32 features also as int8 codes (activations.h makes them):
 //   scale = max|x| / 127 rounded up to 22 bits; 0 where that is denormal, and the codes with it
-//   code  = x / scale rounded to the nearest (within 2⁻²⁰ of a tie to either side): −127 … 127
+//   code  = x / scale rounded to the nearest (within 2⁻¹⁵ of a tie to either side): −127 … 127
 //   sum   = scale · Σ codes
 // A block with a NaN or an infinity has codes 0, a NaN scale and a NaN sum: every product with it
 // shows it.

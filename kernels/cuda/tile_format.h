@@ -61,9 +61,9 @@ namespace tile {
 
 inline constexpr int32_t kStart = 0x4b400000;
 
-// scale · sum_of(c): scales of activations have 22 bits (activations.h), so 12582912 = 3 · 2^22
-// times one is exact, and the sum is rounded once, as the product would be. `off`:
-// offset_of(scale).
+// scale · the sum that c stands for (CodedFormat): scales of activations have 22 bits
+// (activations.h), so 12582912 = 3 · 2^22 times one is exact, and the sum is rounded once, as the
+// product would be. `off`: offset_of(scale).
 SHOAL_SIMT float offset_of(float scale) { return -12582912.0f * scale; }
 SHOAL_SIMT float scaled_sum(int32_t c, float scale, float off) {
   return simt::fused_multiply_add(body::float_from_bits(static_cast<uint32_t>(c)), scale, off);

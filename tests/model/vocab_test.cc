@@ -142,17 +142,25 @@ TEST(Vocab, FitsTheRowsOfTheEmbedding) {
     other.kinds[3] = kind;
     refused(other, 3, "token 3");
   }
-  // Plain ones go, with the merges that would make them.
+  // Plain ones go, with the merges that would make them and the ids that nobody needs.
   other.kinds[3] = TokenKind::kNormal;
+  other.padding = 3;
+  const auto [padded, without_padding] = fitted(other, 3);
+  EXPECT_TRUE(padded.is_ok()) << padded.message();
+  EXPECT_FALSE(without_padding.padding);
+  ASSERT_EQ(without_padding.warnings.size(), 2u);
+  EXPECT_NE(without_padding.warnings[0].find("padding_token_id"), std::string::npos);
+  other.padding.reset();
+  other.merges.push_back("b a");  // of no token: on the way to one
   const auto [three, without_last] = fitted(other, 3);
   EXPECT_TRUE(three.is_ok());
-  EXPECT_EQ(without_last.merges, vocab.merges);
+  EXPECT_EQ(without_last.merges, other.merges);
   const auto [two, small] = fitted(other, 2);
   ASSERT_TRUE(two.is_ok()) << two.message();
   EXPECT_EQ(small.tokens, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(small.kinds.size(), 2u);
   EXPECT_EQ(small.scores.size(), 2u);
-  EXPECT_TRUE(small.merges.empty());
+  EXPECT_EQ(small.merges, std::vector<std::string>{"b a"});
   ASSERT_EQ(small.warnings.size(), 1u);
   EXPECT_NE(small.warnings[0].find("4 entries"), std::string::npos) << small.warnings[0];
 }
