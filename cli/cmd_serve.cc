@@ -21,8 +21,6 @@ namespace {
 struct ServeOptions {
   std::string config_file;
   std::vector<config::Override> settings;  // from flags
-  std::string host;
-  int port = -1;
   int workers = 0, expert_workers = 0, threads = 0;
   bool check = false;
   std::string log_level = "info";
@@ -37,6 +35,9 @@ struct Setting {
 };
 constexpr Setting kSettings[] = {
     {"--name", "model.name", "Name clients see in /v1/models"},
+    {"--host", "coordinator.listen.host",
+     "Address or name to listen on (default 127.0.0.1; every interface: 0.0.0.0, with IPv6 ::)"},
+    {"--port", "coordinator.listen.port", "Port to listen on (default 8080; 0: any)"},
     {"--kv-type", "kv.type", "Precision of the KV cache: f16 or f32"},
     {"--context", "kv.context", "Longest prompt plus output, in tokens (0: automatic)"},
     {"--kv-blocks", "kv.blocks", "Size of the KV cache in blocks (0: automatic)"},
@@ -166,8 +167,6 @@ int start(const ServeOptions& options, const char* program, bool local) {
   init_logging(*level, "coordinator");
   auto config = load(options);
   if (!config) return fail(program, config.status());
-  if (!options.host.empty()) config->coordinator.listen.host = options.host;
-  if (options.port >= 0) config->coordinator.listen.port = static_cast<uint16_t>(options.port);
   if (config->model.path.empty()) {
     return fail(program, invalid_argument(
                              "no model: name a GGUF file, or set model.path in the configuration"));
@@ -222,9 +221,6 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
       ->add_option("--threads", options->threads,
                    "Compute threads of each worker (default: cores ÷ workers)")
       ->check(CLI::Range(1, 1024));
-  command->add_option("--host", options->host, "Address to listen on (default 127.0.0.1)");
-  command->add_option("--port", options->port, "Port to listen on (default 8080; 0: any)")
-      ->check(CLI::Range(0, 65535));
   add_common(command, options);
   command->callback(
       [options, &action] { action = [options] { return start(*options, "shoal serve", true); }; });

@@ -4,9 +4,9 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 
 #include "base/console.h"
+#include "base/host.h"
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
@@ -14,6 +14,7 @@
 #include "cli/device_choice.h"
 #include "cli/version.h"
 #include "kernels/cuda_library.h"
+#include "parallel/data_address.h"
 #include "parallel/shm_sweep.h"
 #include "wire/zmq_link.h"
 #include "worker/agent.h"
@@ -40,24 +41,25 @@ void on_signal(int) {
   if (running_agent != nullptr) running_agent->stop();
 }
 
-// "tcp://HOST:PORT" → HOST, PORT.
-Result<std::pair<std::string, uint16_t>> split_endpoint(const std::string& endpoint) {
-  const size_t colon = endpoint.rfind(':');
-  if (endpoint.rfind("tcp://", 0) != 0 || colon == std::string::npos || colon < 7) {
-    return invalid_argument("--coordinator " + in_quotes(endpoint) +
-                            " is not of the form tcp://HOST:PORT");
-  }
-  const int port = std::atoi(endpoint.c_str() + colon + 1);
-  if (port < 1 || port > 65535)
-    return invalid_argument("--coordinator " + in_quotes(endpoint) + " has no valid port");
-  return std::pair(endpoint.substr(6, colon - 6), static_cast<uint16_t>(port));
+// --coordinator: [tcp://]HOST:PORT.
+Result<HostPort> coordinator_address(std::string_view text) {
+  constexpr std::string_view kTcp = "tcp://";
+  if (text.starts_with(kTcp)) text.remove_prefix(kTcp.size());
+  auto address = parse_host_port(text);
+  if (address && address->port == 0) address = invalid_argument("port 0 is no port to connect to");
+  return address ? address : address.status().annotate("--coordinator");
 }
 
-Result<std::string> data_address(const WorkerOptions& options) {
-  if (!options.data_address.empty()) return options.data_address;
-  if (!options.interface.empty()) return interface_address(options.interface);
-  SHOAL_ASSIGN(const auto endpoint, split_endpoint(options.coordinator));
-  return outgoing_address(endpoint.first, endpoint.second);
+Result<std::string> data_address(const WorkerOptions& options, const HostPort& coordinator) {
+  if (options.data_address.empty() && options.interface.empty()) {
+    const auto address = outgoing_address(coordinator);
+    return address ? address : address.status().annotate("--coordinator");
+  }
+  // Public ones are refused when a plan wants to use them.
+  const auto address = resolve_data_address(options.interface, options.data_address, true);
+  return address ? address
+                 : address.status().annotate(options.interface.empty() ? "--data-address"
+                                                                       : "--interface");
 }
 
 Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
@@ -70,9 +72,9 @@ Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
 }
 
 Status serve(const WorkerOptions& options) {
-  SHOAL_TRY(split_endpoint(options.coordinator).status());
+  SHOAL_ASSIGN(const HostPort coordinator, coordinator_address(options.coordinator));
   wire::ZmqWorkerOptions link_options;
-  link_options.endpoint = options.coordinator;
+  link_options.endpoint = "tcp://" + format_host_port(coordinator);
   link_options.server_key = options.server_key;
   if (!options.server_key_file.empty()) {
     SHOAL_ASSIGN(link_options.server_key, wire::read_public_key(options.server_key_file));
@@ -93,7 +95,7 @@ Status serve(const WorkerOptions& options) {
   agent_options.incarnation = link_options.incarnation;
   agent_options.device_kind = device->host_visible() ? "cpu" : "cuda";
   agent_options.threads = static_cast<uint32_t>(options.threads);
-  SHOAL_ASSIGN(agent_options.data_address, data_address(options));
+  SHOAL_ASSIGN(agent_options.data_address, data_address(options, coordinator));
   SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
   agent_options.on_hung = [] {
     flush_log(std::chrono::milliseconds(200));
@@ -151,7 +153,9 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<WorkerOptions>();
   options->name = host_name();
   CLI::App* command = app.add_subcommand("worker", "Run one worker that a coordinator drives");
-  command->add_option("--coordinator", options->coordinator, "tcp://HOST:PORT of its control plane")
+  command
+      ->add_option("--coordinator", options->coordinator,
+                   "HOST:PORT of its control plane, IPv6 in brackets")
       ->envname("SHOAL_WORKER_COORDINATOR");
   command->add_option("--server-key", options->server_key, "The coordinator's public key");
   command->add_option("--server-key-file", options->server_key_file,
@@ -167,8 +171,10 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
   command->add_option("--threads", options->threads, "Compute threads (0: one per core it may use)")
       ->check(CLI::Range(0, 1024));
   command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');
-  command->add_option("--interface", options->interface, "Network interface of the data plane");
-  command->add_option("--data-address", options->data_address, "Or its IP address");
+  CLI::Option* interface =
+      command->add_option("--interface", options->interface, "Network interface of the data plane");
+  command->add_option("--data-address", options->data_address, "Or its IP address")
+      ->excludes(interface);
   command->add_option("--isa", options->isa,
                       "Force a kernel set: generic, avx2, avxvnni, avx512vnni");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")

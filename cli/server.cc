@@ -14,6 +14,7 @@
 #include <fmt/ranges.h>
 
 #include "base/file.h"
+#include "base/host.h"
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
@@ -160,7 +161,12 @@ Status ServerImpl::bind_control() {
     link.port = config.coordinator.control.port;
   }
   link.keys = coordinator_keys_;
-  SHOAL_ASSIGN(link_, wire::ZmqCoordinatorLink::bind(link));
+  auto bound = wire::ZmqCoordinatorLink::bind(link);
+  if (!bound) {
+    return options_.local_workers > 0 ? bound.status()
+                                      : bound.status().annotate("coordinator.control");
+  }
+  link_ = std::move(bound).value();
   return Status::ok();
 }
 
@@ -196,9 +202,7 @@ Status ServerImpl::start_http() {
                                "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
   http_->serve(*gateway_);
-  const std::string host =
-      http.host.find(':') == std::string::npos ? http.host : "[" + http.host + "]";
-  url_ = fmt::format("http://{}:{}", host, http_->port());
+  url_ = fmt::format("http://{}:{}", url_host(local_host(http.host)), http_->port());
   return Status::ok();
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/host.h"
 #include "base/quote.h"
 #include "config/parser.h"
 #include "config/schema.h"
@@ -20,19 +21,15 @@ Status error(const Settings& settings, const std::string& key, std::string_view 
   return invalid_argument(fmt::format("{}: {}: {}", origin->second, key, what));
 }
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
 Status check_coordinator(const Settings& settings) {
   const Config& config = settings.config;
   const Coordinator& coordinator = config.coordinator;
   if (!is_loopback(coordinator.listen.host) && coordinator.api_keys.empty() &&
       !coordinator.allow_unauthenticated) {
     return error(settings, "coordinator.listen",
-                 fmt::format("{} is not loopback: set coordinator.api_keys to a file of keys "
-                             "(`shoal keygen`), or coordinator.allow_unauthenticated to let "
-                             "everybody in",
+                 fmt::format("{} is not loopback: set coordinator.api_keys (--api-keys) to a file "
+                             "of keys (`shoal keygen`), or coordinator.allow_unauthenticated "
+                             "(--allow-unauthenticated) to let everybody in",
                              coordinator.listen.host));
   }
   if (!is_loopback(coordinator.control.host) && coordinator.keys.empty()) {

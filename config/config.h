@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/host.h"
 
 namespace shoal::config {
 
@@ -17,13 +18,6 @@ enum class KvType : uint8_t { kF16, kF32 };
 enum class Engine : uint8_t { kAuto, kShm, kGloo };
 enum class Experts : uint8_t { kAuto, kSliced, kPlaced };  // layouts of mixtures of experts
 enum class WorkerRole : uint8_t { kFull, kExperts };       // kExperts: nothing but experts
-
-struct HostPort {
-  std::string
-      host;  // IPv4, IPv6 without brackets, or a name; "0.0.0.0" and "::" mean every interface
-  uint16_t port = 0;  // 0: any free port
-  friend bool operator==(const HostPort&, const HostPort&) = default;
-};
 
 struct Model {
   std::string path;  // a GGUF file, or the first part of a split one; required

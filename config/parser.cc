@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include <fmt/core.h>
 
 #include "base/file.h"
+#include "base/host.h"
 #include "base/quote.h"
 #include "config/schema.h"
 #include "config/values.h"
@@ -213,6 +215,27 @@ bool is_set_by_kubernetes(std::string_view name, std::string_view value) {
   return false;
 }
 
+// "coordinator.listen.host" and "coordinator.listen.port": what flags set on their own.
+std::optional<Status> set_half_of_listen(const Override& override, Settings* settings) {
+  HostPort& listen = settings->config.coordinator.listen;
+  if (override.key == "coordinator.listen.host") {
+    auto host = parse_host(override.value);
+    if (!host) return host.status();
+    listen.host = std::move(host).value();
+    settings->origins["coordinator.listen"] = override.origin;
+    return Status::ok();
+  }
+  if (override.key == "coordinator.listen.port") {
+    const auto port = parse_integer(override.value);
+    if (!port || *port > 65535) {
+      return invalid_argument(fmt::format("{} is no port in 0 … 65535", in_quotes(override.value)));
+    }
+    listen.port = static_cast<uint16_t>(*port);
+    return Status::ok();
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Settings> parse(std::string_view text, const std::string& name) {
@@ -224,6 +247,10 @@ Result<Settings> parse(std::string_view text, const std::string& name) {
 
 Status apply_overrides(const std::vector<Override>& overrides, Settings* settings) {
   for (const Override& override : overrides) {
+    if (const auto status = set_half_of_listen(override, settings)) {
+      if (!status->is_ok()) return status->annotate(override.origin);
+      continue;
+    }
     const auto field = std::ranges::find(config_fields(), override.key, &Field<Config>::key);
     if (field == config_fields().end()) {
       std::vector<std::string_view> known;

@@ -24,7 +24,7 @@ struct Settings {
 Result<Settings> parse(std::string_view text, const std::string& name);
 
 struct Override {
-  std::string key;     // "kv.type"
+  std::string key;     // "kv.type"; also "coordinator.listen.host" and "….port"
   std::string value;   // as in YAML, without quotes; lists as "1,2"
   std::string origin;  // what an error names: "SHOAL_KV_TYPE", "--kv-type"
 };

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/host.h"
 #include "base/quote.h"
 #include "base/utf8.h"
 #include "config/values.h"
@@ -432,6 +433,13 @@ Status set_device(Worker& worker, std::string_view value) {
   return Status::ok();
 }
 
+Status set_host(Worker& worker, std::string_view value) {
+  worker.host.clear();
+  if (value.empty()) return Status::ok();
+  SHOAL_ASSIGN(worker.host, parse_host(value));
+  return Status::ok();
+}
+
 Status set_role(Worker& worker, std::string_view value) {
   if (value != "full" && value != "experts") {
     return invalid_argument(fmt::format("{} is not one of full, experts", in_quotes(value)));
@@ -487,9 +495,9 @@ const std::vector<Field<Worker>>& worker_fields() {
   static const std::vector<Field<Worker>> fields{
       {"name", "[A-Za-z0-9._-]{1,64}", "Unique; also the name of its key file.", Shape::kScalar,
        set_name, [](const Worker& w) { return w.name; }},
-      text<Worker>(
-          "host", [](auto& w) -> auto& { return w.host; },
-          "Host it runs on. Empty: this one, started by `shoal serve`."),
+      {"host", "an address or a name",
+       "Host it runs on. Empty: this one, started by `shoal serve`.", Shape::kScalar, set_host,
+       [](const Worker& w) { return w.host; }},
       {"device", "cpu, cuda:N, auto:N", "What it computes on.", Shape::kScalar, set_device,
        [](const Worker& w) { return w.device; }},
       integer<Worker>(

@@ -115,29 +115,6 @@ Result<Duration> parse_duration(std::string_view text) {
       std::chrono::nanoseconds(static_cast<int64_t>(std::llround(nanoseconds))));
 }
 
-Result<HostPort> parse_host_port(std::string_view text) {
-  const auto bad = [&] {
-    return invalid_argument(fmt::format(
-        "{} is not an address such as 127.0.0.1:8080, [::1]:8080 or host:8080", in_quotes(text)));
-  };
-  HostPort address;
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return bad();
-  std::string_view host = text.substr(0, colon);
-  const auto port = parse_integer(text.substr(colon + 1));
-  if (!port || *port > 65535) return bad();
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool fits = !host.empty() && host.size() <= 253 && std::ranges::all_of(host, [&](char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
-           c == '-' || c == '_' || (bracketed && (c == ':' || c == '%'));
-  });
-  if (!fits) return bad();
-  address.host = host;
-  address.port = static_cast<uint16_t>(*port);
-  return address;
-}
-
 Result<std::vector<uint32_t>> parse_cores(std::string_view text) {
   const auto bad = [&] {
     return invalid_argument(
@@ -180,12 +157,6 @@ std::string format_duration(Duration duration) {
     if (count % unit.scale == 0) return fmt::format("{}{}", count / unit.scale, unit.name);
   }
   return fmt::format("{}us", static_cast<double>(count) / 1e3);
-}
-
-std::string format_host_port(const HostPort& address) {
-  return address.host.find(':') == std::string::npos
-             ? fmt::format("{}:{}", address.host, address.port)
-             : fmt::format("[{}]:{}", address.host, address.port);
 }
 
 std::string format_cores(const std::vector<uint32_t>& cores) {

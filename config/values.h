@@ -18,12 +18,10 @@ Result<uint64_t> parse_integer(std::string_view text);    // decimal digits
 Result<double> parse_number(std::string_view text);       // finite
 Result<uint64_t> parse_bytes(std::string_view text);      // "4096", "16 MiB", "1GiB", "2 MB"
 Result<Duration> parse_duration(std::string_view text);   // "250ms", "3s", "1.5 min", "2h", "0"
-Result<HostPort> parse_host_port(std::string_view text);  // "10.0.0.1:80", "[::1]:80", "host:80"
 Result<std::vector<uint32_t>> parse_cores(std::string_view text);  // "0-3,8"; ascending, < 4096
 
 std::string format_bytes(uint64_t bytes);        // "16 MiB", "1000"
 std::string format_duration(Duration duration);  // "250ms", "3s", "30min"
-std::string format_host_port(const HostPort& address);
 std::string format_cores(const std::vector<uint32_t>& cores);
 std::string format_number(double value);  // shortest that reads back equal
 

@@ -4,13 +4,35 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "base/host.h"
 #include "base/quote.h"
 #include "base/utf8.h"
 #include "coordinator/membership.h"
 #include "coordinator/placement.h"
 
 namespace shoal {
-namespace {}  // namespace
+namespace {
+
+// Gloo connects addresses of one family only.
+Status check_data_addresses(const std::vector<wire::Hello>& hellos) {
+  for (const wire::Hello& hello : hellos) {
+    if (hello.data_address.empty()) {
+      return failed_precondition(
+          fmt::format("worker '{}' on {} has no address for the data plane; give it one with "
+                      "--data-address or --interface",
+                      hello.name, hello.host_name));
+    }
+    if (is_ipv6(hello.data_address) == is_ipv6(hellos[0].data_address)) continue;
+    return failed_precondition(
+        fmt::format("the data plane needs addresses of one family: worker '{}' on {} has {}, "
+                    "worker '{}' on {} has {}; choose with --data-address or --interface",
+                    hellos[0].name, hellos[0].host_name, hellos[0].data_address, hello.name,
+                    hello.host_name, hello.data_address));
+  }
+  return Status::ok();
+}
+
+}  // namespace
 
 std::string_view loss_name(Loss loss) {
   switch (loss) {
@@ -121,13 +143,7 @@ Result<wire::Assign> Membership::make_plan(const std::vector<Worker*>& by_rank) 
   plan.engine = options_.engine.value_or(choose_engine(pointers));
   if (options_.world == 1) plan.engine = wire::CollectiveEngine::kNone;
   if (plan.engine == wire::CollectiveEngine::kGloo) {
-    for (const wire::Hello& hello : hellos) {
-      if (!hello.data_address.empty()) continue;
-      return failed_precondition(
-          fmt::format("worker '{}' on {} has no address for the data plane; give it one with "
-                      "--data-address or --interface",
-                      hello.name, hello.host_name));
-    }
+    SHOAL_TRY(check_data_addresses(hellos));
   }
   if (last_experts_) plan.experts = *last_experts_;
   if (options_.complete_plan) SHOAL_TRY(options_.complete_plan(hellos, &plan));

@@ -97,7 +97,7 @@ class RendezvousStore {
 
 struct GlooOptions {
   std::string interface;  // network interface to bind ("eth0"), or empty
-  std::string address;    // or a literal address of this host ("10.0.0.2"); one of both
+  std::string address;    // or an address of this host ("10.0.0.2", "fd00::2"); one of both
   // The connections are neither encrypted nor authenticated: public addresses are refused unless
   // this says otherwise.
   bool allow_public = false;

@@ -4,13 +4,13 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include <fmt/core.h>
 
+#include "base/host.h"
 #include "base/quote.h"
 
 namespace shoal {
@@ -50,38 +50,29 @@ std::string listed(const std::vector<HostAddress>& addresses) {
   return text.empty() ? "none" : text;
 }
 
-// The same text for every way to write an address.
-std::string canonical(const std::string& address) {
-  in_addr v4;
-  in6_addr v6;
-  char text[INET6_ADDRSTRLEN];
-  if (inet_pton(AF_INET, address.c_str(), &v4) == 1) {
-    return inet_ntop(AF_INET, &v4, text, sizeof(text));
+// One that this host has: of a name the first, IPv4 before IPv6.
+Result<std::string> find_address(const std::string& text, const std::vector<HostAddress>& all) {
+  SHOAL_ASSIGN(const std::string host, parse_host(text));
+  if (host.find('%') != std::string::npos) {
+    return invalid_argument(fmt::format(
+        "{} is a link-local address, which means nothing on other hosts; this host has: {}",
+        in_quotes(text), listed(all)));
   }
-  if (inet_pton(AF_INET6, address.c_str(), &v6) == 1) {
-    return inet_ntop(AF_INET6, &v6, text, sizeof(text));
+  SHOAL_ASSIGN(std::vector<std::string> wanted, resolve_host(host));
+  std::stable_partition(wanted.begin(), wanted.end(),
+                        [](const std::string& a) { return !is_ipv6(a); });
+  for (const std::string& address : wanted) {
+    const bool loopback_v4 = is_loopback(address) && !is_ipv6(address);
+    if (loopback_v4) return address;  // all of 127/8 is this host
+    if (std::ranges::find(all, address, &HostAddress::address) != all.end()) return address;
   }
-  return {};
+  return invalid_argument(
+      fmt::format("this host does not have address {}; it has: {}", excerpt(text), listed(all)));
 }
-
-bool is_loopback_v4(const std::string& address) { return address.rfind("127.", 0) == 0; }
 
 Result<std::string> find(const std::string& interface, const std::string& address) {
   const std::vector<HostAddress> all = host_addresses();
-  if (!address.empty()) {
-    const std::string wanted = canonical(address);
-    if (wanted.empty()) {
-      return invalid_argument(
-          fmt::format("{} is not an IP address; the data plane binds addresses, not names",
-                      in_quotes(address)));
-    }
-    if (is_loopback_v4(wanted)) return wanted;  // all of 127/8 is this host
-    for (const HostAddress& a : all) {
-      if (a.address == wanted) return wanted;
-    }
-    return invalid_argument(fmt::format("this host does not have address {}; it has: {}",
-                                        excerpt(address), listed(all)));
-  }
+  if (!address.empty()) return find_address(address, all);
   for (const int family : {AF_INET, AF_INET6}) {
     for (const HostAddress& a : all) {
       if (a.interface == interface && a.family == family) return a.address;

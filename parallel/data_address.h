@@ -8,9 +8,9 @@
 
 namespace shoal {
 
-// A literal IPv4 or IPv6 address this host has: `address` itself, or the first IPv4 (else IPv6)
-// address of `interface`; one of both is given. Refuses what the host does not have, naming what it
-// has, and public addresses unless allow_public.
+// A literal IPv4 or IPv6 address this host has: `address` itself (or, of a name, the first it has),
+// or the first address of `interface`, IPv4 before IPv6; one of both is given. Refuses what the
+// host does not have, naming what it has, and public addresses unless allow_public.
 Result<std::string> resolve_data_address(const std::string& interface, const std::string& address,
                                          bool allow_public);
 

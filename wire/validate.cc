@@ -8,6 +8,7 @@
 
 #include <fmt/core.h>
 
+#include "base/host.h"
 #include "base/quote.h"
 #include "base/utf8.h"
 
@@ -113,6 +114,9 @@ Status check(const Hello& m) {
   SHOAL_TRY(label({"Hello.arithmetic"}, m.arithmetic));
   SHOAL_TRY(within({"Hello.threads"}, m.threads, 0, kMaxThreads));
   SHOAL_TRY(label({"Hello.data_address"}, m.data_address));
+  if (!m.data_address.empty() && !parse_host(m.data_address)) {
+    return bad({"Hello.data_address"}, "is not an address");
+  }
   SHOAL_TRY(label({"Hello.model_digest"}, m.model_digest));
   return within({"Hello.pid"}, m.pid, 0, int64_t{1} << 32);
 }

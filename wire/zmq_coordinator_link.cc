@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include "base/host.h"
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
@@ -25,11 +26,18 @@ constexpr int kWatched = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUT
 // zmq.h hides this option's number in builds without draft APIs, but libzmq 4.3 implements it
 // everywhere. Should a future one not, bind() fails: without it, a dead ZAP handler lets all in.
 constexpr int kZapEnforceDomain = 93;
+constexpr std::string_view kTcp = "tcp://";
 constexpr const char* kUserId = "User-Id";  // the property ZAP's verdict sets
 
-std::string tcp_endpoint(const std::string& host, uint16_t port) {
-  const std::string shown = host.find(':') != std::string::npos ? fmt::format("[{}]", host) : host;
-  return port == 0 ? fmt::format("tcp://{}:*", shown) : fmt::format("tcp://{}:{}", shown, port);
+std::string tcp_endpoint(const HostPort& address) { return "tcp://" + format_host_port(address); }
+
+Status bind_error(const HostPort& address, int error) {
+  Status status = zmq_status(fmt::format("cannot listen on {}", tcp_endpoint(address)));
+  const std::string_view what_to_do =
+      error == EADDRINUSE      ? "; another program uses that port, choose another one"
+      : error == EADDRNOTAVAIL ? "; this host does not have that address"
+                               : "";
+  return {status.code(), status.message() + std::string(what_to_do)};
 }
 
 }  // namespace
@@ -42,6 +50,7 @@ class ZmqCoordinatorLink::Impl {
         peers_({options.max_outstanding_bytes, options.max_outstanding_frames}) {}
 
   Status bind(const ZmqCoordinatorOptions& options);
+  Status bind_addresses(const ZmqCoordinatorOptions& options);
   Status send(const PeerId& peer, const Message& message);
   std::optional<Incoming> receive(Duration timeout);
   std::optional<PeerId> next_disconnected();
@@ -89,7 +98,6 @@ Status ZmqCoordinatorLink::Impl::bind(const ZmqCoordinatorOptions& options) {
   SHOAL_TRY(router_.set(ZMQ_ROUTER_MANDATORY, 1, "ROUTER_MANDATORY"));
   SHOAL_TRY(router_.set(ZMQ_SNDHWM, kSendHighWater, "SNDHWM"));
   SHOAL_TRY(router_.set(ZMQ_RCVHWM, kReceiveHighWater, "RCVHWM"));
-  SHOAL_TRY(router_.set(ZMQ_IPV6, options.host.find(':') != std::string::npos, "IPV6"));
   SHOAL_TRY(router_.set(ZMQ_CURVE_SERVER, 1, "CURVE_SERVER"));
   SHOAL_TRY(router_.set(ZMQ_CURVE_SECRETKEY, options.keys.secret_key, "CURVE_SECRETKEY"));
   SHOAL_TRY(router_.set(ZMQ_ZAP_DOMAIN, kZapDomain, "ZAP_DOMAIN"));
@@ -97,12 +105,33 @@ Status ZmqCoordinatorLink::Impl::bind(const ZmqCoordinatorOptions& options) {
   SHOAL_ASSIGN(const int enforced, router_.get_int(kZapEnforceDomain, "ZAP_ENFORCE_DOMAIN"));
   if (enforced != 1) return unsupported("this libzmq does not enforce ZAP domains");
   SHOAL_ASSIGN(monitor_, ZmqMonitor::watch(context_, router_, kWatched));
-  const std::string wanted = tcp_endpoint(options.host, options.port);
-  if (zmq_bind(router_.handle(), wanted.c_str()) != 0) {
-    return zmq_status(fmt::format("cannot listen on {}", wanted));
+  return bind_addresses(options);
+}
+
+// All addresses of the host on one port.
+Status ZmqCoordinatorLink::Impl::bind_addresses(const ZmqCoordinatorOptions& options) {
+  SHOAL_ASSIGN(const std::vector<std::string> addresses, resolve_host(options.host));
+  uint16_t port = options.port;
+  Status skipped;
+  for (const std::string& address : addresses) {
+    // "::" is bound for both families: that is what this option does with it.
+    SHOAL_TRY(router_.set(ZMQ_IPV6, is_ipv6(address), "IPV6"));
+    const HostPort wanted{address, port};
+    if (zmq_bind(router_.handle(), tcp_endpoint(wanted).c_str()) == 0) {
+      const std::string bound = router_.last_endpoint();
+      if (endpoint.empty()) endpoint = bound;
+      if (port == 0) {
+        SHOAL_ASSIGN(const HostPort chosen, parse_host_port(bound.substr(kTcp.size())));
+        port = chosen.port;
+      }
+      continue;
+    }
+    const int error = zmq_errno();
+    // "localhost" means an IPv6 address also on a machine without IPv6.
+    if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) return bind_error(wanted, error);
+    skipped = bind_error(wanted, error);
   }
-  endpoint = router_.last_endpoint();
-  return Status::ok();
+  return endpoint.empty() ? skipped : Status::ok();
 }
 
 Status ZmqCoordinatorLink::Impl::send(const PeerId& id, const Message& message) {

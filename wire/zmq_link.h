@@ -27,7 +27,7 @@
 namespace shoal::wire {
 
 struct ZmqCoordinatorOptions {
-  std::string host = "127.0.0.1";  // address or interface to bind; IPv6 without brackets
+  std::string host = "127.0.0.1";  // to bind: all its addresses (base/host.h)
   uint16_t port = 0;               // 0: any free port, see endpoint()
   CurveKeyPair keys;
   std::map<std::string, std::string> allowed;  // public key → worker name
@@ -50,7 +50,8 @@ class ZmqCoordinatorLink final : public CoordinatorLink {
   LinkCounters counters() const override;  // as far as receive() has seen
   std::optional<PeerId> next_disconnected() override;
 
-  const std::string& endpoint() const;  // "tcp://127.0.0.1:41234", the port as bound
+  // "tcp://127.0.0.1:41234", the port as bound; the first one of a name with several addresses.
+  const std::string& endpoint() const;
   // Replaces the allow list; admitted connections stay. Thread-safe.
   Status set_allowed(const std::map<std::string, std::string>& allowed);
   // Nobody new is admitted from now on; the connected go on.
@@ -63,13 +64,14 @@ class ZmqCoordinatorLink final : public CoordinatorLink {
 };
 
 struct ZmqWorkerOptions {
-  std::string endpoint;      // "tcp://HOST:PORT"
+  std::string endpoint;      // "tcp://HOST:PORT"; IPv6 in brackets
   std::string server_key;    // the coordinator's public key
   CurveKeyPair keys;         // the worker's own
   uint64_t incarnation = 0;  // 0: random
 };
 
-// Connects in the background and again whenever the connection breaks (0.1 s … 5 s, jittered).
+// Connects in the background and again whenever the connection breaks (0.1 s … 5 s, jittered). The
+// addresses of a name are tried one after the other and looked up again after each round.
 // send() goes straight to the socket under a mutex, from any thread, in microseconds;
 // kUnavailable: not connected; kResourceExhausted: the coordinator does not read. receive() waits
 // outside the mutex.

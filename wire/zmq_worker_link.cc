@@ -6,10 +6,13 @@
 
 #include <fmt/core.h>
 
+#include "base/host.h"
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
+#include "wire/address_rotation.h"
 #include "wire/codec.h"
+#include "wire/host_lookup.h"
 #include "wire/validate.h"
 #include "wire/zmq_link.h"
 #include "wire/zmq_socket.h"
@@ -21,9 +24,11 @@ constexpr int kReconnectMs = 100;      // libzmq adds jitter of up to as much ag
 constexpr int kReconnectMaxMs = 5000;  // doubles up to this
 constexpr int kConnectTimeoutMs = 3000;
 constexpr int kQueuedFrames = 1000;  // our own messages are small and few: a bound, not a budget
-constexpr int kWatched = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                         ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                         ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+constexpr int kWatched = ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+
+constexpr std::string_view kTcp = "tcp://";
 
 }  // namespace
 
@@ -46,7 +51,10 @@ class ZmqWorkerLink::Impl {
   std::atomic<bool> connected{false};
 
  private:
+  Status set_options(const ZmqWorkerOptions& options);
   void drain_monitor();
+  void choose_address(TimePoint now);
+  Status use(const std::string& address);
   std::optional<Message> take(TimePoint deadline);
   Result<Message> open_frame(std::string_view bytes);
   void wait(Duration timeout);
@@ -64,16 +72,34 @@ class ZmqWorkerLink::Impl {
   WakeUp input_;  // a send() saw input and may have eaten the edge that announces it
   int dealer_fd_ = -1, monitor_fd_ = -1;
   uint64_t coordinator_ = 0;  // incarnation of who sent last
+  HostPort address_;          // as given
+  AddressRotation rotation_;
+  HostLookup lookup_;
+  std::string endpoint_;  // what the socket connects to, or empty
   LogLimiter refusals_{std::chrono::seconds(5)}, rejects_{std::chrono::seconds(1)};
+  LogLimiter lookups_{std::chrono::seconds(30)};
 };
 
 Status ZmqWorkerLink::Impl::connect(const ZmqWorkerOptions& options) {
   SHOAL_TRY(check_public_key("the coordinator's public key", options.server_key));
   SHOAL_TRY(check_key_pair("this worker's keys", options.keys));
-  if (!options.endpoint.starts_with("tcp://")) {
+  if (!options.endpoint.starts_with(kTcp)) {
     return invalid_argument(fmt::format("{} is no coordinator address; expected tcp://HOST:PORT",
                                         in_quotes(options.endpoint)));
   }
+  SHOAL_ASSIGN(address_, parse_host_port(std::string_view(options.endpoint).substr(kTcp.size())));
+  if (address_.port == 0) return invalid_argument(in_quotes(options.endpoint) + " has no port");
+  SHOAL_TRY(set_options(options));
+  auto addresses = resolve_host(address_.host);
+  if (!addresses) {  // its network may come up later
+    lookups_.warn(addresses.status().message() + "; trying again");
+    return Status::ok();
+  }
+  rotation_.replace(std::move(addresses).value());
+  return use(rotation_.current());
+}
+
+Status ZmqWorkerLink::Impl::set_options(const ZmqWorkerOptions& options) {
   SHOAL_ASSIGN(dealer_, ZmqSocket::open(context_, ZMQ_DEALER));
   SHOAL_TRY(set_common_options(dealer_));
   SHOAL_TRY(dealer_.set(ZMQ_RECONNECT_IVL, kReconnectMs, "RECONNECT_IVL"));
@@ -81,17 +107,41 @@ Status ZmqWorkerLink::Impl::connect(const ZmqWorkerOptions& options) {
   SHOAL_TRY(dealer_.set(ZMQ_CONNECT_TIMEOUT, kConnectTimeoutMs, "CONNECT_TIMEOUT"));
   SHOAL_TRY(dealer_.set(ZMQ_SNDHWM, kQueuedFrames, "SNDHWM"));
   SHOAL_TRY(dealer_.set(ZMQ_RCVHWM, kQueuedFrames, "RCVHWM"));
-  SHOAL_TRY(dealer_.set(ZMQ_IPV6, options.endpoint.find('[') != std::string::npos, "IPV6"));
   SHOAL_TRY(dealer_.set(ZMQ_CURVE_SERVERKEY, options.server_key, "CURVE_SERVERKEY"));
   SHOAL_TRY(dealer_.set(ZMQ_CURVE_PUBLICKEY, options.keys.public_key, "CURVE_PUBLICKEY"));
   SHOAL_TRY(dealer_.set(ZMQ_CURVE_SECRETKEY, options.keys.secret_key, "CURVE_SECRETKEY"));
   SHOAL_ASSIGN(monitor_, ZmqMonitor::watch(context_, dealer_, kWatched));
   SHOAL_ASSIGN(dealer_fd_, dealer_.get_int(ZMQ_FD, "FD"));
   SHOAL_ASSIGN(monitor_fd_, monitor_.socket().get_int(ZMQ_FD, "FD"));
-  if (zmq_connect(dealer_.handle(), options.endpoint.c_str()) != 0) {
-    return zmq_status(fmt::format("cannot connect to {}", options.endpoint));
-  }
   return Status::ok();
+}
+
+// Instead of what the socket connects to now.
+Status ZmqWorkerLink::Impl::use(const std::string& address) {
+  const std::string wanted =
+      std::string(kTcp) + format_host_port({.host = address, .port = address_.port});
+  const std::lock_guard lock(mutex_);
+  if (!endpoint_.empty()) zmq_disconnect(dealer_.handle(), endpoint_.c_str());
+  endpoint_.clear();
+  SHOAL_TRY(dealer_.set(ZMQ_IPV6, is_ipv6(address), "IPV6"));
+  if (zmq_connect(dealer_.handle(), wanted.c_str()) != 0) {
+    return zmq_status(fmt::format("cannot connect to {}", wanted));
+  }
+  endpoint_ = wanted;
+  return Status::ok();
+}
+
+void ZmqWorkerLink::Impl::choose_address(TimePoint now) {
+  if (rotation_.connected()) return;
+  bool changed = rotation_.advance(now);
+  // Of an address or "localhost" there is nothing new to learn.
+  if (auto found = lookup_.take()) {
+    if (found->is_ok()) changed = rotation_.replace(std::move(*found).value()) || changed;
+    if (!found->is_ok()) lookups_.warn(found->status().message() + "; trying again");
+  }
+  if (!is_ip_address(address_.host) && rotation_.wants_lookup(now)) lookup_.start(address_.host);
+  if (!changed) return;
+  if (Status status = use(rotation_.current()); !status) lookups_.warn(status.message());
 }
 
 Status ZmqWorkerLink::Impl::send(const Message& message) {
@@ -123,8 +173,12 @@ Status ZmqWorkerLink::Impl::send(const Message& message) {
 void ZmqWorkerLink::Impl::drain_monitor() {
   while (const auto event = monitor_.next()) {
     switch (event->what) {
+      case ZMQ_EVENT_CONNECT_RETRIED:
+        rotation_.failed();
+        break;
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         connected.store(true);
+        rotation_.succeeded();
         break;
       case ZMQ_EVENT_DISCONNECTED:
         connected.store(false);
@@ -203,6 +257,7 @@ std::optional<Message> ZmqWorkerLink::Impl::receive(Duration timeout) {
     drain_monitor();
     if (auto message = take(deadline)) return message;
     const TimePoint now = std::chrono::steady_clock::now();
+    choose_address(now);
     if (wake_up.clear() || now >= deadline) return {};
     wait(deadline - now);
   }

@@ -1,16 +1,18 @@
 #include "worker/host_info.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fstream>
+#include <memory>
+#include <vector>
 
+#include "base/descriptor.h"
 #include "base/quote.h"
 
 namespace shoal {
@@ -33,6 +35,26 @@ std::string numeric_address(const sockaddr* address, socklen_t length) {
   return text.data();
 }
 
+// The local address towards a literal one; empty: there is no route.
+std::string outgoing_to(const std::string& address, uint16_t port) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* list = nullptr;
+  if (::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &list) != 0) return "";
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
+  // connect() on a datagram socket only picks the route.
+  const Descriptor socket(::socket(list->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage local{};
+  socklen_t length = sizeof(local);
+  auto* local_address = reinterpret_cast<sockaddr*>(&local);
+  if (!socket.valid() || ::connect(socket.get(), list->ai_addr, list->ai_addrlen) != 0 ||
+      ::getsockname(socket.get(), local_address, &length) != 0) {
+    return "";
+  }
+  return numeric_address(local_address, length);
+}
+
 }  // namespace
 
 std::string host_identity() {
@@ -51,43 +73,14 @@ std::string host_name() {
 uint64_t resident_bytes() { return status_field_bytes("VmRSS:"); }
 uint64_t peak_resident_bytes() { return status_field_bytes("VmHWM:"); }
 
-Result<std::string> interface_address(const std::string& interface) {
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return unavailable("cannot list network interfaces");
-  std::string found, known;
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
-    known += (known.empty() ? "" : ", ") + std::string(entry->ifa_name);
-    if (found.empty() && interface == entry->ifa_name) {
-      found = numeric_address(entry->ifa_addr, sizeof(sockaddr_in));
-    }
+Result<std::string> outgoing_address(const HostPort& destination) {
+  SHOAL_ASSIGN(std::vector<std::string> addresses, resolve_host(destination.host));
+  std::stable_partition(addresses.begin(), addresses.end(),
+                        [](const std::string& address) { return !is_ipv6(address); });
+  for (const std::string& address : addresses) {
+    if (auto local = outgoing_to(address, destination.port); !local.empty()) return local;
   }
-  ::freeifaddrs(list);
-  if (found.empty()) {
-    return not_found("no IPv4 address on network interface " + in_quotes(interface) +
-                     "; there are: " + known);
-  }
-  return found;
-}
-
-Result<std::string> outgoing_address(const std::string& host, uint16_t port) {
-  addrinfo hints{};
-  hints.ai_family = AF_INET;
-  hints.ai_socktype = SOCK_DGRAM;
-  addrinfo* list = nullptr;
-  const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-  if (error != 0)
-    return not_found("cannot resolve " + in_quotes(host) + ": " + ::gai_strerror(error));
-  // connect() on a datagram socket only picks the route.
-  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_in local{};
-  socklen_t length = sizeof(local);
-  const bool ok = fd >= 0 && ::connect(fd, list->ai_addr, list->ai_addrlen) == 0 &&
-                  ::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) == 0;
-  if (fd >= 0) ::close(fd);
-  ::freeaddrinfo(list);
-  if (!ok) return unavailable("no route to " + host);
-  return numeric_address(reinterpret_cast<sockaddr*>(&local), length);
+  return unavailable("no route to " + in_quotes(destination.host));
 }
 
 }  // namespace shoal

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/host.h"
 #include "base/status.h"
 
 namespace shoal {
@@ -14,9 +15,8 @@ std::string host_name();
 uint64_t resident_bytes();       // VmRSS of this process
 uint64_t peak_resident_bytes();  // VmHWM
 
-// The first address of a network interface ("eth0"), or an error that lists the interfaces.
-Result<std::string> interface_address(const std::string& interface);
-// The local address a TCP connection to host:port would leave from, without sending anything.
-Result<std::string> outgoing_address(const std::string& host, uint16_t port);
+// The local address a TCP connection to `destination` would leave from, without sending anything:
+// the first for which there is a route, IPv4 before IPv6, so that hosts that have both agree.
+Result<std::string> outgoing_address(const HostPort& destination);
 
 }  // namespace shoal

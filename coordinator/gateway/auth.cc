@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/host.h"
 #include "base/quote.h"
 #include "coordinator/gateway/http_server.h"
 
@@ -113,7 +114,7 @@ std::optional<size_t> ApiKeys::identify(const HttpRequest& request) const {
 }
 
 Status check_exposure(const std::string& host, const ApiKeys& keys, bool allow_unauthenticated) {
-  if (is_loopback_host(host) || !keys.empty() || allow_unauthenticated) return Status::ok();
+  if (is_loopback(host) || !keys.empty() || allow_unauthenticated) return Status::ok();
   return failed_precondition(fmt::format(
       "listening on {} would let anyone who reaches this machine use the model: give API keys "
       "(shoal keygen makes them), listen on 127.0.0.1, or allow unauthenticated access explicitly",

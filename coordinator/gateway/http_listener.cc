@@ -70,7 +70,9 @@ HttpListener::Error HttpListener::open(asio::io_context& io, const Endpoint& end
   if (error) ::close(fd);
   // REUSEADDR skips old connections in TIME_WAIT; without REUSEPORT a second server still clashes.
   if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
-  if (!error && endpoint.address().is_v6()) acceptor.set_option(asio::ip::v6_only(true), error);
+  // "::" is every address of the host, those of IPv4 too; another one is itself alone.
+  const bool v6_only = !endpoint.address().is_unspecified();
+  if (!error && endpoint.address().is_v6()) acceptor.set_option(asio::ip::v6_only(v6_only), error);
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(kBacklog, error);
   if (!error) *out = listener;

@@ -9,6 +9,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <thread>
 
+#include "base/host.h"
 #include "base/log.h"
 #include "coordinator/gateway/api_error.h"
 #include "coordinator/gateway/http_connection.h"
@@ -101,24 +102,26 @@ Status HttpServer::Impl::listen() {
   const HttpServerOptions& options = shared_->options;
   const std::string host = options.host.empty() ? "0.0.0.0" : options.host;
   const auto failed = [&](const Error& error) {
-    return unavailable(fmt::format("cannot listen on {}:{}: {}{}", host, options.port,
-                                   error.message(),
-                                   error == asio::error::address_in_use
-                                       ? "; another program uses that port, choose another one"
-                                       : ""));
+    std::string_view what_to_do;
+    if (error == asio::error::address_in_use) {
+      what_to_do = "; another program uses that port, choose another one";
+    } else if (error == boost::system::errc::address_not_available) {
+      what_to_do = "; this host does not have that address";
+    }
+    return unavailable(fmt::format("cannot listen on {}: {}{}",
+                                   format_host_port({host, options.port}), error.message(),
+                                   what_to_do));
   };
-  Error error;
-  tcp::resolver resolver(shared_->io);
-  const auto endpoints =
-      resolver.resolve(host, std::to_string(options.port), tcp::resolver::passive, error);
-  if (error) return failed(error);
-  Error skipped;
-  for (const auto& entry : endpoints) {
-    tcp::endpoint endpoint = entry.endpoint();
-    if (port_ != 0) endpoint.port(port_);  // one port for all addresses of a name
+  SHOAL_ASSIGN(const std::vector<std::string> addresses, resolve_host(host));
+  Error error, skipped;
+  for (const std::string& address : addresses) {
+    const auto ip = asio::ip::make_address(address, error);
+    if (error) return failed(error);
+    // One port for all addresses of a name.
+    const tcp::endpoint endpoint(ip, port_ != 0 ? port_ : options.port);
     std::shared_ptr<HttpListener> listener;
     error = HttpListener::open(shared_->io, endpoint, &listener);
-    // "localhost" may resolve to an IPv6 address on a machine without IPv6.
+    // "localhost" means an IPv6 address also on a machine without IPv6.
     if (error == asio::error::address_family_not_supported ||
         error == boost::system::errc::address_not_available) {
       skipped = error;
@@ -288,13 +291,6 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& o
   SHOAL_ASSIGN(auto server, listen(options));
   server->serve(service);
   return server;
-}
-
-bool is_loopback_host(const std::string& host) {
-  if (host == "localhost") return true;
-  Error error;
-  const auto address = asio::ip::make_address(host, error);
-  return !error && address.is_loopback();
 }
 
 }  // namespace shoal::gateway

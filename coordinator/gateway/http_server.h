@@ -86,7 +86,4 @@ class HttpServer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Does binding to `host` keep others out? Names other than localhost count as public.
-bool is_loopback_host(const std::string& host);
-
 }  // namespace shoal::gateway

@@ -52,7 +52,7 @@ TEST(GatewayAuth, BadKeyFiles) {
 TEST(GatewayAuth, Exposure) {
   const ApiKeys none;
   const ApiKeys some = ApiKeys::from_keys({"sk-0123456789abcdef"}).value();
-  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "localhost"}) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "localhost", "Localhost."}) {
     EXPECT_TRUE(check_exposure(host, none, false)) << host;
   }
   for (const char* host : {"0.0.0.0", "", "::", "192.168.1.5", "example.org", "localhost.evil"}) {

@@ -43,6 +43,23 @@ TEST(Membership, WorkersOnSeveralHostsUseGlooAndNeedAnAddress) {
   EXPECT_EQ(cluster.worker("b").plan().engine, wire::CollectiveEngine::kGloo);
 }
 
+TEST(Membership, DataAddressesAreOfOneFamily) {
+  TwoRanks cluster;
+  FakeWorkerOptions options;
+  options.name = "a";
+  options.data_address = "10.0.0.1";
+  cluster.add_worker(options);
+  options.name = "b";
+  options.host = "host1";
+  options.data_address = "fd00::2";
+  cluster.add_worker(options);
+  cluster.run_for(2s);
+  EXPECT_FALSE(cluster.core.admission().ready);
+  for (const char* part : {"addresses of one family", "'a'", "10.0.0.1", "'b'", "fd00::2"}) {
+    EXPECT_NE(cluster.reason().find(part), std::string::npos) << cluster.reason();
+  }
+}
+
 TEST(Membership, AKilledWorkerEndsItsStreamsWithinASecondAndTheGroupFormsAgain) {
   TwoRanks cluster;
   cluster.form();

@@ -40,7 +40,7 @@ TEST(Gloo, BadOptionsAreRefused) {
   refused([](GlooOptions& o) { o.world = 0; }, "rank 0 of 0");
   refused([](GlooOptions& o) { o.address.clear(); }, "an interface or an address");
   refused([](GlooOptions& o) { o.interface = "lo"; }, "not both");
-  refused([](GlooOptions& o) { o.address = "localhost"; }, "not an IP address");
+  refused([](GlooOptions& o) { o.address = "localhost:80"; }, "not a host");
   refused([](GlooOptions& o) { o.address = "198.51.100.7"; },
           "does not have address 198.51.100.7; it has: ");
   refused([](GlooOptions& o) { o.address.clear(), o.interface = "nosuch0"; },
@@ -200,7 +200,11 @@ TEST(DataAddress, PublicOnesNeedConsent) {
   }
   EXPECT_EQ(*resolve_data_address("", "127.0.0.1", false), "127.0.0.1");
   EXPECT_EQ(*resolve_data_address("lo", "", false), "127.0.0.1");
-  EXPECT_FALSE(resolve_data_address("", "0.0.0.0", true).is_ok());  // no wildcard
+  EXPECT_EQ(*resolve_data_address("", "localhost", false), "127.0.0.1");
+  EXPECT_EQ(*resolve_data_address("", "::ffff:127.0.0.2", false), "127.0.0.2");
+  for (const char* bad : {"0.0.0.0", "::", "203.0.113.7", "fe80::1%lo", "10.0.0.1:80", "a b"}) {
+    EXPECT_FALSE(resolve_data_address("", bad, true).is_ok()) << bad;
+  }
 }
 
 TEST(DirectoryStore, KeysAndDeadline) {

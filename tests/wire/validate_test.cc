@@ -79,6 +79,8 @@ TEST(Validate, HelloFields) {
           {[](Hello& m) { m.host_id = "\xff"; }, "Hello.host_id: is not valid UTF-8"},
           {[](Hello& m) { m.host_name = "\xff"; }, "Hello.host_name: is not valid UTF-8"},
           {[](Hello& m) { m.data_address = "\xff"; }, "Hello.data_address: is not valid UTF-8"},
+          {[](Hello& m) { m.data_address = "10.0.0.2:80"; },
+           "Hello.data_address: is not an address"},
           {[](Hello& m) { m.model_digest = "\xff"; }, "Hello.model_digest: is not valid UTF-8"},
           {[](Hello& m) { m.arithmetic = ""; }, ""},
           {[](Hello& m) { m.arithmetic = "\xff"; }, "Hello.arithmetic: is not valid UTF-8"},
