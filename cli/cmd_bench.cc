@@ -141,7 +141,8 @@ void add_bench_command(CLI::App& app, CommandAction& action) {
   add_bench_decode_command(*bench, action);
   CLI::App* command =
       bench->add_subcommand("latency", "Speed of streams, as a share of memory bandwidth");
-  command->add_option("model", options->model, "Path of a GGUF (see `shoal synth`)")->required();
+  command->add_option("model,-m,--model", options->model, "Path of a GGUF (see `shoal synth`)")
+      ->required();
   command->add_option("--layout", options->layouts, "Layouts to measure, WORKERSxTHREADS")
       ->capture_default_str();
   command->add_option("--streams", latency.streams, "Requests at once")

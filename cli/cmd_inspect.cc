@@ -186,7 +186,9 @@ int run(const InspectOptions& options) {
 void add_inspect_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = app.add_subcommand("inspect", "Show what is in a GGUF file");
-  command->add_option("model", options->model, "Path of the model (first part of a split one)")
+  command
+      ->add_option("model,-m,--model", options->model,
+                   "Path of the model (first part of a split one)")
       ->required();
   RankOptions& ranks = options->ranks;
   CLI::Option* workers =

@@ -23,23 +23,26 @@ struct ServeOptions {
   std::vector<config::Override> settings;  // from flags
   int workers = 0, expert_workers = 0, threads = 0;
   bool check = false;
+  std::vector<std::string> models;  // as an argument, with --model
   std::string log_level = "info";
   std::vector<std::string> devices;  // --device
 };
 
-// Flags that set one configuration key each.
+// Flags that set one configuration key each; errors name the first of a flag's names. Others than
+// that are what llama-server calls the same.
 struct Setting {
-  const char* flag;
+  std::string_view names;
   const char* key;
   const char* help;
 };
 constexpr Setting kSettings[] = {
-    {"--name", "model.name", "Name clients see in /v1/models"},
+    {"--name,-a,--alias", "model.name", "Name clients see in /v1/models"},
     {"--host", "coordinator.listen.host",
      "Address or name to listen on (default 127.0.0.1; every interface: 0.0.0.0, with IPv6 ::)"},
     {"--port", "coordinator.listen.port", "Port to listen on (default 8080; 0: any)"},
     {"--kv-type", "kv.type", "Precision of the KV cache: f16 or f32"},
-    {"--context", "kv.context", "Longest prompt plus output, in tokens (0: automatic)"},
+    {"--context,-c,--ctx-size", "kv.context",
+     "Longest prompt plus output, in tokens; 32k is 32 × 1024 (0: automatic)"},
     {"--kv-blocks", "kv.blocks", "Size of the KV cache in blocks (0: automatic)"},
     {"--max-queue", "coordinator.limits.queue_requests", "Requests that may wait; more get 429"},
     {"--max-sequences", "scheduler.max_sequences", "Sequences computed at once"},
@@ -48,17 +51,21 @@ constexpr Setting kSettings[] = {
     {"--engine", "parallel.engine", "Collective engine: auto, shm or gloo"},
     {"--experts", "parallel.experts", "Layout of mixtures of experts: auto, sliced or placed"},
     {"--placement", "parallel.placement", "File that pins experts to ranks"},
-    {"--api-keys", "coordinator.api_keys", "File with one API key a line"},
+    {"--api-keys,--api-key-file", "coordinator.api_keys", "File with one API key a line"},
     {"--drain", "timeouts.drain", "How long running requests may go on after SIGTERM, e.g. 30s"},
 };
 
 void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options) {
+  command->add_option_function<std::string>(
+      "--model,-m", [options](const std::string& value) { options->models.push_back(value); },
+      "The same as MODEL");
   command->add_option("--config", options->config_file, "YAML configuration (config/samples/)");
   for (const Setting& setting : kSettings) {
     command->add_option_function<std::string>(
-        setting.flag,
+        std::string(setting.names),
         [options, setting](const std::string& value) {
-          options->settings.push_back({setting.key, value, setting.flag});
+          const std::string flag(setting.names.substr(0, setting.names.find(',')));
+          options->settings.push_back({setting.key, value, flag});
         },
         setting.help);
   }
@@ -95,7 +102,9 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
 
 // File < environment < flags.
 Result<config::Config> load(const ServeOptions& options) {
-  return config::load(options.config_file, config::process_environment(), options.settings);
+  std::vector<config::Override> settings = options.settings;
+  if (!options.models.empty()) settings.push_back({"model.path", options.models[0], "MODEL"});
+  return config::load(options.config_file, config::process_environment(), settings);
 }
 
 int fail(const char* program, const Status& status) {
@@ -165,12 +174,12 @@ int start(const ServeOptions& options, const char* program, bool local) {
   const auto level = parse_log_level(options.log_level);
   if (!level) return fail(program, level.status());
   init_logging(*level, "coordinator");
+  if (options.models.size() > 1) {
+    return fail(program, invalid_argument("two models are named: " + in_quotes(options.models[0]) +
+                                          " and " + in_quotes(options.models[1])));
+  }
   auto config = load(options);
   if (!config) return fail(program, config.status());
-  if (config->model.path.empty()) {
-    return fail(program, invalid_argument(
-                             "no model: name a GGUF file, or set model.path in the configuration"));
-  }
   ServerOptions server;
   server.config = *config;
   if (local) {
@@ -201,10 +210,7 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model with workers on this machine");
   command->add_option_function<std::string>(
-      "model",
-      [options](const std::string& value) {
-        options->settings.push_back({"model.path", value, "MODEL"});
-      },
+      "model", [options](const std::string& value) { options->models.push_back(value); },
       "Path of the GGUF file (first part of a split one)");
   command->add_option("--workers", options->workers, "CPU workers, one rank each")
       ->check(CLI::Range(1, 64));
@@ -218,7 +224,7 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
                    "card, else on the CPU), cpu, cuda, or one per worker: cuda:0,cuda:1")
       ->delimiter(',');
   command
-      ->add_option("--threads", options->threads,
+      ->add_option("--threads,-t", options->threads,
                    "Compute threads of each worker (default: cores ÷ workers)")
       ->check(CLI::Range(1, 1024));
   add_common(command, options);

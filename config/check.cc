@@ -151,7 +151,8 @@ Status check_sizes(const Settings& settings) {
 Status check(const Settings& settings) {
   if (settings.config.model.path.empty()) {
     return error(settings, "model.path",
-                 "is required: in the file, as SHOAL_MODEL_PATH or on the command line");
+                 "is required: on the command line (shoal serve MODEL), in the file or as "
+                 "SHOAL_MODEL_PATH");
   }
   SHOAL_TRY(check_coordinator(settings));
   SHOAL_TRY(check_workers(settings));

@@ -184,6 +184,10 @@ std::string variable_of(std::string_view key) {
   return name;
 }
 
+// Read by commands themselves.
+constexpr std::string_view kOtherVariables[] = {"SHOAL_LOG_LEVEL", "SHOAL_WORKER_COORDINATOR",
+                                                "SHOAL_API_KEY"};
+
 // "8080_TCP", "8080_TCP_ADDR": what stands behind "_PORT_" in a variable of a Service.
 bool is_port_of_service(std::string_view rest) {
   size_t digits = 0;
@@ -277,7 +281,8 @@ Result<std::vector<Override>> environment_overrides(
   std::vector<Override> overrides;
   std::vector<std::string> names;
   for (const auto& field : config_fields()) names.push_back(variable_of(field.key));
-  const std::vector<std::string_view> known(names.begin(), names.end());
+  std::vector<std::string_view> known(names.begin(), names.end());
+  known.insert(known.end(), std::begin(kOtherVariables), std::end(kOtherVariables));
   std::set<std::string> sections;  // "SHOAL_KV_"
   for (const auto& field : config_fields()) {
     sections.insert(variable_of(field.key.substr(0, field.key.find('.'))) + "_");
@@ -290,10 +295,11 @@ Result<std::vector<Override>> environment_overrides(
       overrides.push_back({std::string(config_fields()[index].key), value, name});
       continue;
     }
+    if (std::ranges::find(kOtherVariables, name) != std::end(kOtherVariables)) continue;
     const bool ours = std::ranges::any_of(
         sections, [&name](const std::string& section) { return name.starts_with(section); });
-    if (!ours) continue;
     const std::string_view guess = nearest(name, known);
+    if (!ours && guess.empty()) continue;
     return invalid_argument(
         guess.empty()
             ? fmt::format("{}: no key of the configuration has this name", excerpt(name))

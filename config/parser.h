@@ -32,8 +32,9 @@ struct Override {
 Status apply_overrides(const std::vector<Override>& overrides, Settings* settings);
 
 // The overrides among environment variables: SHOAL_KV_TYPE is kv.type, SHOAL_COORDINATOR_LISTEN is
-// coordinator.listen. A variable that begins like a section but names no key is an error; other
-// SHOAL_ variables are left alone. `environment`: name → value.
+// coordinator.listen. A variable that begins like a section but names no key, or that is a slip of
+// the keys away from one, is an error; other SHOAL_ variables are left alone. `environment`: name →
+// value.
 Result<std::vector<Override>> environment_overrides(
     const std::map<std::string, std::string>& environment);
 std::map<std::string, std::string> process_environment();  // the SHOAL_* part of environ

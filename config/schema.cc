@@ -89,6 +89,18 @@ Field<T> integer(std::string_view key, uint64_t low, uint64_t high, M member, st
           }};
 }
 
+// integer() that also takes "32k" and "1M".
+template <class M>
+Field<Config> tokens(std::string_view key, uint64_t low, uint64_t high, M member,
+                     std::string_view doc, std::string_view zero = {}) {
+  Field<Config> field = integer<Config>(key, low, high, member, doc, zero);
+  field.set = [inner = std::move(field.set)](Config& object, std::string_view value) {
+    SHOAL_ASSIGN(const std::string plain, expand_tokens(value));
+    return inner(object, plain);
+  };
+  return field;
+}
+
 template <class T, class M>
 Field<T> number(std::string_view key, double high, M member, std::string_view doc) {
   return {key,
@@ -217,7 +229,7 @@ Field<Config> shares_field() {
 }
 
 Field<Config> block_tokens_field() {
-  auto field = integer<Config>(
+  auto field = tokens(
       "kv.block_tokens", 8, 1024, [](auto& c) -> auto& { return c.kv.block_tokens; },
       "Tokens of one KV block: the unit of allocation and of prefix reuse. A multiple of 8.");
   field.set = [inner = field.set](Config& config, std::string_view value) {
@@ -273,7 +285,7 @@ void add_limits(std::vector<Field<Config>>& fields) {
       "coordinator.limits.queue_requests", 1, 1'000'000,
       [](auto& c) -> auto& { return c.coordinator.limits.queue_requests; },
       "Requests waiting to start; the next one gets 429."));
-  fields.push_back(integer<Config>(
+  fields.push_back(tokens(
       "coordinator.limits.queue_tokens", 1, 1ull << 32,
       [](auto& c) -> auto& { return c.coordinator.limits.queue_tokens; },
       "Prompt tokens of the waiting requests; a request above gets 429."));
@@ -357,7 +369,7 @@ void add_kv(std::vector<Field<Config>>& fields) {
   fields.push_back(choice(
       "kv.type", kTypes, [](auto& c) -> auto& { return c.kv.type; },
       "Precision of cached keys and values."));
-  fields.push_back(integer<Config>(
+  fields.push_back(tokens(
       "kv.context", 1, 4u << 20, [](auto& c) -> auto& { return c.kv.context; },
       "Longest sequence, prompt and answer, in tokens. auto: the model's, at most 8192.", "auto"));
   fields.push_back(integer<Config>(
@@ -371,13 +383,13 @@ void add_kv(std::vector<Field<Config>>& fields) {
 }
 
 void add_scheduler(std::vector<Field<Config>>& fields) {
-  fields.push_back(integer<Config>(
+  fields.push_back(tokens(
       "scheduler.max_batch_rows", 1, 8192,
       [](auto& c) -> auto& { return c.scheduler.max_batch_rows; }, "Tokens of one step."));
   fields.push_back(integer<Config>(
       "scheduler.max_sequences", 1, 4096,
       [](auto& c) -> auto& { return c.scheduler.max_sequences; }, "Sequences running at once."));
-  fields.push_back(integer<Config>(
+  fields.push_back(tokens(
       "scheduler.prefill_chunk", 1, 8192,
       [](auto& c) -> auto& { return c.scheduler.prefill_chunk; },
       "Prompt tokens of one sequence in one step: smaller keeps streams smoother."));

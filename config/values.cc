@@ -71,6 +71,23 @@ Result<uint64_t> parse_integer(std::string_view text) {
   return value;
 }
 
+Result<std::string> expand_tokens(std::string_view text) {
+  const char unit = text.empty() ? '\0' : text.back();
+  const uint64_t scale = unit == 'k' || unit == 'K'   ? 1u << 10
+                         : unit == 'm' || unit == 'M' ? 1u << 20
+                                                      : 0;
+  if (scale == 0) return std::string(text);
+  const auto number = parse_integer(text.substr(0, text.size() - 1));
+  if (!number) {
+    return invalid_argument(fmt::format(
+        "{} is not a number of tokens such as 4096, 32k or 1M (k is 1024)", in_quotes(text)));
+  }
+  if (*number > std::numeric_limits<uint64_t>::max() / scale) {
+    return invalid_argument(fmt::format("{} is too large", in_quotes(text)));
+  }
+  return std::to_string(*number * scale);
+}
+
 Result<double> parse_number(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

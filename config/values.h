@@ -15,6 +15,9 @@ namespace shoal::config {
 
 Result<bool> parse_bool(std::string_view text);           // "true", "false"
 Result<uint64_t> parse_integer(std::string_view text);    // decimal digits
+// "32k" → "32768", "1M" → "1048576": k is 1024 and M is 1024², as people say context lengths;
+// anything else as it is. Error: too large.
+Result<std::string> expand_tokens(std::string_view text);
 Result<double> parse_number(std::string_view text);       // finite
 Result<uint64_t> parse_bytes(std::string_view text);      // "4096", "16 MiB", "1GiB", "2 MB"
 Result<Duration> parse_duration(std::string_view text);   // "250ms", "3s", "1.5 min", "2h", "0"

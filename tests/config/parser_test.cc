@@ -168,6 +168,12 @@ TEST(Parser, EnvironmentSlipsAreErrors) {
   }
   EXPECT_EQ(environment_overrides({{"SHOAL_KV_TYP", "f16"}}).status().message(),
             "SHOAL_KV_TYP: unknown variable; did you mean SHOAL_KV_TYPE?");
+  EXPECT_EQ(environment_overrides({{"SHOAL_KVV_TYPE", "f16"}}).status().message(),
+            "SHOAL_KVV_TYPE: unknown variable; did you mean SHOAL_KV_TYPE?");
+  EXPECT_EQ(environment_overrides({{"SHOAL_LOG_LEVLE", "warn"}}).status().message(),
+            "SHOAL_LOG_LEVLE: unknown variable; did you mean SHOAL_LOG_LEVEL?");
+  EXPECT_TRUE(
+      environment_overrides({{"SHOAL_LOG_LEVEL", "warn"}, {"SHOAL_API_KEY", "k"}})->empty());
   EXPECT_EQ(environment_overrides({{"SHOAL_SCHEDULER_FOO", "1"}}).status().message(),
             "SHOAL_SCHEDULER_FOO: no key of the configuration has this name");
   const auto other =
@@ -194,7 +200,8 @@ TEST(Parser, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
             "SHOAL_KV_CONTEXT: kv.context: '-2' is not a whole number");
   EXPECT_FALSE(load(dir.path() + "/none.yaml", {}, {}).is_ok());
   EXPECT_EQ(load("", {}, {}).status().message(),
-            "model.path: is required: in the file, as SHOAL_MODEL_PATH or on the command line");
+            "model.path: is required: on the command line (shoal serve MODEL), in the file or as "
+            "SHOAL_MODEL_PATH");
   EXPECT_TRUE(load("", {{"SHOAL_MODEL_PATH", "/m"}}, {}).is_ok());
   ::setenv("SHOAL_KV_TYPE", "f32", 1);
   EXPECT_EQ(process_environment().at("SHOAL_KV_TYPE"), "f32");

@@ -91,6 +91,19 @@ TEST(Values, NumbersAreFinite) {
   }
 }
 
+TEST(Values, Tokens) {
+  EXPECT_EQ(*expand_tokens("4096"), "4096");
+  EXPECT_EQ(*expand_tokens("4k"), "4096");
+  EXPECT_EQ(*expand_tokens("32K"), "32768");
+  EXPECT_EQ(*expand_tokens("1M"), "1048576");
+  EXPECT_EQ(*expand_tokens("0m"), "0");
+  EXPECT_EQ(*expand_tokens("auto"), "auto");  // for others to judge
+  for (const char* bad :
+       {"k", "1.5k", "-1k", "1 k", "1kk", "99999999999999999999k", "18014398509481984k"}) {
+    EXPECT_FALSE(expand_tokens(bad).is_ok()) << bad;
+  }
+}
+
 TEST(Values, NearestIsOnlyASlip) {
   const std::vector<std::string_view> keys{"type", "context", "blocks", "block_tokens"};
   EXPECT_EQ(nearest("tpye", keys), "type");
