@@ -52,6 +52,9 @@ constexpr Setting kSettings[] = {
     {"--experts", "parallel.experts", "Layout of mixtures of experts: auto, sliced or placed"},
     {"--placement", "parallel.placement", "File that pins experts to ranks"},
     {"--api-keys,--api-key-file", "coordinator.api_keys", "File with one API key a line"},
+    {"--cors-origins", "coordinator.cors_origins",
+     "Web pages that may call: origins with commas between, *, auto, or nothing"},
+    {"--access-log", "coordinator.access_log", "off, requests or all: a line of the log for each"},
     {"--drain", "timeouts.drain", "How long running requests may go on after SIGTERM, e.g. 30s"},
 };
 

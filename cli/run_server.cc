@@ -97,6 +97,8 @@ constexpr Duration kDeadLoop = std::chrono::seconds(30);
 constexpr Duration kStopGrace = std::chrono::seconds(30);
 // A start that a signal has called off.
 constexpr Duration kStartGrace = std::chrono::seconds(1);
+// After a second signal: to tell streams, and to end workers.
+constexpr Duration kHurriedEnd = std::chrono::seconds(3);
 constexpr Duration kReadyLine = std::chrono::seconds(1);
 
 using Started = Result<std::unique_ptr<Server>>;
@@ -179,15 +181,22 @@ int run_server(const ServerOptions& options, const std::string& program) {
                     {.limit = kDeadLoop, .exit_code = kExitFailed});
   const int code = asked ? kExitOk : serve_until_signal(**server, program, beat);
   watchdog.expect_end(options.config.timeouts.drain + kStopGrace);
-  if (code == kExitOk) log_info("stopping: finishing what runs; a second signal ends at once");
+  if (code == kExitOk) log_info("stopping: finishing what runs; a second signal cuts it off");
   // A second signal must end the process even while this thread waits in stop().
+  static std::atomic<bool> hurry{false};
   std::thread([] {
-    if (wait_for_signal(86400) != 0) end_now(kExitFailed);
+    if (wait_for_signal(86400) == 0) return;
+    hurry = true;
+    wait_for_signal(to_seconds(kHurriedEnd));
+    end_now(kExitFailed);
   }).detach();
-  const size_t cut = (*server)->stop();
-  if (cut > 0) log_warn(fmt::format("{} requests were cut off at the drain deadline", cut));
+  const size_t cut = (*server)->stop(&hurry);
+  if (cut > 0) {
+    log_warn(fmt::format("{} request{} cut off {}", cut, cut == 1 ? " was" : "s were",
+                         hurry ? "by a second signal" : "at the drain deadline"));
+  }
   server->reset();  // while the watchdog looks
-  return code;
+  return hurry ? kExitFailed : code;
 }
 
 }  // namespace shoal

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -78,7 +79,7 @@ HttpFigures http_figures(const gateway::HttpServerState& state) {
 class ServerImpl final : public Server {
  public:
   explicit ServerImpl(const ServerOptions& options) : options_(options) {}
-  ~ServerImpl() override { stop(); }
+  ~ServerImpl() override { stop(nullptr); }
 
   Status start();
   Engine& engine() override { return *engine_; }
@@ -93,7 +94,7 @@ class ServerImpl final : public Server {
   }
   uint64_t engine_beat() const override { return engine_->beat(); }
   std::string permanent_failure() const override;
-  size_t stop() override;
+  size_t stop(const std::atomic<bool>* hurry) override;
 
  private:
   Status bind_control();
@@ -113,6 +114,7 @@ class ServerImpl final : public Server {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<wire::ZmqCoordinatorLink> link_;
   std::unique_ptr<EngineLoop> engine_;
+  std::optional<gateway::AccessLog> access_log_;
   std::unique_ptr<gateway::Gateway> gateway_;
   std::unique_ptr<gateway::HttpServer> http_;
   std::unique_ptr<ModelWatch> model_watch_;
@@ -184,22 +186,24 @@ Status ServerImpl::start_http() {
   }
   deps.wall_seconds = [] { return static_cast<int64_t>(std::time(nullptr)); };
   deps.random = [] { return random_seed(); };
-  deps.observer = [this](std::string_view route, int status, double seconds) {
-    metrics_->http_request(route, status, seconds);
+  const bool keys = !api_keys_.empty();
+  access_log_.emplace(gateway::make_access_log(config, keys));
+  deps.on_record = [this](const gateway::HttpRecord& record) {
+    metrics_->http_request(record.ticket.route_name, record.status, record.seconds);
+    access_log_->write(record);
   };
   deps.fault_observer = [this](std::string_view route, std::string_view kind) {
     metrics_->handler_fault(route, kind);
   };
-  deps.clock = &clock_;
   deps.refusal_observer = [this](std::string_view reason) { metrics_->http_refused(reason); };
   gateway::HttpServerOptions http = gateway::server_options(config);
   http.reserved_descriptors = kOwnDescriptors + kWorkerDescriptors * worker_names().size();
   http.on_fault = [this] { metrics_->handler_fault("other", "exception"); };
   SHOAL_ASSIGN(http_, gateway::HttpServer::listen(http));
   deps.http = [this] { return http_->state(); };
-  auto options =
-      gateway::gateway_options(config, config.model.name.empty() ? model_.name : config.model.name,
-                               "shoal-" + model_.digest.substr(0, 10));
+  auto options = gateway::gateway_options(
+      config, keys, config.model.name.empty() ? model_.name : config.model.name,
+      "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
   http_->serve(*gateway_);
   url_ = fmt::format("http://{}:{}", url_host(local_host(http.host)), http_->port());
@@ -305,12 +309,17 @@ Status ServerImpl::start() {
   return options_.local_workers > 0 ? start_workers() : Status::ok();
 }
 
-size_t ServerImpl::stop() {
+size_t ServerImpl::stop(const std::atomic<bool>* hurry) {
   if (stopped_) return 0;
   stopped_ = true;
   size_t cut = 0;
   if (engine_) engine_->drain();
-  if (http_) cut = http_->drain(options_.config.timeouts.drain);
+  if (http_) {
+    cut =
+        http_->drain({options_.config.timeouts.drain, hurry, [this] {
+                        engine_->stop("the server is shutting down before the answer is complete");
+                      }});
+  }
   http_.reset();
   if (engine_) engine_->stop("the server stops");
   if (supervisor_) supervisor_->stop(5.0);

@@ -2,6 +2,7 @@
 // `shoal serve` — local workers under supervision. Used by serve, coordinator and bench.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,14 +41,15 @@ class Server {
   // With local workers: why the server will never be ready, trying again does not help; empty as
   // long as there is hope, and once it has been ready.
   virtual std::string permanent_failure() const = 0;
-  // Not ready → stop accepting → let requests finish until the configured drain time → end workers.
-  // How many requests were cut off.
-  virtual size_t stop() = 0;
+  // Not ready → refuse new requests → let others finish until the configured drain time, or until
+  // `hurry` (may be null) is set → end those with an error → end workers. How many were cut off.
+  virtual size_t stop(const std::atomic<bool>* hurry = nullptr) = 0;
 };
 
 // Runs until SIGINT or SIGTERM, showing progress on standard error and one line with the URL on
 // standard output once ready. While the server starts a signal ends the process within a second,
-// later it is stopped in order and a second signal ends at once. The process's exit code.
+// later it is stopped in order; a second signal cuts off with an error what still runs, a third
+// ends at once. The process's exit code.
 int run_server(const ServerOptions& options, const std::string& program);
 
 }  // namespace shoal

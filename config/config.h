@@ -17,6 +17,7 @@ namespace shoal::config {
 enum class KvType : uint8_t { kF16, kF32 };
 enum class Engine : uint8_t { kAuto, kShm, kGloo };
 enum class Experts : uint8_t { kAuto, kSliced, kPlaced };  // layouts of mixtures of experts
+enum class AccessLog : uint8_t { kOff, kRequests, kAll };  // kRequests: no probes that went well
 enum class WorkerRole : uint8_t { kFull, kExperts };       // kExperts: nothing but experts
 
 struct Model {
@@ -51,6 +52,10 @@ struct Coordinator {
   std::string keys;  // folder with coordinator.key and the workers' public keys; see `shoal keygen`
   std::string api_keys;                // file with one API key a line; empty: none asked for
   bool allow_unauthenticated = false;  // HTTP off loopback without api_keys
+  // Web pages of which other origins may call: config/origin.h, "auto", "null" or "*"; empty: none
+  std::vector<std::string> cors_origins{"auto"};
+  AccessLog access_log = AccessLog::kRequests;
+  double access_log_sample = 1;  // part of the lines about requests that went well; > 0, ≤ 1
   Limits limits;
   friend bool operator==(const Coordinator&, const Coordinator&) = default;
 };

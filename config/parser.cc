@@ -107,7 +107,7 @@ class Reader {
           name_, key.place, path,
           fmt::format("has no value; expected {}, or leave the key out", field.expected));
     }
-    if (field.shape == Shape::kNumberList && value.kind == Kind::kList) {
+    if (field.shape == Shape::kList && value.kind == Kind::kList) {
       return set_list(field, path, value, object);
     }
     if (value.kind != Kind::kScalar) {
@@ -126,7 +126,7 @@ class Reader {
       if (item.kind != Kind::kScalar || item.scalar.empty() ||
           item.scalar.find(',') != std::string::npos) {
         return error_at(name_, item.place, path,
-                        fmt::format("expected a number, got {}", kind_name(item)));
+                        fmt::format("expected {}, got {}", field.expected, kind_name(item)));
       }
       T trial{};  // for the place of the one entry that is wrong
       const Status status = field.set(trial, item.scalar);

@@ -6,11 +6,13 @@
 #include <utility>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/check.h"
 #include "base/host.h"
 #include "base/quote.h"
 #include "base/utf8.h"
+#include "config/origin.h"
 #include "config/values.h"
 
 namespace shoal::config {
@@ -22,6 +24,7 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr size_t kMaxText = 4096;
+constexpr size_t kMaxOrigins = 64;
 
 // `member` below is a lambda (auto& object) -> auto&, so that one serves set and get.
 
@@ -200,7 +203,7 @@ Field<Config> shares_field() {
       "parallel.shares",
       "a list of numbers above 0, at most 64",
       "Relative parts of the ranks when workers have no `share`; empty: equal parts.",
-      Shape::kNumberList,
+      Shape::kList,
       [](Config& config, std::string_view value) {
         std::vector<double> shares;
         for (std::string_view rest = value; !rest.empty();) {
@@ -225,6 +228,41 @@ Field<Config> shares_field() {
           list += (list.empty() ? "" : ",") + format_number(share);
         }
         return list;
+      }};
+}
+
+Field<Config> origins_field() {
+  return {
+      "coordinator.cors_origins",
+      "a list of origins, auto, null or *",
+      "Web pages that may call the server from a browser: origins such as "
+      "https://chat.example.org, http://localhost:* or https://*.example.org; null: pages "
+      "from files; *: all; auto: all if keys are asked for, else those served by this machine. "
+      "Empty: none.",
+      Shape::kList,
+      [](Config& config, std::string_view value) {
+        std::vector<std::string> origins;
+        for (std::string_view rest = value; !rest.empty();) {
+          const size_t comma = std::min(rest.find(','), rest.size());
+          std::string_view origin = rest.substr(0, comma);
+          while (origin.starts_with(' ')) origin.remove_prefix(1);
+          while (origin.ends_with(' ')) origin.remove_suffix(1);
+          if (origin != "*" && origin != "auto" && origin != "null" && !parse_origin(origin)) {
+            return invalid_argument(
+                fmt::format("{} is no origin: SCHEME://HOST or SCHEME://HOST:PORT, without a path",
+                            in_quotes(origin)));
+          }
+          origins.emplace_back(origin);
+          rest.remove_prefix(std::min(comma + 1, rest.size()));
+        }
+        if (origins.size() > kMaxOrigins) {
+          return out_of_range(fmt::format("{} entries; at most {}", origins.size(), kMaxOrigins));
+        }
+        config.coordinator.cors_origins = std::move(origins);
+        return Status::ok();
+      },
+      [](const Config& config) {
+        return fmt::format("{}", fmt::join(config.coordinator.cors_origins, ","));
       }};
 }
 
@@ -262,6 +300,18 @@ void add_coordinator(std::vector<Field<Config>>& fields) {
       "coordinator.allow_unauthenticated",
       [](auto& c) -> auto& { return c.coordinator.allow_unauthenticated; },
       "Serve HTTP off loopback without API keys: everybody who reaches the port may use it."));
+  fields.push_back(origins_field());
+  static constexpr std::array<std::pair<std::string_view, AccessLog>, 3> kAccessLogs{
+      {{"off", AccessLog::kOff}, {"requests", AccessLog::kRequests}, {"all", AccessLog::kAll}}};
+  fields.push_back(choice(
+      "coordinator.access_log", kAccessLogs,
+      [](auto& c) -> auto& { return c.coordinator.access_log; },
+      "A line of the log for each HTTP request, without anything of its text. requests: not for "
+      "probes and scrapes that went well."));
+  fields.push_back(number<Config>(
+      "coordinator.access_log_sample", 1,
+      [](auto& c) -> auto& { return c.coordinator.access_log_sample; },
+      "Part of these lines that is written; those about errors always are."));
 }
 
 void add_limits(std::vector<Field<Config>>& fields) {

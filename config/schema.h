@@ -13,7 +13,7 @@
 
 namespace shoal::config {
 
-enum class Shape : uint8_t { kScalar, kNumberList };
+enum class Shape : uint8_t { kScalar, kList };  // of scalars without commas
 
 // One key of T (the whole Config, or one Worker).
 template <class T>
@@ -22,7 +22,7 @@ struct Field {
   std::string expected;  // "f16, f32", "1 … 4096", "text"
   std::string_view doc;
   Shape shape = Shape::kScalar;
-  // From one scalar; lists of numbers also accept "1,2,1". The error has no key in front.
+  // From one scalar; lists also accept "1,2,1". The error has no key in front.
   std::function<Status(T&, std::string_view)> set;
   // The canonical text that set() would accept.
   std::function<std::string(const T&)> get;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
+#include "base/rng.h"
+
 namespace shoal::gateway {
 
 HttpServerOptions server_options(const config::Config& config) {
@@ -23,7 +26,7 @@ HttpServerOptions server_options(const config::Config& config) {
   return out;
 }
 
-GatewayOptions gateway_options(const config::Config& config, std::string served_model,
+GatewayOptions gateway_options(const config::Config& config, bool keys, std::string served_model,
                                std::string system_fingerprint) {
   const config::Limits& limits = config.coordinator.limits;
   GatewayOptions out;
@@ -34,9 +37,16 @@ GatewayOptions gateway_options(const config::Config& config, std::string served_
   out.limits.max_stop = limits.max_stop_sequences;
   out.limits.max_logit_bias = limits.max_logit_bias;
   out.limits.max_top_logprobs = limits.max_top_logprobs;
+  out.cors = CorsPolicy(config.coordinator.cors_origins, keys);
   out.metrics = config.metrics.enabled;
   out.metrics_need_key = config.metrics.require_key;
   return out;
+}
+
+AccessLog make_access_log(const config::Config& config, bool keys) {
+  return AccessLog(
+      {config.coordinator.access_log, config.coordinator.access_log_sample, keys},
+      [] { return random_seed(); }, [](const std::string& line) { log_info(line); });
 }
 
 Result<ApiKeys> load_keys(const config::Config& config) {

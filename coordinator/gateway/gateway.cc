@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace shoal::gateway {
 namespace {
 
 constexpr size_t kTrimBytes = 1 << 20;
+constexpr size_t kMaxRequestId = 128;
 
 bool matches(std::string_view pattern, std::string_view path) {
   if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
@@ -131,21 +133,31 @@ std::string Gateway::known_paths() const {
   return known;
 }
 
-HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
-  const Route* named = nullptr;  // of that path
-  const Route* found = nullptr;  // of that path and method
-  std::string allow;
+// The route of that path and method. `named`: of that path only, null if there is none; `allow`:
+// its methods.
+const Gateway::Route* Gateway::find_route(const HttpRequest& head, const Route** named,
+                                          std::string* allow) const {
+  const Route* found = nullptr;
   const std::string path = plain_path(head.path);
   for (const Route& route : kRoutes) {
     if (route.handler == &Gateway::metrics && !options_.metrics) continue;
     if (!matches(route.path, path)) continue;
-    named = &route;
-    allow = std::string(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
-    if (route.method == head.method && !(head.head && allow[0] == 'P')) found = &route;
+    *named = &route;
+    *allow = std::string_view(route.method) == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    if (route.method == head.method && !(head.head && (*allow)[0] == 'P')) found = &route;
   }
+  return found;
+}
+
+HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
+  const Route* named = nullptr;
+  std::string allow;
+  const Route* found = find_route(head, &named, &allow);
   const auto key = deps_.keys.identify(head);
   HttpVerdict verdict;
-  if (!(named != nullptr && is_open(*named)) && !key) {
+  if (CorsPolicy::is_preflight(head)) {  // browsers send no key with it
+    verdict.answer = options_.cors.preflight(head);
+  } else if (!(named != nullptr && is_open(*named)) && !key) {
     verdict = unauthorized();
   } else if (found == nullptr) {
     verdict = named != nullptr ? method_not_allowed(head, allow) : not_found(head, known_paths());
@@ -154,27 +166,35 @@ HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
   }
   verdict.ticket.route_name = named != nullptr ? named->path : "other";
   verdict.ticket.route = static_cast<size_t>((found != nullptr ? found : kRoutes) - kRoutes);
-  verdict.ticket.key = key.value_or(0);
+  verdict.ticket.key = key;
+  verdict.ticket.request_id = request_id(head);
+  verdict.headers = options_.cors.headers(head);
+  verdict.headers.emplace_back("X-Request-Id", verdict.ticket.request_id);
   verdict.takes_body = found != nullptr && std::string_view(found->method) == "POST";
   if (key && !deps_.keys.empty()) verdict.client = key;
   return verdict;
 }
 
-void Gateway::not_handled(std::string_view route_name, int status,
-                          std::optional<HttpRefusal> reason) {
-  if (reason && deps_.refusal_observer) deps_.refusal_observer(refusal_name(*reason));
-  if (!deps_.observer) return;
-  if (status != 0) {
-    deps_.observer(route_name, status, 0);
-  } else if (reason == HttpRefusal::kClientGone) {
-    deps_.observer(route_name, kClientClosedRequest, 0);
-  }
+// The client's own name for the request, if it is fit to be shown.
+std::string Gateway::request_id(const HttpRequest& head) {
+  const std::string_view given = head.header("x-request-id");
+  const bool fit =
+      !given.empty() && given.size() <= kMaxRequestId &&
+      std::all_of(given.begin(), given.end(), [](char c) { return c > ' ' && c < 0x7f; });
+  return fit ? std::string(given) : new_id("req");
+}
+
+void Gateway::refused(HttpRefusal reason) {
+  if (deps_.refusal_observer) deps_.refusal_observer(refusal_name(reason));
+}
+
+void Gateway::over(const HttpRecord& record) {
+  if (deps_.on_record) deps_.on_record(record);
 }
 
 void Gateway::handle(std::shared_ptr<const HttpRequest> request, std::shared_ptr<Exchange> client) {
   const Route& route = kRoutes[request->ticket.route];
   const std::string_view name = request->ticket.route_name;
-  if (deps_.observer) client = metered(std::move(client), name, *deps_.clock, deps_.observer);
   const auto exchange =
       std::make_shared<GuardedExchange>(std::move(client), name, deps_.fault_observer);
   exchange->run([&] { (this->*route.handler)(*request, exchange); });
@@ -290,7 +310,7 @@ void Gateway::generate(Endpoint endpoint, const HttpRequest& request, Generation
   plan.seed = options.seed ? *options.seed : deps_.random();
   plan.silence = options_.silence;
   // The number of the key stays apart from whatever salt its owner chooses.
-  plan.cache_scope = fmt::format("{}:{}", request.ticket.key, options.cache_salt);
+  plan.cache_scope = fmt::format("{}:{}", request.ticket.key.value_or(0), options.cache_salt);
   plan.options = std::move(options);
   plan.prompts = std::move(prompts);
   std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();

@@ -12,10 +12,10 @@
 #include "coordinator/gateway/api_request.h"
 #include "coordinator/gateway/auth.h"
 #include "coordinator/gateway/chat_prompt.h"
+#include "coordinator/gateway/cors.h"
 #include "coordinator/gateway/guarded_exchange.h"
 #include "coordinator/gateway/http.h"
 #include "coordinator/gateway/http_server.h"
-#include "coordinator/gateway/metered_exchange.h"
 #include "coordinator/gateway/responses.h"
 #include "coordinator/gateway/text_codec.h"
 
@@ -26,6 +26,7 @@ struct GatewayOptions {
   std::string system_fingerprint;  // changes with the build and the model
   RequestLimits limits;            // vocab_size and served_model are filled in
   JsonLimits json;
+  CorsPolicy cors;
   bool metrics = true;           // false: /metrics is 404
   bool metrics_need_key = true;  // /metrics like other paths; false: open like /health
   Duration silence = std::chrono::seconds(10);  // see GenerationPlan
@@ -43,9 +44,9 @@ struct GatewayDependencies {
   std::function<std::string()> metrics;   // Prometheus text; may be empty
   std::function<int64_t()> wall_seconds;  // Unix time
   std::function<uint64_t()> random;       // seeds and ids; thread-safe
-  ExchangeObserver observer;              // of every exchange, by route; may be empty
+  // Of every request, when it is over. Any thread; must not block; may be empty.
+  std::function<void(const HttpRecord&)> on_record;
   FaultObserver fault_observer;           // of exceptions in handlers, by route; may be empty
-  const Clock* clock = nullptr;           // for the observer; set if it is
   std::function<void(std::string_view reason)> refusal_observer;  // may be empty; see HttpRefusal
   std::function<HttpServerState()> http;                          // may be empty
 };
@@ -59,8 +60,8 @@ class Gateway : public HttpService {
   // Of requests that judge() let in.
   void handle(std::shared_ptr<const HttpRequest> request,
               std::shared_ptr<Exchange> exchange) override;
-  void not_handled(std::string_view route_name, int status,
-                   std::optional<HttpRefusal> reason) override;
+  void refused(HttpRefusal reason) override;
+  void over(const HttpRecord& record) override;
 
  private:
   using Handler = void (Gateway::*)(const HttpRequest&, const std::shared_ptr<Exchange>&);
@@ -72,6 +73,7 @@ class Gateway : public HttpService {
   };
   static const Route kRoutes[];
 
+  const Route* find_route(const HttpRequest& head, const Route** named, std::string* allow) const;
   std::string known_paths() const;  // for who asks for another
   bool is_open(const Route& route) const;
   bool answers_while_draining(const Route& route) const;
@@ -97,6 +99,7 @@ class Gateway : public HttpService {
   // What an encoding that failed is to the client; `param` held the text.
   static ApiError encoding_error(const Status& status, const char* param);
   std::string new_id(const char* prefix);
+  std::string request_id(const HttpRequest& head);
   Json model_json() const;
 
   const GatewayDependencies deps_;

@@ -141,6 +141,7 @@ void Generation::emit(size_t index, ChoiceDelta delta) {
 
 void Generation::complete() {
   over_ = true;
+  note_tokens();
   if (options_.stream) {
     if (options_.include_usage) exchange_->write(format_.chunk_usage(usage()));
     exchange_->write(AnswerFormat::chunk_done());
@@ -150,7 +151,6 @@ void Generation::complete() {
   std::vector<FinishedChoice> results;
   for (Slot& slot : slots_) results.push_back(std::move(slot.result));
   HttpResponse response;
-  response.headers.emplace_back("X-Request-Id", format_.head().id);
   response.body = format_.body(results, usage());
   exchange_->respond(std::move(response));
 }
@@ -158,6 +158,7 @@ void Generation::complete() {
 // One choice failed: the answer cannot be completed, so the others are of no use.
 void Generation::fail(const ApiError& error) {
   over_ = true;
+  note_tokens();
   cancel_all();
   if (!stream_started_) {
     exchange_->respond(error_response(error));
@@ -170,6 +171,7 @@ void Generation::fail(const ApiError& error) {
 void Generation::client_gone() {
   if (over_) return;
   over_ = true;
+  note_tokens();
   cancel_all();
 }
 
@@ -187,9 +189,7 @@ void Generation::ensure_stream() {
   stream_started_ = true;
   wrote_lately_ = true;
   exchange_->start_stream(200, "text/event-stream; charset=utf-8",
-                          {{"Cache-Control", "no-cache"},
-                           {"X-Accel-Buffering", "no"},
-                           {"X-Request-Id", format_.head().id}});
+                          {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
   if (format_.head().endpoint != Endpoint::kChat) return;
   for (size_t i = 0; i < slots_.size(); ++i) {
     exchange_->write(format_.chunk_role(static_cast<uint32_t>(i)));
@@ -201,6 +201,11 @@ void Generation::keep_alive() {
   ensure_stream();
   if (!std::exchange(wrote_lately_, false)) exchange_->write(": waiting\n\n");
   exchange_->after(silence_, [self = shared_from_this()] { self->keep_alive(); });
+}
+
+void Generation::note_tokens() {
+  const Usage used = usage();
+  exchange_->note_tokens(used.prompt_tokens, used.completion_tokens);
 }
 
 Usage Generation::usage() const {

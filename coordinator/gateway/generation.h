@@ -65,6 +65,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void ensure_stream();
   void keep_alive();
   Usage usage() const;
+  void note_tokens();
 
   Engine& engine_;
   const std::shared_ptr<Exchange> exchange_;

@@ -31,6 +31,9 @@ class GuardedExchange final : public Exchange,
   void start_stream(int status, std::string content_type, HttpHeaders headers) override;
   void write(std::string chunk) override { inner_->write(std::move(chunk)); }
   void finish() override { inner_->finish(); }
+  void note_tokens(uint64_t prompt, uint64_t generated) override {
+    inner_->note_tokens(prompt, generated);
+  }
   void post(std::function<void()> task) override;
   void on_gone(std::function<void()> task) override;
   bool gone() const override { return inner_->gone(); }

@@ -21,7 +21,8 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 struct HttpTicket {
   size_t route = 0;                      // the service's own number
   std::string_view route_name = "none";  // for metrics; lives as long as the program
-  size_t key = 0;                        // number of the API key; 0 without keys
+  std::optional<size_t> key;  // number of the API key; 0 without keys, nothing: none given
+  std::string request_id;     // the client's own, or one made for it
 };
 
 // The path that is meant: clients join base URLs with slashes of their own. "/v1//models/" is
@@ -61,6 +62,8 @@ class Exchange {
   virtual void start_stream(int status, std::string content_type, HttpHeaders headers) = 0;
   virtual void write(std::string chunk) = 0;
   virtual void finish() = 0;
+  // For the record of this request: tokens of its prompts, and those generated for it so far.
+  virtual void note_tokens(uint64_t prompt, uint64_t generated) = 0;
 
   // Runs `task` on the connection's thread, in order, never beside another task of this connection.
   // Runs also when the client has gone.
@@ -100,8 +103,23 @@ struct HttpVerdict {
   std::optional<HttpResponse> answer;  // sent instead of calling the handler; a body is not read
   std::optional<HttpRefusal> reason;   // why, if `answer` is a refusal
   HttpTicket ticket;
+  HttpHeaders headers;           // of whatever answer the request gets, by whomever
   bool takes_body = false;       // no: a small one is read and dropped
   std::optional<size_t> client;  // whose part of the room for bodies; nothing: the peer address's
+};
+
+// The status of a request whose client left before anything was sent (nginx's number for it).
+inline constexpr int kClientClosedRequest = 499;
+
+// One request, after the fact.
+struct HttpRecord {
+  std::string method = "-", path = "-", peer;  // as HttpRequest has them; "-": not even that came
+  HttpTicket ticket;
+  int status = 0;           // what the client was sent, or kClientClosedRequest
+  bool complete = false;    // the whole answer was handed to the client's connection
+  uint64_t body_bytes = 0;  // of the answer, without its framing
+  double seconds = 0;       // from the complete head on
+  uint64_t prompt_tokens = 0, generated_tokens = 0;
 };
 
 // What answers. All methods are thread-safe.
@@ -115,9 +133,11 @@ class HttpService {
   // thread, where it must not.
   virtual void handle(std::shared_ptr<const HttpRequest> request,
                       std::shared_ptr<Exchange> exchange) = 0;
-  // After the fact: the server answered with `status` itself (0: closed without a word).
-  virtual void not_handled(std::string_view route_name, int status,
-                           std::optional<HttpRefusal> reason) = 0;
+  // A request or a connection did not get to handle(). Must not block.
+  virtual void refused(HttpRefusal reason) = 0;
+  // Once for every request of which the head, or something that is none, has come. Must not block;
+  // what it counts is counted before the client has the answer.
+  virtual void over(const HttpRecord& record) = 0;
 };
 
 std::string_view status_text(int status);

@@ -55,6 +55,11 @@ class ConnectionExchange final : public Exchange {
   void finish() override {
     connection_->post([c = connection_, s = serial_] { c->finish(s); });
   }
+  void note_tokens(uint64_t prompt, uint64_t generated) override {
+    connection_->post([c = connection_, s = serial_, prompt, generated] {
+      c->note_tokens(s, prompt, generated);
+    });
+  }
   void post(std::function<void()> task) override { connection_->enqueue(std::move(task)); }
   void on_gone(std::function<void()> task) override {
     connection_->post([c = connection_, s = serial_, t = std::move(task)]() mutable {
@@ -97,7 +102,11 @@ std::string Connection::head(int status, const std::string& content_type,
   std::string out = fmt::format("HTTP/1.1 {} {}\r\nServer: shoal\r\nDate: {}\r\n", status,
                                 status_text(status), http_date());
   if (status != 204) out += fmt::format("Content-Type: {}\r\n", content_type);
-  for (const auto& [name, value] : headers) out += fmt::format("{}: {}\r\n", name, value);
+  const auto add = [&out](const HttpHeaders& set) {
+    for (const auto& [name, value] : set) out += fmt::format("{}: {}\r\n", name, value);
+  };
+  add(headers);
+  add(headers_);
   if (length && status != 204) out += fmt::format("Content-Length: {}\r\n", *length);
   if (!length && !http_1_0_) out += "Transfer-Encoding: chunked\r\n";
   if (!keep_alive_) {
@@ -115,6 +124,11 @@ void Connection::respond(uint64_t serial, HttpResponse response) {
   std::string bytes =
       head(response.status, response.content_type, response.headers, response.body.size());
   if (head_only_) response.body.clear();
+  if (record_) {
+    record_->status = response.status;
+    record_->body_bytes = response.body.size();
+  }
+  end_record(true);
   if (response.body.size() < kSeparateBodyBytes) {
     queue(std::move(bytes) + response.body);
   } else {  // too large to copy
@@ -130,6 +144,7 @@ void Connection::start_stream(uint64_t serial, int status, const std::string& co
   release_hold();
   streaming_ = true;
   if (http_1_0_ || shared_->draining) keep_alive_ = false;
+  if (record_) record_->status = status;
   queue(head(status, content_type, headers, std::nullopt));
 }
 
@@ -139,11 +154,13 @@ void Connection::write_chunk(uint64_t serial, std::string chunk) {
     close();  // the client does not read
     return;
   }
+  if (record_) record_->body_bytes += chunk.size();
   queue(http_1_0_ ? std::move(chunk) : fmt::format("{:x}\r\n{}\r\n", chunk.size(), chunk));
 }
 
 void Connection::finish(uint64_t serial) {
   if (!current(serial) || answered_ || !streaming_) return;
+  end_record(true);
   if (!http_1_0_ && !head_only_) queue("0\r\n\r\n");
   complete();
 }
@@ -179,6 +196,23 @@ void Connection::after(uint64_t serial, Duration delay, std::function<void()> ta
       guarded([serial, task = std::move(task)](Connection& self, const Error& error) {
         if (!error && self.current(serial) && !self.answered_) task();
       }));
+}
+
+void Connection::note_tokens(uint64_t serial, uint64_t prompt, uint64_t generated) {
+  if (serial != serial_ || !record_) return;
+  record_->prompt_tokens = prompt;
+  record_->generated_tokens = generated;
+}
+
+void Connection::end_record(bool complete) {
+  if (!record_) return;
+  HttpRecord record = std::move(*record_);
+  record_.reset();
+  record.peer = peer_;
+  record.complete = complete;
+  if (record.status == 0) record.status = kClientClosedRequest;
+  record.seconds = to_seconds(SteadyClock().now() - began_);
+  shared_->service->over(record);
 }
 
 void Connection::complete() {
@@ -282,6 +316,7 @@ void Connection::close() {
   forget();
   if (unanswered && gone_) std::exchange(gone_, nullptr)();
   gone_ = nullptr;
+  end_record(false);
 }
 
 void Connection::wait_until(TimePoint deadline) {

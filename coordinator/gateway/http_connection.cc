@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/quote.h"
 #include "coordinator/gateway/api_error.h"
 
 namespace shoal::gateway {
@@ -46,6 +47,56 @@ uint64_t peer_class(const asio::ip::address& address) {
     bytes.assign(v6.begin(), v6.begin() + 8);
   }
   return std::hash<std::string>()(bytes) | (1ull << 63);  // apart from the keys' numbers
+}
+
+HttpResponse refusal_answer(int status, const std::string& message, const char* code) {
+  ApiError error;
+  error.status = status;
+  error.message = message;
+  error.code = code;
+  if (status == 503) {
+    error.type = "unavailable_error";
+    error.retry_after_seconds = 1;
+  }
+  return error_response(error);
+}
+
+// On a pool thread: the body as it was before its coding. False: the request has been refused.
+bool decode(ServerShared& shared, ContentCoding coding, BodyHold* hold, HttpRequest& request,
+            Exchange& exchange) {
+  if (coding == ContentCoding::kIdentity) return true;
+  const uint64_t limit = shared.options.body_bytes;
+  const auto room = [hold, limit](uint64_t bytes) {
+    return bytes <= hold->bytes() || hold->grow(std::min(bytes + kHoldStep, limit));
+  };
+  Result<std::string> decoded =
+      resource_exhausted("the server has too little memory for this request at the moment");
+  try {
+    decoded = decode_content(coding, request.body, limit, room);
+  } catch (const std::bad_alloc&) {
+    if (shared.options.on_fault) shared.options.on_fault();
+  }
+  if (decoded) {
+    request.body = std::move(*decoded);
+    return true;
+  }
+  const Status& fault = decoded.status();
+  const std::string why =
+      fault.code() == Code::kInvalidArgument
+          ? fmt::format("the body does not have the Content-Encoding it is said to have: {}",
+                        fault.message())
+          : fault.message();
+  if (fault.code() == Code::kOutOfRange) {
+    shared.service->refused(HttpRefusal::kBodyTooLarge);
+    exchange.respond(refusal_answer(413, why, "body_too_large"));
+  } else if (fault.code() == Code::kResourceExhausted) {
+    shared.service->refused(HttpRefusal::kLargeBodies);
+    exchange.respond(refusal_answer(503, why, "overloaded"));
+  } else {
+    shared.service->refused(HttpRefusal::kMalformed);
+    exchange.respond(refusal_answer(400, why, "bad_content_encoding"));
+  }
+  return false;
 }
 
 }  // namespace
@@ -130,12 +181,6 @@ void Connection::start() {
   });
 }
 
-void Connection::begin_drain() {
-  post([self = shared_from_this()] {
-    if (self->state_ == State::kIdle) self->close();
-  });
-}
-
 void Connection::end_drain() {
   post([self = shared_from_this()] {
     if (self->state_ != State::kHandling && self->state_ != State::kLinger) self->close();
@@ -166,15 +211,12 @@ bool Connection::make_room(const Error& error) {
     return false;
   }
   close();
-  shared_->service->not_handled("none", 0, HttpRefusal::kIdleClosed);
+  shared_->service->refused(HttpRefusal::kIdleClosed);
   return true;
 }
 
 void Connection::cut_off() {
-  post([self = shared_from_this()] {
-    if (self->state_ == State::kHandling) ++self->shared_->cut_off;
-    self->close();
-  });
+  post([self = shared_from_this()] { self->close(); });
 }
 
 // One read is always pending while the connection lives: that is how a client's leaving is seen.
@@ -225,7 +267,8 @@ bool Connection::read_head() {
   if (!head_reader_) {
     head_reader_.emplace(shared_->options.header_bytes);
     http_1_0_ = head_only_ = has_body_ = false;
-    ticket_ = {};
+    coding_ = ContentCoding::kIdentity;
+    headers_.clear();
   }
   buffer_.erase(0, head_reader_->put(buffer_));
   if (head_reader_->state() == HttpHeadReader::State::kBad) {
@@ -259,13 +302,18 @@ void Connection::begin_request() {
   head_only_ = request_->head;
   has_body_ = framing.has_body();
   request_->peer = peer_;
+  began_ = SteadyClock().now();
+  record_.emplace();
+  record_->method = head_only_ ? "HEAD" : request_->method;
+  record_->path = request_->path;
   if (refuse_) {
     refuse(503, "too many connections", "overloaded", HttpRefusal::kConnections);
     return;
   }
   const bool draining = shared_->draining;
   HttpVerdict verdict = shared_->service->judge(*request_, draining);
-  request_->ticket = ticket_ = verdict.ticket;
+  request_->ticket = record_->ticket = verdict.ticket;
+  headers_ = std::move(verdict.headers);
   if (verdict.answer) {
     answer_at_once(std::move(verdict));
     return;
@@ -279,7 +327,15 @@ void Connection::begin_request() {
            HttpRefusal::kBodyTooLarge);
     return;
   }
-  if (!framing.chunked && !hold_body(framing.length)) return;
+  if (has_body_) {
+    const auto coding = content_coding(*request_);
+    if (!coding) {
+      refuse_coding();
+      return;
+    }
+    coding_ = *coding;
+  }
+  if (!hold_body(framing.chunked ? 0 : framing.length)) return;
   body_reader_.emplace(framing, limit);
   if (!framing.chunked) body_reader_->expect(static_cast<size_t>(framing.length));
   if (!draining) stand(Standing::kWorking);
@@ -289,8 +345,11 @@ void Connection::begin_request() {
   if (body_reader_->state() == HttpBodyReader::State::kDone) dispatch();
 }
 
-// Small bodies need no room of the reserve.
+// Small bodies need no room of the reserve; compressed ones are none: nobody knows what they hold.
 bool Connection::hold_body(uint64_t bytes) {
+  if (coding_ != ContentCoding::kIdentity) {
+    bytes = std::max(bytes, std::min<uint64_t>(kHoldStep, shared_->options.body_bytes));
+  }
   if (bytes <= shared_->options.small_body_bytes || (hold_ && bytes <= hold_->bytes())) return true;
   if (!hold_) {
     hold_ = shared_->reserve->take(client_.value_or(peer_class_), bytes);
@@ -330,59 +389,59 @@ void Connection::dispatch() {
   body_reader_.reset();
   begin_answer();
   auto exchange = make_exchange(shared_from_this(), serial_);
-  std::shared_ptr<const HttpRequest> request = std::move(request_);
   // What only reads state answers at once: /health must not wait behind prompts being tokenized.
-  if (request->method == "GET") {
-    shared_->service->handle(std::move(request), std::move(exchange));
-    return;
+  if (request_->method == "GET") {
+    shared_->service->handle(std::move(request_), std::move(exchange));
+  } else {
+    submit_to_pool(std::move(request_), std::move(exchange));
   }
+}
+
+void Connection::submit_to_pool(std::shared_ptr<HttpRequest> request,
+                                std::shared_ptr<Exchange> exchange) {
   const size_t bytes = request->body.size();
-  HandlerPool& pool =
-      bytes <= shared_->options.small_body_bytes ? *shared_->small_pool : *shared_->large_pool;
-  const bool taken = pool.submit(bytes, [shared = shared_, request, exchange]() mutable {
-    if (exchange->gone()) {
-      shared->service->not_handled(request->ticket.route_name, 0, HttpRefusal::kClientGone);
-    } else {
-      shared->service->handle(std::move(request), std::move(exchange));
-    }
-  });
+  const bool coded = coding_ != ContentCoding::kIdentity;
+  const bool small = !coded && bytes <= shared_->options.small_body_bytes;
+  const bool taken = (small ? *shared_->small_pool : *shared_->large_pool)
+                         .submit(bytes, [shared = shared_, request, exchange, hold = hold_,
+                                         coding = coding_]() mutable {
+                           if (exchange->gone()) {
+                             shared->service->refused(HttpRefusal::kClientGone);
+                           } else if (decode(*shared, coding, hold.get(), *request, *exchange)) {
+                             shared->service->handle(std::move(request), std::move(exchange));
+                           }
+                         });
   if (taken) return;
-  ApiError error;
-  error.status = 503;
-  error.type = "unavailable_error";
-  error.message = "too many requests wait to be read";
-  error.code = "overloaded";
-  HttpResponse response;
-  response.status = 503;
-  response.headers.emplace_back("Retry-After", "1");
-  response.body = error_body(error);
-  shared_->service->not_handled(ticket_.route_name, 503, HttpRefusal::kBusy);
-  respond(serial_, std::move(response));
+  shared_->service->refused(HttpRefusal::kBusy);
+  respond(serial_, refusal_answer(503, "too many requests wait to be read", "overloaded"));
 }
 
 // Answers without a handler and ends the connection: what follows on it cannot be trusted or is not
 // wanted.
 void Connection::refuse(int status, const std::string& message, const char* code,
                         HttpRefusal reason) {
-  ApiError error;
-  error.status = status;
-  error.message = message;
-  error.code = code;
-  if (status == 503) error.type = "unavailable_error";
   HttpVerdict verdict;
-  verdict.answer.emplace();
-  verdict.answer->status = status;
-  verdict.answer->body = error_body(error);
-  if (status == 503) verdict.answer->headers.emplace_back("Retry-After", "1");
+  verdict.answer = refusal_answer(status, message, code);
   verdict.reason = reason;
-  verdict.ticket = ticket_;
   keep_alive_ = false;
   answer_at_once(std::move(verdict));
 }
 
+void Connection::refuse_coding() {
+  headers_.emplace_back("Accept-Encoding", kContentCodings);
+  refuse(415,
+         fmt::format("Content-Encoding {} is not understood; {} are",
+                     in_quotes(request_->header("content-encoding")), kContentCodings),
+         "unsupported_content_encoding", HttpRefusal::kUnsupported);
+}
+
 // A body that may still come is not waited for: the connection ends.
 void Connection::answer_at_once(HttpVerdict verdict) {
-  shared_->service->not_handled(verdict.ticket.route_name, verdict.answer->status, verdict.reason);
+  if (verdict.reason) shared_->service->refused(*verdict.reason);
+  if (!record_) {  // not even a head
+    began_ = SteadyClock().now();
+    record_.emplace();
+  }
   keep_alive_ = keep_alive_ && !has_body_;
   head_reader_.reset();
   body_reader_.reset();

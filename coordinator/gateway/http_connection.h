@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "coordinator/gateway/body_reserve.h"
+#include "coordinator/gateway/content_coding.h"
 #include "coordinator/gateway/handler_pool.h"
 #include "coordinator/gateway/http_body.h"
 #include "coordinator/gateway/http_head.h"
@@ -44,8 +45,7 @@ struct ServerShared {
   std::atomic<bool> draining{false};  // no new work is taken
   std::atomic<bool> closing{false};   // nor any connection
   std::atomic<bool> stopped{false};   // no thread runs `io` any more
-  std::atomic<size_t> cut_off{0};
-  std::atomic<size_t> evictions{0};  // on their way
+  std::atomic<size_t> evictions{0};   // on their way
 
   std::mutex mutex;  // guards the following
   std::condition_variable changed;
@@ -67,11 +67,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // that wait; null: none waits.
   static std::shared_ptr<Connection> take_oldest_waiting(ServerShared& shared);
 
-  void start();        // any thread
-  void begin_drain();  // any thread: no further request
-  void end_drain();    // any thread: closes unless an answer is on its way
-  void evict();        // any thread: closes unless a request has arrived meanwhile
-  void cut_off();      // any thread
+  void start();      // any thread
+  void end_drain();  // any thread: closes unless an answer is on its way
+  void evict();      // any thread: closes unless a request has arrived meanwhile
+  void cut_off();    // any thread
   bool gone() const { return gone_flag_; }  // any thread
   // Any thread; post() runs the task at once when called on the strand, enqueue() never does.
   void post(std::function<void()> task);
@@ -83,6 +82,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                     const HttpHeaders& headers);
   void write_chunk(uint64_t serial, std::string chunk);
   void finish(uint64_t serial);
+  void note_tokens(uint64_t serial, uint64_t prompt, uint64_t generated);
   void on_gone(uint64_t serial, std::function<void()> task);
   void after(uint64_t serial, Duration delay, std::function<void()> task);
   void abandoned(uint64_t serial);
@@ -122,12 +122,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool hold_body(uint64_t bytes);
   void dispatch();
   void refuse(int status, const std::string& message, const char* code, HttpRefusal reason);
+  void refuse_coding();
+  void submit_to_pool(std::shared_ptr<HttpRequest> request, std::shared_ptr<Exchange> exchange);
   void answer_at_once(HttpVerdict verdict);
 
   // http_answer.cc: what goes out
   void begin_answer();
   void release_hold();
   void complete();  // the current answer is entirely queued
+  void end_record(bool complete);
   void next_request();
   void queue(std::string bytes);
   void write();
@@ -160,8 +163,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<HttpBodyReader> body_reader_;
   std::shared_ptr<HttpRequest> request_;  // from its head to the handler
   std::shared_ptr<BodyHold> hold_;
-  HttpTicket ticket_;
+  ContentCoding coding_ = ContentCoding::kIdentity;
+  HttpHeaders headers_;  // of the answer, whatever it is
   std::optional<size_t> client_;
+  std::optional<HttpRecord> record_;  // from the complete head to the complete answer
+  TimePoint began_;
 
   uint64_t serial_ = 0;
   bool keep_alive_ = false, http_1_0_ = false, head_only_ = false, has_body_ = false;

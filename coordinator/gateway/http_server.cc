@@ -26,6 +26,9 @@ using Error = boost::system::error_code;
 // unheard. They count against the limit of open files like all others.
 constexpr size_t kRefusedConnections = 64;
 constexpr Duration kCloseTime = std::chrono::seconds(5);
+// For requests that are cut off to get their error.
+constexpr Duration kLastWords = std::chrono::seconds(1);
+constexpr Duration kHurryPoll = std::chrono::milliseconds(50);
 
 size_t refused_places(size_t max_connections) {
   return std::clamp<size_t>(max_connections / 8, 1, kRefusedConnections);
@@ -78,7 +81,7 @@ class HttpServer::Impl {
   void serve(HttpService& service);
   uint16_t port() const { return port_; }
   HttpServerState state() const;
-  size_t drain(Duration limit);
+  size_t drain(const Drain& how);
 
  private:
   bool has_room() const;
@@ -86,7 +89,7 @@ class HttpServer::Impl {
   bool no_descriptors();
   bool make_room();
   void for_each_connection(void (Connection::*method)());
-  bool wait_for_work(Duration limit);
+  size_t wait_for_work(Duration limit, const std::atomic<bool>* hurry);
   bool wait_for_connections(Duration limit);
   void run_thread();
   void stop();
@@ -209,14 +212,17 @@ void HttpServer::Impl::accepted(tcp::socket socket) {
   const bool full = open >= limit + shared_->evictions && !make_room();
   if (full && open >= limit + refused_places(limit)) {
     refuse_unheard(socket);
-    shared_->service->not_handled("none", 503, HttpRefusal::kConnections);
+    shared_->service->refused(HttpRefusal::kConnections);
+    HttpRecord record;
+    record.status = 503;
+    shared_->service->over(record);
     return;
   }
   std::make_shared<Connection>(shared_, std::move(socket), full)->start();
 }
 
 bool HttpServer::Impl::no_descriptors() {
-  shared_->service->not_handled("none", 0, HttpRefusal::kDescriptors);
+  shared_->service->refused(HttpRefusal::kDescriptors);
   return make_room();
 }
 
@@ -231,9 +237,16 @@ void HttpServer::Impl::for_each_connection(void (Connection::*method)()) {
   for (const auto& connection : all) ((*connection).*method)();
 }
 
-bool HttpServer::Impl::wait_for_work(Duration limit) {
+// How many requests are still at work.
+size_t HttpServer::Impl::wait_for_work(Duration limit, const std::atomic<bool>* hurry) {
+  const TimePoint end = SteadyClock().now() + limit;
   std::unique_lock lock(shared_->mutex);
-  return shared_->changed.wait_for(lock, limit, [&] { return shared_->working == 0; });
+  while (shared_->working > 0 && !(hurry != nullptr && *hurry)) {
+    const Duration left = end - SteadyClock().now();
+    if (left <= Duration::zero()) break;
+    shared_->changed.wait_for(lock, std::min(left, kHurryPoll));
+  }
+  return shared_->working;
 }
 
 bool HttpServer::Impl::wait_for_connections(Duration limit) {
@@ -241,11 +254,13 @@ bool HttpServer::Impl::wait_for_connections(Duration limit) {
   return shared_->changed.wait_for(lock, limit, [&] { return shared_->connections.empty(); });
 }
 
-size_t HttpServer::Impl::drain(Duration limit) {
+size_t HttpServer::Impl::drain(const Drain& how) {
   if (threads_.empty()) return 0;
   shared_->draining = true;
-  for_each_connection(&Connection::begin_drain);
-  const bool finished = wait_for_work(limit);
+  const size_t late = wait_for_work(how.limit, how.hurry);
+  if (late > 0 && how.at_limit) how.at_limit();
+  const bool finished =
+      late == 0 || wait_for_work(how.at_limit ? kLastWords : Duration::zero(), nullptr) == 0;
   shared_->closing = true;
   for (const auto& listener : listeners_) listener->close();
   for_each_connection(&Connection::end_drain);
@@ -255,7 +270,7 @@ size_t HttpServer::Impl::drain(Duration limit) {
     wait_for_connections(kCloseTime);
   }
   stop();
-  return shared_->cut_off;
+  return late;
 }
 
 void HttpServer::Impl::stop() {
@@ -274,11 +289,11 @@ void HttpServer::Impl::stop() {
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-HttpServer::~HttpServer() { impl_->drain(Duration::zero()); }
+HttpServer::~HttpServer() { impl_->drain({}); }
 uint16_t HttpServer::port() const { return impl_->port(); }
 HttpServerState HttpServer::state() const { return impl_->state(); }
 void HttpServer::serve(HttpService& service) { impl_->serve(service); }
-size_t HttpServer::drain(Duration limit) { return impl_->drain(limit); }
+size_t HttpServer::drain(const Drain& how) { return impl_->drain(how); }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpServerOptions& options) {
   auto impl = std::make_unique<Impl>(fitted_to_descriptors(options));

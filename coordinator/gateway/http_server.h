@@ -2,6 +2,7 @@
 // a client is bounded; a client that leaves is noticed while its answer is being made.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -68,17 +69,25 @@ class HttpServer {
   // Both.
   static Result<std::unique_ptr<HttpServer>> start(const HttpServerOptions& options,
                                                    HttpService& service);
-  ~HttpServer();  // drain(0)
+  ~HttpServer();  // drain({})
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
   uint16_t port() const;
   HttpServerState state() const;
 
-  // Takes no new work but goes on listening and answering (the service's judge() decides what),
-  // lets requests in progress end, closes idle connections; then, or after `limit`, closes
-  // everything. Blocks until done; returns how many requests were cut off.
-  size_t drain(Duration limit);
+  struct Drain {
+    Duration limit = Duration::zero();
+    // Set by anybody: the limit is now. May be null.
+    const std::atomic<bool>* hurry = nullptr;
+    // Ends what still runs at the limit: streams are to get their last event. May be empty.
+    std::function<void()> at_limit;
+  };
+  // Takes no new work but goes on listening and answering, on connections new and old (the
+  // service's judge() decides what), and lets requests in progress end; after `limit` those get a
+  // second to say why they do not. Then closes everything. Blocks until done; returns how many
+  // requests had not ended at the limit.
+  size_t drain(const Drain& how);
 
  private:
   class Impl;

@@ -65,7 +65,7 @@ const Case kBad[] = {
     {"parallel: {shares: [1, nan]}", "1:24: parallel.shares: 'nan' is not finite"},
     {"parallel: {shares: [1, .inf]}", "1:24: parallel.shares: '.inf' is not a number"},
     {"parallel: {shares: [0]}", "1:21: parallel.shares: 0 is not above 0"},
-    {"parallel: {shares: [[1]]}", "1:21: parallel.shares: expected a number, got a list"},
+    {"parallel: {shares: [[1]]}", "1:21: parallel.shares: expected a list of numbers above 0, at most 64, got a list"},
     {"parallel: {int8_activations: yes}",
      "1:30: parallel.int8_activations: 'yes' is not true or false"},
     {"metrics: {enabled: 1}", "1:20: metrics.enabled: '1' is not true or false"},

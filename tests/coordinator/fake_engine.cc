@@ -57,6 +57,12 @@ bool FakeEngine::advance(Active& active) {
     active.sink->on_finish(finish);
     return false;
   }
+  if (failing_) {
+    finish.reason = FinishReason::kError;
+    finish.error = failure_;
+    active.sink->on_finish(finish);
+    return false;
+  }
   if (script.hold && !held_released_) return true;
   if (active.sent >= active.request.max_tokens) {
     finish.reason = FinishReason::kLength;
@@ -134,6 +140,10 @@ void FakeEngine::accept_all() {
   refuse_after_ = SIZE_MAX;
 }
 void FakeEngine::release_held() { held_released_ = true; }
+void FakeEngine::fail_all(Status status) {
+  failure_ = std::move(status);
+  failing_ = true;
+}
 size_t FakeEngine::active() const {
   const std::lock_guard lock(mutex_);
   return active_.size();

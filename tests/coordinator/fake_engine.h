@@ -49,6 +49,7 @@ class FakeEngine : public Engine {
   void set_state(const EngineState& state);
   void refuse_after(size_t submissions, Status status);  // of those to come
   void accept_all();
+  void fail_all(Status status);  // that are active, once
   void release_held();  // requests with Script::hold go on
 
   size_t active() const;
@@ -83,7 +84,8 @@ class FakeEngine : public Engine {
   size_t refuse_after_ = SIZE_MAX;
   Status refusal_;
   bool stop_ = false;
-  std::atomic<bool> held_released_{false};
+  std::atomic<bool> held_released_{false}, failing_{false};
+  Status failure_;  // set before failing_ is
   std::thread thread_;
 };
 

@@ -26,6 +26,7 @@ class RecordingExchange final : public Exchange {
   void start_stream(int, std::string, HttpHeaders) override {}
   void write(std::string) override {}
   void finish() override {}
+  void note_tokens(uint64_t, uint64_t) override {}
   void post(std::function<void()>) override {}  // the engine's part is bounded by the context
   void on_gone(std::function<void()>) override {}
   bool gone() const override { return false; }

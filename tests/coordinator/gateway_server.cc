@@ -16,16 +16,16 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
   deps.metrics = [] { return std::string("shoal_up 1\n"); };
   deps.wall_seconds = [] { return int64_t{1700000000}; };
   deps.random = [counter = std::make_shared<std::atomic<uint64_t>>(1)] { return (*counter)++; };
-  deps.observer = [this](std::string_view route, int status, double seconds) {
-    EXPECT_GE(seconds, 0.0);
+  deps.on_record = [this](const HttpRecord& record) {
+    EXPECT_GE(record.seconds, 0.0);
     std::lock_guard lock(mutex_);
-    observed_.push_back({std::string(route), status});
+    observed_.push_back({std::string(record.ticket.route_name), record.status});
+    records_.push_back(record);
   };
   deps.fault_observer = [this](std::string_view route, std::string_view kind) {
     std::lock_guard lock(mutex_);
     faults_.push_back(std::string(route) + " " + std::string(kind));
   };
-  deps.clock = &clock_;
   deps.refusal_observer = [this](std::string_view reason) {
     std::lock_guard lock(mutex_);
     refused_.emplace_back(reason);
@@ -40,13 +40,18 @@ TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
 }
 
 TestServer::~TestServer() {
-  server->drain(Duration::zero());  // while there still is a server to ask for its state
+  server->drain({});  // while there still is a server to ask for its state
   server.reset();
 }
 
 std::vector<TestServer::Observed> TestServer::observed() const {
   std::lock_guard lock(mutex_);
   return observed_;
+}
+
+std::vector<HttpRecord> TestServer::records() const {
+  std::lock_guard lock(mutex_);
+  return records_;
 }
 
 std::vector<std::string> TestServer::refused() const {

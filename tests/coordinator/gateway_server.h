@@ -37,13 +37,14 @@ class TestServer {
     friend bool operator==(const Observed&, const Observed&) = default;
   };
   std::vector<Observed> observed() const;    // exchanges that ended, in that order
+  std::vector<HttpRecord> records() const;   // the same in full
   std::vector<std::string> faults() const;   // "ROUTE kind" of exceptions kept within requests
   std::vector<std::string> refused() const;  // why requests and connections were, in that order
 
  private:  // outlive everything that holds an exchange
-  SteadyClock clock_;
   mutable std::mutex mutex_;
   std::vector<Observed> observed_;
+  std::vector<HttpRecord> records_;
   std::vector<std::string> faults_;
   std::vector<std::string> refused_;
 

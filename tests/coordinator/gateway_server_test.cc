@@ -432,8 +432,13 @@ TEST(GatewayServer, DrainLetsRequestsEnd) {
   busy.send(post_request(kText, prompt("\"stream\":true")));
   whole.send(post_request(kText, prompt("\"n\":1")));
   ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 2; }));
-  std::thread drain([&] { EXPECT_EQ(server.server->drain(from_seconds(10)), 0u); });
-  EXPECT_TRUE(idle.read_end(2));
+  std::thread drain([&] { EXPECT_EQ(server.server->drain({.limit = from_seconds(10)}), 0u); });
+  ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
+  idle.send(post_request(kText, prompt("\"n\":1")));  // on a connection from before
+  const auto refused = idle.read_response();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+  EXPECT_TRUE(idle.read_end(5));
   EXPECT_EQ(testing::sse_events(busy.read_response().body).back(), "[DONE]");
   const auto answer = whole.read_response();
   EXPECT_EQ(answer.status, 200);
@@ -450,7 +455,7 @@ TEST(GatewayServer, AnswersWhileDraining) {
   RawClient busy(server.port());
   busy.send(post_request(kText, prompt("\"n\":1")));
   ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
-  std::thread drain([&] { EXPECT_EQ(server.server->drain(from_seconds(60)), 0u); });
+  std::thread drain([&] { EXPECT_EQ(server.server->drain({.limit = from_seconds(60)}), 0u); });
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
   for (int i = 0; i < 3; ++i) {
     const auto ready = server.get("/ready");
@@ -504,10 +509,40 @@ TEST(GatewayServer, DrainCutsOffAtTheDeadline) {
   client.send(post_request(kText, prompt("\"n\":2")));
   ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 2; }));
   const auto start = SteadyClock().now();
-  EXPECT_EQ(server.server->drain(from_seconds(0.3)), 1u);
+  EXPECT_EQ(server.server->drain({.limit = from_seconds(0.3)}), 1u);
   EXPECT_LT(to_seconds(SteadyClock().now() - start), 3);
   EXPECT_TRUE(client.read_end(1));
   EXPECT_TRUE(server.engine.wait_idle());
+}
+
+// Who is cut off hears why: as an event of its stream, or as the answer.
+TEST(GatewayServer, LastWordsAtTheDeadline) {
+  TestServer server;
+  endless(server);
+  RawClient stream(server.port()), whole(server.port());
+  stream.send(post_request(kText, prompt("\"stream\":true")));
+  whole.send(post_request(kText, prompt("\"n\":1")));
+  ASSERT_TRUE(stream.read_until("\"x"));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 2; }));
+  std::atomic<bool> hurry{false};
+  HttpServer::Drain how;
+  how.limit = from_seconds(60);
+  how.hurry = &hurry;
+  how.at_limit = [&] { server.engine.fail_all(unavailable("the server is shutting down")); };
+  size_t cut = 0;
+  std::thread drain([&] { cut = server.server->drain(how); });
+  ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
+  hurry = true;
+  const auto answer = whole.read_response();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(Json::parse(answer.body)["error"]["code"], "unavailable");
+  const auto events = testing::sse_events(stream.read_response().body);
+  EXPECT_EQ(Json::parse(events.back())["error"]["message"], "the server is shutting down");
+  stream.close();
+  whole.close();
+  drain.join();
+  EXPECT_EQ(cut, 2u);
+  for (const auto& record : server.records()) EXPECT_TRUE(record.complete);
 }
 
 TEST(GatewayServer, ListenFailures) {

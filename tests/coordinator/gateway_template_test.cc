@@ -57,7 +57,7 @@ TEST(GatewayTemplate, EndsWhenTheServerStops) {
   }
   ASSERT_TRUE(TestServer::eventually([&] { return templates.running > 0; }));
   const TimePoint start = SteadyClock().now();
-  server.server->drain(from_seconds(0.1));
+  server.server->drain({.limit = from_seconds(0.1)});
   EXPECT_LT(to_seconds(SteadyClock().now() - start), 15);
   EXPECT_EQ(templates.running, 0);
   EXPECT_GT(templates.cancelled, 0);

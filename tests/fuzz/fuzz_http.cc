@@ -262,7 +262,8 @@ class Service final : public HttpService {
     response.body = "{}";
     exchange->respond(std::move(response));
   }
-  void not_handled(string_view, int, std::optional<HttpRefusal>) override {}
+  void refused(HttpRefusal) override {}
+  void over(const HttpRecord&) override {}
   std::vector<Handled> take() {
     const std::lock_guard lock(mutex_);
     return std::exchange(handled_, {});

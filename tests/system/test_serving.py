@@ -108,6 +108,76 @@ class Serving(unittest.TestCase):
             harness.wait_until(lambda: server.process.poll() is not None, 20, "the server ends by itself")
             self.assertEqual(server.process.returncode, 0)
 
+    def cut_off_stream(self, end):
+        """A long stream on a server that drains for `end.seconds`; its last event and the server's exit code."""
+        server = harness.Server(workers=2, args=["--drain", end["drain"]])
+        try:
+            idle = server.client.connect()
+            idle.request("GET", "/health")
+            idle.getresponse().read()
+            events = []
+            body = {"messages": [{"role": "user", "content": STORY}], "stream": True, "ignore_eos": True}
+
+            def read():
+                connection = server.client.connect()
+                connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+                for line in connection.getresponse():  # ends by the last chunk, or IncompleteRead
+                    if line.startswith(b"data:"):
+                        events.append(line[5:].strip())
+
+            failures = []
+            thread = threading.Thread(target=lambda: failures.extend(self.caught(read)))
+            thread.start()
+            harness.wait_until(lambda: len(events) > 3, 10, "the stream runs")
+            for pause in end["signals"]:
+                time.sleep(pause)
+                server.signal(signal.SIGTERM)
+            # A connection from before the drain hears of it, too.
+            idle.request("POST", "/v1/completions", json.dumps({"prompt": "a"}), {"Content-Type": "application/json"})
+            response = idle.getresponse()
+            self.assertEqual(response.status, 503)
+            self.assertIn("Retry-After", response.headers)
+            thread.join(20 * harness.SLOWDOWN)
+            self.assertEqual(failures, [])
+            harness.wait_until(lambda: server.process.poll() is not None, 20, "the server ends")
+            return json.loads(events[-1]), server.process.returncode, server.output()
+        finally:
+            server.stop()
+
+    @staticmethod
+    def caught(function):
+        try:
+            function()
+        except Exception as error:
+            return [repr(error)]
+        return []
+
+    def test_streams_hear_of_the_drain_deadline(self):
+        last, code, log = self.cut_off_stream({"drain": "700ms", "signals": [0]})
+        self.assertIn("shutting down", last["error"]["message"])
+        self.assertEqual(code, 0)
+        self.assertIn("1 request was cut off at the drain deadline", log)
+
+    def test_streams_hear_of_a_second_signal(self):
+        last, code, log = self.cut_off_stream({"drain": "1h", "signals": [0, 0.5]})
+        self.assertIn("shutting down", last["error"]["message"])
+        self.assertEqual(code, 1)
+        self.assertIn("1 request was cut off by a second signal", log)
+
+    def test_access_log(self):
+        with harness.Server(workers=1) as server:
+            server.client.get("/health")
+            response = server.client.request("POST", "/v1/completions", {"prompt": "private words", "max_tokens": 3},
+                                             headers={"X-Request-Id": "mine-7"})
+            self.assertEqual(response.headers.get("X-Request-Id"), "mine-7")
+            self.assertEqual(server.client.get("/nothing?private=words").status, 404)
+            server.wait_for_line("access method=GET path=/nothing status=404 ", 5)
+            lines = [line for line in server.output().splitlines() if "access method=" in line]
+            self.assertEqual(len(lines), 2, lines)
+            self.assertRegex(lines[0], r"access method=POST path=/v1/completions status=200 bytes=\d+ ms=[\d.]+ "
+                                       r"prompt_tokens=\d+ generated_tokens=\d+ peer=127.0.0.1 id=mine-7$")
+            self.assertNotIn("private", server.output())
+
     def says_that_it_drains(self, client, running):
         """As long as something runs the server listens, answers about itself and refuses the rest."""
         def draining():
