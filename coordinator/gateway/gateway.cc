@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kTrimBytes = 1 << 20;
 constexpr size_t kMaxRequestId = 128;
+constexpr const char* kChatId = "chatcmpl";
+constexpr const char* kCompletionId = "cmpl";
 
 bool matches(std::string_view pattern, std::string_view path) {
   if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
@@ -165,9 +167,10 @@ HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
     verdict = draining_refusal();
   }
   verdict.ticket.route_name = named != nullptr ? named->path : "other";
-  verdict.ticket.route = static_cast<size_t>((found != nullptr ? found : kRoutes) - kRoutes);
+  verdict.ticket.route =
+      static_cast<size_t>((found != nullptr ? found : std::end(kRoutes)) - kRoutes);
   verdict.ticket.key = key;
-  verdict.ticket.request_id = request_id(head);
+  name_request(head, &verdict.ticket);
   verdict.headers = options_.cors.headers(head);
   verdict.headers.emplace_back("X-Request-Id", verdict.ticket.request_id);
   verdict.takes_body = found != nullptr && std::string_view(found->method) == "POST";
@@ -175,13 +178,23 @@ HttpVerdict Gateway::judge(const HttpRequest& head, bool draining) {
   return verdict;
 }
 
-// The client's own name for the request, if it is fit to be shown.
-std::string Gateway::request_id(const HttpRequest& head) {
+// The client's own name for the request, if it is fit to be shown; else what a completion's answer
+// is called, too.
+void Gateway::name_request(const HttpRequest& head, HttpTicket* ticket) {
   const std::string_view given = head.header("x-request-id");
-  const bool fit =
+  ticket->clients_id =
       !given.empty() && given.size() <= kMaxRequestId &&
       std::all_of(given.begin(), given.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  return fit ? std::string(given) : new_id("req");
+  if (ticket->clients_id) {
+    ticket->request_id = given;
+    return;
+  }
+  const Handler handler =
+      ticket->route < std::size(kRoutes) ? kRoutes[ticket->route].handler : nullptr;
+  const char* prefix = handler == &Gateway::chat         ? kChatId
+                       : handler == &Gateway::completion ? kCompletionId
+                                                         : "req";
+  ticket->request_id = new_id(prefix);
 }
 
 void Gateway::refused(HttpRefusal reason) {
@@ -300,7 +313,9 @@ void Gateway::generate(Endpoint endpoint, const HttpRequest& request, Generation
   }
   GenerationPlan plan;
   plan.head.endpoint = endpoint;
-  plan.head.id = new_id(endpoint == Endpoint::kChat ? "chatcmpl" : "cmpl");
+  plan.head.id = request.ticket.clients_id
+                     ? new_id(endpoint == Endpoint::kChat ? kChatId : kCompletionId)
+                     : request.ticket.request_id;
   plan.head.created = deps_.wall_seconds();
   plan.head.model = options.model;
   plan.head.system_fingerprint = options_.system_fingerprint;

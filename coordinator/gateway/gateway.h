@@ -99,7 +99,7 @@ class Gateway : public HttpService {
   // What an encoding that failed is to the client; `param` held the text.
   static ApiError encoding_error(const Status& status, const char* param);
   std::string new_id(const char* prefix);
-  std::string request_id(const HttpRequest& head);
+  void name_request(const HttpRequest& head, HttpTicket* ticket);
   Json model_json() const;
 
   const GatewayDependencies deps_;

@@ -23,6 +23,7 @@ struct HttpTicket {
   std::string_view route_name = "none";  // for metrics; lives as long as the program
   std::optional<size_t> key;  // number of the API key; 0 without keys, nothing: none given
   std::string request_id;     // the client's own, or one made for it
+  bool clients_id = false;    // the former
 };
 
 // The path that is meant: clients join base URLs with slashes of their own. "/v1//models/" is

@@ -48,7 +48,7 @@ TEST(GatewayApi, ChatAnswer) {
   Json body = Json::parse(response.body);
   const std::string id = body["id"];
   EXPECT_TRUE(id.starts_with("chatcmpl-"));
-  EXPECT_TRUE(response.headers.at("x-request-id").starts_with("req-"));
+  EXPECT_EQ(response.headers.at("x-request-id"), id);
   body["id"] = "";
   const size_t prompt = 1 + 1 + 5 + 2 + 1 + 1 + 1 + 10;  // <s><|im_start|>user\nhi<|im_end|>\n…
   EXPECT_EQ(server.engine.requests().at(0).prompt.size(), prompt);

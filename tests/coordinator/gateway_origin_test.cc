@@ -160,6 +160,7 @@ TEST(RequestIds, AreEchoedOrMade) {
   const auto stream =
       server.post("/v1/completions", R"({"prompt":"a","stream":true})", "x-request-id: s\r\n");
   EXPECT_EQ(header(stream, "x-request-id"), "s");
+  EXPECT_EQ(stream.body.find("\"id\":\"s\""), std::string::npos);  // answers' ids are unique
 }
 
 TEST(Records, SayWhatBecameOfEachRequest) {
