@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
 #include "cli/plan.h"
+#include "config/parser.h"
 #include "model/gguf.h"
 #include "model/gguf_verify.h"
 
@@ -25,6 +26,7 @@ using Json = nlohmann::ordered_json;
 struct InspectOptions {
   std::string model;
   RankOptions ranks;
+  std::string context;  // --context, in tokens; empty: the automatic one
   bool tensors = false;
   bool json = false;
   bool verify = false;
@@ -84,6 +86,14 @@ Json types_json(const GgufFile& file) {
   return out;
 }
 
+Result<int64_t> context_of(const InspectOptions& options, const ModelSpec& spec) {
+  if (options.context.empty()) return automatic_context(spec);
+  config::Settings settings;
+  SHOAL_TRY(config::apply_overrides({{"kv.context", options.context, "--context"}}, &settings));
+  const uint32_t asked = settings.config.kv.context;
+  return asked == 0 ? automatic_context(spec) : int64_t{asked};
+}
+
 Result<Json> inspect(const InspectOptions& options) {
   SHOAL_ASSIGN(const GgufFile file, GgufFile::open(options.model));
   Json out;
@@ -122,6 +132,11 @@ Result<Json> inspect(const InspectOptions& options) {
   }
   out["servable"] = true;
   out["warnings"] = judged->warnings;
+  SHOAL_ASSIGN(const int64_t context, context_of(options, judged->spec));
+  out["context"] = context;
+  if (const std::string warning = context_warning(judged->spec, context); !warning.empty()) {
+    out["warnings"].push_back(warning);
+  }
   out.update(describe_model(file, judged->spec));
   if (options.ranks.workers > 0) {
     SHOAL_ASSIGN(out["ranks"], describe_ranks(file, judged->spec, options.ranks));
@@ -190,6 +205,8 @@ void add_inspect_command(CLI::App& app, CommandAction& action) {
       ->add_option("model,-m,--model", options->model,
                    "Path of the model (first part of a split one)")
       ->required();
+  command->add_option("--context,-c", options->context,
+                      "Also judge this longest prompt plus output, in tokens (32k: 32 × 1024)");
   RankOptions& ranks = options->ranks;
   CLI::Option* workers =
       command->add_option("--workers", ranks.workers, "Also show what each of N ranks would hold")

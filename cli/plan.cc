@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <thread>
 
@@ -14,6 +15,7 @@
 #include "base/quote.h"
 #include "base/rng.h"
 #include "cli/group.h"
+#include "cli/model_name.h"
 #include "model/gguf_verify.h"
 #include "parallel/memory_plan.h"
 #include "worker/weight_check.h"
@@ -92,18 +94,62 @@ Result<ServedModel> read_served_model(const std::string& path, bool verify) {
   if (verify) {
     SHOAL_ASSIGN(model.full_digest, hash_whole_model(file));
   }
-  model.name = excerpt(model.spec.name == "unnamed" ? std::filesystem::path(path).stem().string()
-                                                    : model.spec.name);
+  const std::string stem = std::filesystem::path(path).stem().string();
+  const std::string& named = model.spec.name == "unnamed" ? stem : model.spec.name;
+  model.name = usable_model_name(named, stem);
+  if (model.name != named) {
+    model.warnings.push_back(
+        fmt::format("the name {} (key 'general.name') could not be asked for; "
+                    "the model is served as {}",
+                    in_quotes(named), in_quotes(model.name)));
+  }
   model.file = std::make_shared<GgufFile>(std::move(file));
   return model;
+}
+
+int64_t automatic_context(const ModelSpec& spec) {
+  return std::min(spec.context_length, kDefaultContext);
+}
+
+std::string context_warning(const ModelSpec& spec, int64_t context) {
+  int64_t reach = spec.context_length;
+  int64_t original = 0;
+  for (const LayerSpec& layer : spec.layer) {
+    const RopeSpec& rope = layer.attention.rope;
+    if (rope.original_context <= 0 || rope.frequency_scale >= 1 || rope.frequency_scale <= 0) {
+      continue;
+    }
+    original = rope.original_context;
+    reach = std::max<int64_t>(reach,
+                              std::llround(static_cast<double>(original) / rope.frequency_scale));
+  }
+  if (context <= reach) return "";
+  const std::string scaled =
+      original > 0 ? fmt::format(" (its rope scaling stretches {} to {})", original, reach) : "";
+  return fmt::format(
+      "a context of {} tokens is above the {} the model was trained for{}: beyond them its answers "
+      "are likely to be nonsense",
+      context, spec.context_length, scaled);
+}
+
+// What no plan could mend.
+Status check_blocks(const config::Config& config, int64_t context) {
+  const int64_t block = config.kv.block_tokens;
+  const int64_t needed = (context + block - 1) / block;
+  if (config.kv.blocks == 0 || config.kv.blocks >= needed) return Status::ok();
+  return invalid_argument(
+      fmt::format("kv.blocks: {} blocks of {} tokens are too few for one sequence of {} "
+                  "(kv.context{}): give at "
+                  "least {} blocks or a context of at most {}",
+                  config.kv.blocks, block, context, config.kv.context == 0 ? ", automatic" : "",
+                  needed, config.kv.blocks * block));
 }
 
 Result<CoreOptions> make_core_options(const config::Config& config, const ServedModel& model,
                                       const std::vector<std::string>& names) {
   SHOAL_ASSIGN(const GroupLayout layout, make_group_layout(config, model.spec, names));
-  const int64_t trained = model.spec.context_length;
-  const int64_t context =
-      config.kv.context > 0 ? config.kv.context : std::min(trained, kDefaultContext);
+  const int64_t context = config.kv.context > 0 ? config.kv.context : automatic_context(model.spec);
+  SHOAL_TRY(check_blocks(config, context));
   CoreOptions core;
   core.context_tokens = static_cast<uint32_t>(std::max<int64_t>(context, 2));
   core.vocab = static_cast<int32_t>(model.spec.tokens);

@@ -16,7 +16,7 @@ namespace shoal {
 
 struct ServedModel {
   std::string path;  // absolute: workers open it too
-  std::string name;  // general.name, or the file's name; a line of at most 200 bytes
+  std::string name;  // general.name, or the file's name; as usable_model_name() makes it
   std::string digest;
   std::string full_digest;  // of all bytes, if that was asked for
   std::shared_ptr<const GgufFile> file;
@@ -43,7 +43,15 @@ Result<ServedModel> read_served_model(const std::string& path, bool verify = fal
 // The hash of all bytes of an open model, with progress in the log.
 Result<std::string> hash_whole_model(const GgufFile& file);
 
-// `names`: of the expected workers, in rank order; those beyond the group's ranks are spares.
+// Tokens of one sequence where nobody says.
+int64_t automatic_context(const ModelSpec& spec);
+// What to say of a context that is longer than the model was trained for or its rope scaling
+// reaches; empty: nothing.
+std::string context_warning(const ModelSpec& spec, int64_t context);
+
+// Errors: what can never work, whatever workers come: a layout, or KV blocks that cannot hold one
+// sequence. `names`: of the expected workers, in rank order; those beyond the group's ranks are
+// spares.
 Result<CoreOptions> make_core_options(const config::Config& config, const ServedModel& model,
                                       const std::vector<std::string>& names);
 

@@ -282,6 +282,10 @@ Status ServerImpl::start() {
   EngineLoopOptions loop;
   SHOAL_ASSIGN(loop.core, make_core_options(config, model_, worker_names()));
   loop.core.end_tokens = model_.codec->end_tokens;
+  if (const std::string warning = context_warning(model_.spec, loop.core.context_tokens);
+      !warning.empty()) {
+    log_warn(warning);
+  }
   loop.on_worker_lost = [this](const WorkerLostAction& lost) {
     // A hung local worker must go before another takes its place.
     if (auto* supervisor = supervising_.load()) supervisor->kill(static_cast<pid_t>(lost.pid));

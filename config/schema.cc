@@ -376,9 +376,15 @@ void add_model_and_layout(std::vector<Field<Config>>& fields) {
   fields.push_back(text<Config>(
       "model.path", [](auto& c) -> auto& { return c.model.path; },
       "GGUF file, or the first part of a split one. Required, here or on the command line."));
-  fields.push_back(text<Config>(
+  Field<Config> name = text<Config>(
       "model.name", [](auto& c) -> auto& { return c.model.name; },
-      "Name clients use and see in /v1/models. Empty: from the file."));
+      "Name clients use and see in /v1/models. Empty: from the file.");
+  name.set = [](Config& config, std::string_view value) {
+    if (!value.empty()) SHOAL_TRY(check_model_name(value));
+    config.model.name = std::string(value);
+    return Status::ok();
+  };
+  fields.push_back(std::move(name));
   fields.push_back(boolean<Config>(
       "model.verify", [](auto& c) -> auto& { return c.model.verify; },
       "Compare all bytes of the file between coordinator and workers at start, not header and "

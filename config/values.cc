@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/quote.h"
+#include "base/utf8.h"
 
 namespace shoal::config {
 namespace {
@@ -154,6 +155,22 @@ Result<std::vector<uint32_t>> parse_cores(std::string_view text) {
     }
   }
   return cores;
+}
+
+Status check_model_name(std::string_view name) {
+  const auto bad = [&](std::string_view why) {
+    return invalid_argument(fmt::format("{} {}", in_quotes(name), why));
+  };
+  if (name.empty()) return bad("is empty");
+  if (name.size() > kMaxModelName) {
+    return bad(fmt::format("is longer than the {} bytes a request may name", kMaxModelName));
+  }
+  if (!is_valid_utf8(name)) return bad("is not valid UTF-8");
+  if (std::ranges::any_of(name, [](unsigned char c) { return c < ' ' || c == 0x7f; })) {
+    return bad("has control characters in it");
+  }
+  if (name.front() == ' ' || name.back() == ' ') return bad("begins or ends with a space");
+  return Status::ok();
 }
 
 std::string format_bytes(uint64_t bytes) {

@@ -23,6 +23,11 @@ Result<uint64_t> parse_bytes(std::string_view text);      // "4096", "16 MiB", "
 Result<Duration> parse_duration(std::string_view text);   // "250ms", "3s", "1.5 min", "2h", "0"
 Result<std::vector<uint32_t>> parse_cores(std::string_view text);  // "0-3,8"; ascending, < 4096
 
+// What a request may name as its model, so what a model may be called: 1 … kMaxModelName bytes of
+// UTF-8 without control characters and without spaces at the ends.
+inline constexpr size_t kMaxModelName = 256;
+Status check_model_name(std::string_view name);
+
 std::string format_bytes(uint64_t bytes);        // "16 MiB", "1000"
 std::string format_duration(Duration duration);  // "250ms", "3s", "30min"
 std::string format_cores(const std::vector<uint32_t>& cores);

@@ -104,6 +104,22 @@ TEST(Values, Tokens) {
   }
 }
 
+TEST(Values, ModelNames) {
+  for (const std::string& name :
+       {std::string("m"), std::string("org/Model 7B: chat"), std::string("Modell \xc3\xa4"),
+        std::string(kMaxModelName, 'x')}) {
+    EXPECT_TRUE(check_model_name(name).is_ok()) << name;
+  }
+  for (const std::string& name :
+       {std::string(), std::string(" "), std::string(" m"), std::string("m "), std::string("a\tb"),
+        std::string("a\nb"), std::string("a\x7f"), std::string("a\0b", 3), std::string("\xff"),
+        std::string("\xc3"), std::string(kMaxModelName + 1, 'x')}) {
+    const Status status = check_model_name(name);
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << name;
+    EXPECT_LT(status.message().size(), 400u);
+  }
+}
+
 TEST(Values, NearestIsOnlyASlip) {
   const std::vector<std::string_view> keys{"type", "context", "blocks", "block_tokens"};
   EXPECT_EQ(nearest("tpye", keys), "type");

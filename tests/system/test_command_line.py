@@ -69,5 +69,45 @@ class Surroundings(unittest.TestCase):
         self.assertIn("m.gguf", done.stderr)
 
 
+class WhatCannotBeServed(unittest.TestCase):
+    def serve(self, *args, **kwargs):
+        return run(["serve", harness.TINY_DENSE, "--port", "0", *args], **kwargs)
+
+    def test_too_few_blocks_for_one_sequence(self):
+        for args in (("--kv-blocks", "1"), ("--kv-blocks", "3", "--context", "1k"), ("--kv-blocks", "63")):
+            done = self.serve(*args)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("kv.blocks", done.stderr)
+            self.assertIn("context", done.stderr)
+            self.assertNotIn("starting", done.stderr)
+        with tempfile.TemporaryDirectory() as folder:  # a coordinator waits for workers, not for its own mending
+            run(["keygen", "--dir", f"{folder}/keys", "--workers", "w0"])
+            with open(f"{folder}/c.yaml", "w", encoding="utf-8") as file:
+                file.write(f"model: {{path: {harness.TINY_DENSE}}}\ncoordinator: {{listen: '127.0.0.1:0', control: '127.0.0.1:0',"
+                           f" keys: {folder}/keys}}\nkv: {{blocks: 1}}\nworkers: [{{name: w0}}]\n")
+            done = run(["coordinator", "--config", f"{folder}/c.yaml"])
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("kv.blocks", done.stderr)
+
+    def test_a_context_beyond_the_trained_one_is_told(self):
+        warning = "a context of 4096 tokens is above the 2048 the model was trained for"
+        with harness.Server(workers=1, args=("-c", "4k")) as server:
+            self.assertIn(warning, server.output())
+        self.assertIn(warning, run(["inspect", harness.TINY_DENSE, "-c", "4k"]).stdout)
+        with harness.Server(workers=1, args=("-c", "2k")) as server:
+            self.assertNotIn("trained for", server.output())
+
+    def test_names_that_nobody_could_ask_for(self):
+        for name in ("a\tb", " a", "a ", "x" * 257, b"\xff", "\x7f"):
+            done = self.serve("--name", name)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("--name: model.name: '", done.stderr)
+        for name in ("x" * 256, "org/Tiny 1B: chat"):
+            with harness.Server(workers=1, args=("--name", name)) as server:
+                self.assertEqual(server.client.get("/v1/models").json()["data"][0]["id"], name)
+                body = {"model": name, "prompt": "1", "max_tokens": 1}
+                self.assertEqual(server.client.ok("/v1/completions", body)["model"], name)
+
+
 if __name__ == "__main__":
     harness.main()
