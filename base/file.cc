@@ -10,7 +10,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "base/check.h"
 #include "base/quote.h"
@@ -181,6 +184,16 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   std::string text(file.size(), '\0');
   SHOAL_TRY(file.read_at(0, {reinterpret_cast<uint8_t*>(text.data()), text.size()}));
   return text;
+}
+
+Result<std::string> absolute_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  if (error) {
+    return failed_precondition(fmt::format("{}: the working folder it is relative to: {}",
+                                           excerpt(path), error.message()));
+  }
+  return absolute.lexically_normal().string();
 }
 
 Result<Descriptor> make_sealed_file(const std::string& name, const std::string& text) {

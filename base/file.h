@@ -53,6 +53,10 @@ class File {
 // The whole of a small text file; error if larger than `max_bytes`.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
 
+// `path` from the root of the file system, without dots. Error: it is relative and the working
+// folder is gone or cannot be named.
+Result<std::string> absolute_path(const std::string& path);
+
 // A file without a name that holds `text`, of mode 0600, which nobody can change any more: for a
 // child process. It is gone with the last descriptor; /proc/self/fd/N opens it anew. `name` is what
 // /proc shows.

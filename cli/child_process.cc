@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include <fmt/core.h>
 
@@ -130,6 +131,14 @@ Result<pid_t> start_child(const std::vector<std::string>& argv, int inherited) {
     return failed_precondition(fmt::format("cannot execute {}: {}", argv[0], std::strerror(error)));
   }
   return pid;
+}
+
+Result<std::string> own_program() {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) return path.string();
+  return failed_precondition(fmt::format(
+      "workers cannot be started: /proc/self/exe: {}; /proc must be mounted", error.message()));
 }
 
 }  // namespace shoal

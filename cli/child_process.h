@@ -20,4 +20,7 @@ inline constexpr int kInheritedDescriptor = 3;
 // kUnavailable: no process can be made, kFailedPrecondition: the program cannot be executed.
 Result<pid_t> start_child(const std::vector<std::string>& argv, int inherited = -1);
 
+// The path of the program that runs, to start it again. kFailedPrecondition: /proc is not mounted.
+Result<std::string> own_program();
+
 }  // namespace shoal

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 
 #include "base/console.h"
 #include "base/log.h"
 #include "base/quote.h"
+#include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
 #include "cli/server.h"
@@ -155,10 +155,10 @@ std::vector<config::Worker> local_workers(const ServeOptions& options,
 // A card that cannot be had is said before anything starts, by a process of its own: this one never
 // opens CUDA.
 Status check_devices(const std::vector<config::Worker>& workers) {
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   for (const config::Worker& worker : workers) {
     SHOAL_TRY(parse_device(worker.device).status().annotate("worker " + worker.name));
     if (!worker.device.starts_with("cuda")) continue;
+    SHOAL_ASSIGN(const std::string self, own_program());
     const std::string command = "'" + self + "' worker --probe-device " + worker.device + " 2>&1";
     FILE* pipe = ::popen(command.c_str(), "r");
     if (pipe == nullptr) return unavailable("cannot start a process to look at " + worker.device);

@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include "base/check.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
@@ -85,7 +86,7 @@ Result<JudgedModel> judge_model(const GgufFile& file) {
 Result<ServedModel> read_served_model(const std::string& path, bool verify) {
   ServedModel model;
   SHOAL_ASSIGN(GgufFile file, GgufFile::open(path));
-  model.path = std::filesystem::absolute(path).lexically_normal().string();
+  SHOAL_ASSIGN(model.path, absolute_path(path));
   model.digest = file.digest();
   SHOAL_ASSIGN(JudgedModel judged, judge_model(file));
   model.spec = std::move(judged.spec);

@@ -214,7 +214,7 @@ Status ServerImpl::start_workers() {
   const int threads = options_.threads_per_worker > 0
                           ? options_.threads_per_worker
                           : std::max(1, usable_cores() / std::max(1, options_.local_workers));
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  SHOAL_ASSIGN(const std::string self, own_program());
   std::vector<ChildSpec> children;
   const auto configured = [&](const std::string& name) -> const config::Worker* {
     for (const config::Worker& worker : options_.config.workers) {
@@ -247,7 +247,8 @@ Status ServerImpl::start_workers() {
   };
   std::vector<std::string> paths;
   for (const GgufPart& part : model_.file->parts()) {
-    paths.push_back(std::filesystem::absolute(part.path).string());
+    SHOAL_ASSIGN(std::string path, absolute_path(part.path));
+    paths.push_back(std::move(path));
   }
   model_watch_ = std::make_unique<ModelWatch>(std::move(paths));
   options.hope = [this] { return model_watch_->changes(); };

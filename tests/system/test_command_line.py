@@ -69,6 +69,21 @@ class Surroundings(unittest.TestCase):
         self.assertIn("m.gguf", done.stderr)
 
 
+    def test_without_proc(self):
+        where = ["unshare", "-m", "bash", "-c", 'mount -t tmpfs none /proc && exec "$0" "$@"', SHOAL]
+        probe = subprocess.run([*where[:-1], "true"], capture_output=True, check=False)
+        if probe.returncode != 0:
+            self.skipTest("needs root and mount namespaces")
+
+        def ask(*argv):
+            return subprocess.run([*where, *argv], capture_output=True, text=True, timeout=60, check=False)
+        for argv in self.COMMANDS:
+            self.assertEqual(ask(*argv).returncode, 0, argv)
+        done = ask("serve", harness.TINY_DENSE, "--port", "0")
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("/proc must be mounted", done.stderr)
+
+
 class WhatCannotBeServed(unittest.TestCase):
     def serve(self, *args, **kwargs):
         return run(["serve", harness.TINY_DENSE, "--port", "0", *args], **kwargs)
