@@ -23,10 +23,12 @@ enum class Kind : uint8_t {
   kAttribute,    // [object] text
   kItem,         // [object, index]
   kSlice,        // [object, start, stop, step]; absent parts are null
-  kCall,         // [function, arguments…]; kNamed wraps keyword arguments
+  kCall,         // [function, arguments…], which may be kNamed, kUnpackItems, kUnpackNames
   kFilter,       // [input, arguments…] text
   kTest,         // [input, arguments…] text; `negated`
   kNamed,        // [value] text
+  kUnpackItems,  // [value]: *value
+  kUnpackNames,  // [value]: **value
   kNot,
   kNegate,
   kPlus,
@@ -35,18 +37,25 @@ enum class Kind : uint8_t {
   kBinary,   // [left, right] text: + - * / // % ** ~
   kCompare,  // [first, operand…]; operators in `words`
   kTernary,  // [then, condition, else or null]
+  // what is assigned to
+  kTarget,           // text
+  kTargets,          // targets…
+  kNamespaceTarget,  // words = {object, attribute}
   // statements
-  kBlock,      // children in order
-  kText,       // text
-  kOutput,     // [expression]
-  kFor,        // [iterable, filter or null, body, else or null]; targets in `words`
-  kIf,         // [condition, body, …, else or null]: pairs, then the last
-  kSet,        // [value]; targets in `words`, or a namespace attribute: words = {object, attribute}
-  kSetBlock,   // [body, filters around kBlockText or null]; words = {name}
-  kMacro,      // [body, defaults…]; words = parameters; text = name
-  kCallBlock,  // [call, body, defaults…]; words = the caller's parameters
+  kBlock,        // children in order
+  kText,         // text
+  kOutput,       // [expression]
+  kFor,          // [iterable, filter or null, body, else or null, target]
+  kIf,           // [condition, body, …, else or null]: pairs, then the last
+  kSet,          // [value, target]
+  kSetBlock,     // [body, filters around kBlockText or null, target]
+  kMacro,        // [body, defaults…]; words = parameters; text = name; uses
+  kCallBlock,    // [call, body, defaults…]; words = the caller's parameters; uses
   kFilterBlock,  // [body, filters around kBlockText]
-  kWith,         // [body, values…]; words = names
+  kWith,         // [body, target, value, …]
+  kNamedBlock,   // [body] text; flag: required
+  kGeneration,   // [body]
+  kNeedsLoader,  // text: include, import …
   kBreak,
   kContinue,
 };
@@ -62,15 +71,17 @@ struct Node {
 
   Kind kind{};
   int line = 0;
-  // kTest: negated; kSet: of a namespace; kFor: recursive; kAttribute: perhaps a method
+  // kTest: negated; kFor: recursive; kAttribute: perhaps a method or the like
   bool flag = false;
+  uint8_t uses = 0;  // of a macro's body: kUses…
   std::string text;
   Value value;  // of kConstant
   std::vector<std::string> words;
   std::vector<NodePtr> children;
   // Filled in when the whole template is there (resolve.cc).
-  std::vector<uint32_t> symbols;  // of `words`; kName: of its text; kMacro: words', then its name's
-  uint32_t slot = 0;              // kString: which of the template's strings
+  std::vector<uint32_t>
+      symbols;        // of `words`; kName, kTarget: of its text; kMacro: words', its name's
+  uint32_t slot = 0;  // kString: which of the template's strings
 };
 
 // Names are numbers while a template runs.
@@ -79,8 +90,11 @@ struct Program {
   std::unordered_map<std::string, uint32_t> symbols;
   uint32_t strings = 0;
 };
-inline constexpr uint32_t kLoopSymbol = 0, kCallerSymbol = 1;
+inline constexpr uint32_t kLoopSymbol = 0, kCallerSymbol = 1, kVarargsSymbol = 2, kKwargsSymbol = 3;
+inline constexpr uint8_t kUsesCaller = 1, kUsesVarargs = 2, kUsesKwargs = 4;
 
+// Error: a filter or test that does not exist, unless an `if` stands before it: then it is one when
+// it is reached, as in Jinja2.
 Program resolve(NodePtr tree);
 
 }  // namespace shoal::jinja

@@ -155,6 +155,7 @@ class Held {
     bytes_ = bytes;
   }
   void add(uint64_t bytes) { set(bytes_ + bytes); }
+  Budget& budget() const { return budget_; }
 
  private:
   Budget& budget_;

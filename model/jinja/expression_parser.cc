@@ -1,5 +1,7 @@
 #include "model/jinja/expression_parser.h"
 
+#include <set>
+
 namespace shoal::jinja {
 namespace {
 
@@ -58,19 +60,48 @@ std::string ExpressionParser::name(const std::string& what) {
   return next().text;
 }
 
-bool ExpressionParser::at_end_of_tuple() const {
+bool ExpressionParser::at_end_of_tuple(std::string_view word) const {
   return peek().type == TokenType::kOutputEnd || peek().type == TokenType::kTagEnd ||
-         at_operator(")") || at_operator("=") || at_name("if") || at_name("recursive");
+         at_operator(")") || (!word.empty() && at_name(word));
 }
 
-NodePtr ExpressionParser::expression_or_tuple(bool ternary) {
+NodePtr ExpressionParser::expression_or_tuple(bool ternary, std::string_view end) {
   const auto element = [&] { return ternary ? expression() : or_expression(); };
+  if (at_end_of_tuple(end)) fail("an expression is missing");
   NodePtr first = element();
   if (!at_operator(",")) return first;
   NodePtr tuple = make(Kind::kTupleLiteral);
   tuple->children.push_back(std::move(first));
-  while (accept(",") && !at_end_of_tuple()) tuple->children.push_back(element());
+  while (accept(",") && !at_end_of_tuple(end)) tuple->children.push_back(element());
   return tuple;
+}
+
+NodePtr ExpressionParser::assigned_name() {
+  NodePtr node = make(Kind::kTarget);
+  const std::string word = name("a variable");
+  for (const std::string_view constant : {"true", "false", "none", "True", "False", "None"}) {
+    if (word == constant) fail("cannot assign to '" + word + "'");
+  }
+  if (word == "loop" && loops_around_ > 0) fail("cannot assign to 'loop' in a loop");
+  node->text = word;
+  return node;
+}
+
+NodePtr ExpressionParser::one_target() {
+  const DepthGuard guard(*this);
+  if (!accept("(")) return assigned_name();
+  NodePtr inner = targets("");
+  expect_operator(")");
+  return inner;
+}
+
+NodePtr ExpressionParser::targets(std::string_view end) {
+  NodePtr first = one_target();
+  if (!at_operator(",")) return first;
+  NodePtr all = make(Kind::kTargets);
+  all->children.push_back(std::move(first));
+  while (accept(",") && !at_end_of_tuple(end)) all->children.push_back(one_target());
+  return all;
 }
 
 NodePtr ExpressionParser::expression() {
@@ -194,8 +225,8 @@ NodePtr ExpressionParser::unary(bool with_filter) {
       node = filters(std::move(node));
     } else if (at_name("is")) {
       node = test(std::move(node));
-    } else if (at_operator("(") || at_operator(".") || at_operator("[")) {
-      node = postfix(std::move(node));
+    } else if (at_operator("(")) {
+      node = call(std::move(node));
     } else {
       return node;
     }
@@ -224,6 +255,10 @@ NodePtr ExpressionParser::primary() {
       } else if (word != "none" && word != "None") {
         node->kind = Kind::kName;
         node->text = word;
+        uses_ |= word == "caller"    ? kUsesCaller
+                 : word == "varargs" ? kUsesVarargs
+                 : word == "kwargs"  ? kUsesKwargs
+                                     : 0;
       }
       return node;
     }
@@ -275,26 +310,50 @@ NodePtr ExpressionParser::dict_literal() {
 
 void ExpressionParser::arguments(Node& call) {
   expect_operator("(");
-  bool named = false;
+  bool named = false, items = false, names = false;
+  std::set<std::string> known;
   while (!accept(")")) {
-    if (peek().type == TokenType::kName && peek(1).type == TokenType::kOperator &&
-        peek(1).text == "=") {
-      NodePtr argument = make(Kind::kNamed);
-      argument->text = next().text;
+    NodePtr argument;
+    if (at_operator("*") || at_operator("**")) {
+      const bool of_names = at_operator("**");
+      if (names || (items && !of_names)) fail("a second unpacked argument");
+      argument = make(of_names ? Kind::kUnpackNames : Kind::kUnpackItems);
       next();
       argument->children.push_back(expression());
-      call.children.push_back(std::move(argument));
+      (of_names ? names : items) = true;
+    } else if (peek().type == TokenType::kName && peek(1).type == TokenType::kOperator &&
+               peek(1).text == "=") {
+      if (names) fail("a named argument follows '**'");
+      argument = make(Kind::kNamed);
+      argument->text = next().text;
+      if (!known.insert(argument->text).second)
+        fail("the argument '" + argument->text + "' is given twice");
+      next();
+      argument->children.push_back(expression());
       named = true;
     } else {
-      if (at_operator("*") || at_operator("**")) fail("argument unpacking is not supported");
-      if (named) fail("a positional argument follows a named one");
-      call.children.push_back(expression());
+      if (named || items || names) fail("a positional argument follows a named or unpacked one");
+      argument = expression();
     }
+    call.children.push_back(std::move(argument));
     if (!accept(",")) {
       expect_operator(")");
       break;
     }
   }
+}
+
+NodePtr ExpressionParser::call(NodePtr function) {
+  NodePtr node = make(Kind::kCall);
+  node->children.push_back(std::move(function));
+  arguments(*node);
+  return node;
+}
+
+std::string ExpressionParser::dotted_name(const std::string& what) {
+  std::string out = name(what);
+  while (accept(".")) out += "." + name(what);
+  return out;
 }
 
 NodePtr ExpressionParser::postfix(NodePtr node) {
@@ -315,10 +374,7 @@ NodePtr ExpressionParser::postfix(NodePtr node) {
     } else if (at_operator("[")) {
       node = subscript(std::move(node));
     } else if (at_operator("(")) {
-      NodePtr call = make(Kind::kCall);
-      call->children.push_back(std::move(node));
-      arguments(*call);
-      node = std::move(call);
+      node = call(std::move(node));
     } else {
       return node;
     }
@@ -349,7 +405,7 @@ NodePtr ExpressionParser::filters(NodePtr input, bool bare_first) {
   while (bare_first || accept("|")) {
     bare_first = false;
     NodePtr node = make(Kind::kFilter);
-    node->text = name("a filter's name");
+    node->text = dotted_name("a filter's name");
     node->children.push_back(std::move(input));
     if (at_operator("(")) arguments(*node);
     input = std::move(node);
@@ -361,15 +417,15 @@ NodePtr ExpressionParser::test(NodePtr input) {
   NodePtr node = make(Kind::kTest);
   next();
   node->flag = accept_name("not");
-  node->text = name("a test's name");
+  node->text = dotted_name("a test's name");
   node->children.push_back(std::move(input));
   if (at_operator("(")) {
     arguments(*node);
   } else if (peek().type == TokenType::kInteger || peek().type == TokenType::kFloat ||
              peek().type == TokenType::kString || at_operator("[") || at_operator("{") ||
              (peek().type == TokenType::kName && !at_name("else") && !at_name("or") &&
-              !at_name("and") && !at_name("if") && !at_name("is") && !at_name("not") &&
-              !at_name("in") && !at_name("recursive"))) {
+              !at_name("and"))) {
+    if (at_name("is")) fail("tests cannot be chained with 'is'");
     node->children.push_back(postfix(primary()));  // "is divisibleby 3"
   }
   return node;

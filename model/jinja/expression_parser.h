@@ -31,8 +31,12 @@ class ExpressionParser {
   };
 
   NodePtr expression();  // with "a if b else c"
-  // Commas make a tuple. `ternary` false: stops before 'if' (a loop's filter).
-  NodePtr expression_or_tuple(bool ternary = true);
+  // Commas make a tuple. `ternary` false: stops before 'if' (a loop's filter); a comma before the
+  // word `end` is the tuple's last.
+  NodePtr expression_or_tuple(bool ternary = true, std::string_view end = "");
+  // What is assigned to: a name, or names in (nested) tuples.
+  NodePtr targets(std::string_view end);
+  NodePtr assigned_name();
   // "| name(args) …" behind `input`; `bare_first`: the first name stands without a bar.
   NodePtr filters(NodePtr input, bool bare_first = false);
 
@@ -53,6 +57,9 @@ class ExpressionParser {
   void expect_name(std::string_view word);
   std::string name(const std::string& what);
 
+  uint8_t uses_ = 0;      // kUses… seen since it was cleared
+  int loops_around_ = 0;  // whatever stands between
+
  private:
   NodePtr or_expression();
   NodePtr and_expression();
@@ -65,6 +72,9 @@ class ExpressionParser {
   NodePtr postfix(NodePtr node);
   NodePtr subscript(NodePtr object);
   NodePtr test(NodePtr input);
+  NodePtr call(NodePtr function);
+  NodePtr one_target();
+  std::string dotted_name(const std::string& what);
   void arguments(Node& call);
   NodePtr list_literal();
   NodePtr dict_literal();
@@ -75,7 +85,7 @@ class ExpressionParser {
   bool at_name(std::string_view word) const {
     return peek().type == TokenType::kName && peek().text == word;
   }
-  bool at_end_of_tuple() const;
+  bool at_end_of_tuple(std::string_view word) const;
 
   const std::vector<Token>& tokens_;
   const uint64_t max_depth_;

@@ -1,90 +1,91 @@
-// Filters over lists and dicts, and the table of all.
+// The table of filters, and those over lists and dicts that take them as they are.
+#include "model/jinja/filters.h"
+
 #include <algorithm>
 #include <map>
 
-#include "model/jinja/filters.h"
+#include "model/jinja/arithmetic.h"
 #include "model/jinja/text.h"
+#include "model/jinja/unicode.h"
 
 namespace shoal::jinja {
-namespace {
 
-// Jinja's own attribute paths: "function.name", "0".
-Value path(Budget& budget, const Value& value, std::string_view dotted) {
-  Value at = value;
-  budget.bytes(dotted.size());
-  for (size_t begin = 0; begin <= dotted.size();) {
-    const size_t end = std::min(dotted.find('.', begin), dotted.size());
-    const std::string_view part = dotted.substr(begin, end - begin);
-    begin = end + 1;
-    const Value* found = nullptr;
-    if (at.is_dict()) found = at.dict().find(part);
-    if (at.is_list() && !part.empty() &&
-        part.find_first_not_of("0123456789") == std::string_view::npos && part.size() < 9) {
-      const size_t index = std::stoul(std::string(part));
-      if (index < at.items().size()) found = &at.items()[index];
+Attribute::Attribute(Interpreter& in, const Value& given, const Value* otherwise)
+    : in_(in), parts_(in.budget()), otherwise_(otherwise) {
+  if (given.is_none()) return;
+  if (!given.is_string()) {
+    parts_.add(given);
+    return;
+  }
+  const Value parts = split_on(in.budget(), given, ".", -1, false);
+  for (const Value& part : parts.items()) {
+    if (every_character(in.budget(), part.str(), is_digit, false)) {
+      const auto index = read_integer(in.budget(), part.str(), 10);
+      if (!index) throw TemplateError("an attribute's number is malformed");
+      parts_.add(*index);
+    } else {
+      parts_.add(part);
     }
-    at = found ? Value(*found) : Value::undefined("an attribute that is not there");
+  }
+}
+
+Value Attribute::of(const Value& item) const {
+  Value at = item;
+  for (const Value& part : parts_.items()) {
+    in_.budget().work(1);
+    at = in_.item(at, part);
+    if (otherwise_ != nullptr && at.is_undefined()) at = *otherwise_;
   }
   return at;
 }
 
-// What a filter's `attribute` picks of an item: the item itself if there is none.
-class Attribute {
- public:
-  Attribute(Budget& budget, const Value& given)
-      : budget_(budget), name_(given.is_none() ? Value() : to_text(budget, given)) {}
-  Value of(const Value& item) const {
-    return name_.is_none() ? item : path(budget_, item, name_.str());
-  }
+Value without_case(Budget& budget, const Value& v, bool case_sensitive) {
+  return !case_sensitive && v.is_string() ? lower(budget, v) : v;
+}
 
- private:
-  Budget& budget_;
-  const Value name_;
-};
+namespace {
 
 Value default_value(Interpreter& in, const Value& v, const Arguments& args) {
-  const bool also_false = args.get(1, "boolean", false).truthy();
-  if (!v.is_undefined() && !(also_false && !v.truthy())) return v;
+  if (!v.is_undefined() && !(args.flag(1, "boolean") && !v.truthy())) return v;
   return args.get(0, "default_value", Value::outside(in.budget(), ""));
 }
 
 Value to_json_filter(Interpreter& in, const Value& v, const Arguments& args) {
   JsonFormat format;
-  Value item_separator, key_separator;  // what the format's views are of
-  const Value indent = args.get(0, "indent", Value());
-  for (const auto& [name, value] : args.named) {
-    if (name == "ensure_ascii") {
-      format.ensure_ascii = value.truthy();
-    } else if (name == "sort_keys") {
-      format.sort_keys = value.truthy();
-    } else if (name == "separators" && value.is_list() && value.items().size() == 2) {
-      item_separator = to_text(in.budget(), value.items()[0]);
-      key_separator = to_text(in.budget(), value.items()[1]);
-      format.item_separator = item_separator.str();
-      format.key_separator = key_separator.str();
-    } else if (name != "indent" && name != "separators") {
-      throw TemplateError("tojson: unknown argument '" + excerpt(name) + "'");
-    }
+  format.ensure_ascii = args.flag(0, "ensure_ascii");
+  format.sort_keys = args.flag(3, "sort_keys");
+  Value indent = args.get(1, "indent", Value());
+  if (!indent.is_none() && !indent.is_string()) {
+    const int64_t width = integer(indent, "tojson: indent");
+    constexpr int64_t kMost = 1024;
+    if (width > kMost) throw TemplateError("tojson: the indent is too wide");
+    TextBuilder blanks(in.budget());
+    blanks.append(static_cast<size_t>(std::max<int64_t>(0, width)), ' ');
+    indent = blanks.take();
   }
-  if (indent.is_number()) {
-    if (indent.as_int() > 64) throw TemplateError("tojson: indent is too large");
-    format.indent = std::max<int64_t>(0, indent.as_int());
+  if (!indent.is_none()) {
+    format.indent = indent.str();
+    format.item_separator = ",";
+  }
+  const Value separators = args.get(2, "separators", Value());
+  if (!separators.is_none()) {
+    if (!separators.is_list() || separators.items().size() != 2)
+      throw TemplateError("tojson: separators must be two strings");
+    format.item_separator = text(separators.items()[0], "tojson: separators").str();
+    format.key_separator = text(separators.items()[1], "tojson: separators").str();
   }
   return to_json(in.budget(), v, format);
 }
 
 Value length(Interpreter&, const Value& v, const Arguments&) {
-  if (v.is_string()) return v.text().length();
-  if (v.is_list()) return static_cast<int64_t>(v.items().size());
-  if (v.is_undefined()) return int64_t{0};
-  if (v.is_loop()) return *v.loop().attribute("length");
-  if (v.is_dict() && !v.dict().is_namespace) return static_cast<int64_t>(v.dict().entries.size());
-  throw TemplateError(std::string("'") + v.type_name() + "' cannot be looped over");
+  const int64_t n = length_of(v);
+  if (n < 0) throw TemplateError(std::string("a '") + v.type_name() + "' has no length");
+  return n;
 }
 
 Value join(Interpreter& in, const Value& v, const Arguments& args) {
   const Value separator = to_text(in.budget(), args.get(0, "d", Value::outside(in.budget(), "")));
-  const Attribute attribute(in.budget(), args.get(1, "attribute", Value()));
+  const Attribute attribute(in, args.get(1, "attribute", Value()));
   const Value all = iterate(in.budget(), v);
   TextBuilder out(in.budget());
   bool first = true;
@@ -97,240 +98,165 @@ Value join(Interpreter& in, const Value& v, const Arguments& args) {
   return out.take();
 }
 
-Value items(Interpreter& in, const Value& v, const Arguments& args) {
-  if (v.is_undefined()) return ListBuilder(in.budget()).take();
-  if (!v.is_dict()) throw TemplateError("items: needs a mapping");
-  return find_method(v, "items")(in, v, args);
+Value items(Interpreter& in, const Value& v, const Arguments&) {
+  return generate(in.budget(), [&](ListBuilder& out) {
+    if (v.is_undefined()) return;
+    if (!v.is_dict()) throw TemplateError("items: needs a mapping");
+    for (const auto& [key, value] : v.dict().entries) out.add(pair(in.budget(), key, value));
+  });
 }
 
-// Lower-cased strings, so that sorting ignores case unless asked not to.
-Value sort_key(Budget& budget, const Value& v, bool case_sensitive) {
-  return !case_sensitive && v.is_string() ? lower(budget, v) : v;
-}
-
-// Values in the order of their keys.
-class Sorter {
- public:
-  Sorter(Budget& budget, size_t n) : budget_(budget), held_(budget, 2 * n * sizeof(Entry)) {
-    entries_.reserve(n);
+Value first(Interpreter& in, const Value& v, const Arguments&) {
+  const bool generator = v.is_series() && v.list().kind == Series::kGenerator;
+  if (v.is_string() && !v.str().empty()) return characters(in.budget(), v, 0, 1);
+  if (generator) {  // takes one
+    List& list = v.list();
+    if (list.taken < list.view.size()) return list.view[list.taken++];
   }
-  void add(Value key, Value value) { entries_.push_back({std::move(key), std::move(value)}); }
-  Value sorted(bool reverse) {
-    std::stable_sort(entries_.begin(), entries_.end(), [&](const Entry& a, const Entry& b) {
-      return reverse ? compare(budget_, b.key, a.key) < 0 : compare(budget_, a.key, b.key) < 0;
-    });
-    ListBuilder out(budget_, entries_.size());
-    for (Entry& entry : entries_) out.add(std::move(entry.value));
-    return out.take();
-  }
-
- private:
-  struct Entry {
-    Value key, value;
-  };
-  Budget& budget_;
-  const Held held_;  // of the entries, and as much while they are sorted
-  std::vector<Entry> entries_;
-};
-
-Value dictsort(Interpreter& in, const Value& v, const Arguments& args) {
-  if (!v.is_dict()) throw TemplateError("dictsort: needs a mapping");
-  const bool case_sensitive = args.get(0, "case_sensitive", false).truthy();
-  const Value by = args.get(1, "by", Value());
-  const bool by_value = by.is_string() && by.str() == "value";
-  const bool reverse = args.get(2, "reverse", false).truthy();
-  const auto& entries = v.dict().entries;
-  Sorter sorter(in.budget(), entries.size());
-  for (const auto& [key, value] : entries) {
-    sorter.add(sort_key(in.budget(), by_value ? value : key, case_sensitive),
-               pair(in.budget(), key, value));
-  }
-  return sorter.sorted(reverse);
-}
-
-Value sort(Interpreter& in, const Value& v, const Arguments& args) {
-  const bool reverse = args.get(0, "reverse", false).truthy();
-  const bool case_sensitive = args.get(1, "case_sensitive", false).truthy();
-  const Attribute attribute(in.budget(), args.get(2, "attribute", Value()));
   const Value all = iterate(in.budget(), v);
-  Sorter sorter(in.budget(), all.items().size());
-  for (const Value& item : all.items())
-    sorter.add(sort_key(in.budget(), attribute.of(item), case_sensitive), item);
-  return sorter.sorted(reverse);
+  if (!all.items().empty()) return all.items().front();
+  return Value::undefined("no first item, sequence was empty");
 }
 
-Value unique(Interpreter& in, const Value& v, const Arguments&) {
-  const Value all = iterate(in.budget(), v);
-  ListBuilder keys(in.budget()), out(in.budget());
-  for (const Value& item : all.items()) {
-    const Value key = sort_key(in.budget(), item, false);
-    const std::span<const Value> seen = keys.items();
-    if (std::any_of(seen.begin(), seen.end(),
-                    [&](const Value& x) { return equal(in.budget(), x, key); }))
-      continue;
-    keys.add(key);
-    out.add(item);
-  }
-  return out.take();
+// Python's reversed(): not of generators.
+bool reversible(const Value& v) {
+  return iterable(v) && !v.is_undefined() &&
+         !(v.is_series() && v.list().kind == Series::kGenerator);
 }
 
-template <bool kLargest>
-Value extreme(Interpreter& in, const Value& v, const Arguments&) {
-  const Value list = iterate(in.budget(), v);
-  const std::span<const Value> all = list.items();
-  if (all.empty()) return Value::undefined("no aggregated item, sequence was empty");
-  const auto less = [&](const Value& a, const Value& b) { return compare(in.budget(), a, b) < 0; };
-  return kLargest ? *std::max_element(all.begin(), all.end(), less)
-                  : *std::min_element(all.begin(), all.end(), less);
-}
-
-Value sum(Interpreter& in, const Value& v, const Arguments& args) {
-  const Attribute attribute(in.budget(), args.get(0, "attribute", Value()));
-  const Value start = args.get(1, "start", int64_t{0});
-  double total = start.as_double();
-  bool real = start.is_float();
-  const Value all = iterate(in.budget(), v);
-  for (const Value& item : all.items()) {
-    const Value x = attribute.of(item);
-    if (!x.is_number()) throw TemplateError(std::string("sum: cannot add ") + x.type_name());
-    real = real || x.is_float();
-    total += x.as_double();
-    in.budget().work(1);
-  }
-  return real ? Value(total) : Value(Value(total).as_int());
-}
-
-Value map(Interpreter& in, const Value& v, const Arguments& args) {
-  const Value all = iterate(in.budget(), v);
-  ListBuilder out(in.budget(), all.items().size());
-  for (const auto& [name, value] : args.named) {
-    if (name != "attribute") continue;
-    const Attribute attribute(in.budget(), value);
-    for (const Value& item : all.items()) {
-      Value found = attribute.of(item);
-      if (found.is_undefined()) found = args.get(SIZE_MAX, "default", std::move(found));
-      out.add(std::move(found));
-    }
-    return out.take();
-  }
-  const Filter filter = find_filter(to_text(in.budget(), args.need(0, "filter", "map")).str());
-  Arguments rest(in.budget());
-  for (size_t i = 1; i < args.positional.size(); ++i) rest.add(args.positional[i]);
-  for (const auto& [name, value] : args.named) rest.add(name, value);
-  for (const Value& item : all.items()) out.add(filter(in, item, rest));
-  return out.take();
-}
-
-// select, reject, selectattr, rejectattr.
-template <bool kByAttribute, bool kKeep>
-Value select(Interpreter& in, const Value& v, const Arguments& args) {
-  const Attribute attribute(in.budget(),
-                            kByAttribute ? args.need(0, "attribute", "selectattr") : Value());
-  const size_t test_at = kByAttribute ? 1 : 0;
-  const bool plain = args.positional.size() <= test_at;
-  const Test test =
-      plain ? nullptr : find_test(to_text(in.budget(), args.positional[test_at]).str());
-  Arguments rest(in.budget());
-  for (size_t i = test_at + 1; i < args.positional.size(); ++i) rest.add(args.positional[i]);
-  const Value all = iterate(in.budget(), v);
-  ListBuilder out(in.budget());
-  for (const Value& item : all.items()) {
-    in.budget().work(1);
-    const Value subject = attribute.of(item);
-    if ((plain ? subject.truthy() : test(in, subject, rest)) == kKeep) out.add(item);
-  }
-  return out.take();
-}
-
-// The first or last item or character.
-template <bool kFirst>
-Value end_item(Interpreter& in, const Value& v, const Arguments&) {
+Value last(Interpreter& in, const Value& v, const Arguments&) {
   if (v.is_string() && !v.str().empty()) {
-    std::string_view text = v.str();
-    size_t at = kFirst ? 1 : text.size() - 1;
-    const auto inside = [&] { return (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80; };
-    while (kFirst ? at < text.size() && inside() : at > 0 && inside()) kFirst ? ++at : --at;
-    return Value::part(v, kFirst ? text.substr(0, at) : text.substr(at));
+    size_t begin = 0;
+    (void)character_before(v.str(), v.str().size(), &begin);
+    return Value::part(v, v.str().substr(begin));
   }
-  const Value list = iterate(in.budget(), v);
-  const std::span<const Value> all = list.items();
-  if (all.empty())
-    return Value::undefined(kFirst ? "no first item, sequence was empty"
-                                   : "no last item, sequence was empty");
-  return kFirst ? all.front() : all.back();
+  if (!reversible(v) && !v.is_undefined())
+    throw TemplateError(std::string("last: a '") + v.type_name() +
+                        "' cannot be gone through backwards");
+  const Value all = iterate(in.budget(), v);
+  return all.items().empty() ? Value::undefined("no last item, sequence was empty")
+                             : all.items().back();
 }
 
 Value reverse(Interpreter& in, const Value& v, const Arguments&) {
-  const Value list = reversed(in.budget(), iterate(in.budget(), v));
-  if (!v.is_string()) return list;
+  if (!iterable(v)) throw TemplateError("reverse: needs something with items");
+  const Value all = iterate(in.budget(), v);
+  if (!v.is_string())
+    return reversed(in.budget(), all, reversible(v) ? Series::kGenerator : Series::kList);
   TextBuilder text(in.budget());
-  for (const Value& c : list.items()) text.append(c.str());
-  return text.take();
+  const Value backwards = reversed(in.budget(), all);
+  for (const Value& c : backwards.items()) text.append(c.str());
+  return text.take(v.is_markup());
 }
 
 Value batch(Interpreter& in, const Value& v, const Arguments& args) {
-  const int64_t size = args.need(0, "linecount", "batch").as_int();
-  if (size < 1) throw TemplateError("batch: the size must be positive");
-  const Value all = iterate(in.budget(), v);
-  const size_t n = all.items().size();
-  ListBuilder out(in.budget());
-  for (size_t i = 0; i < n;) {
-    const size_t row = std::min<size_t>(static_cast<size_t>(size), n - i);
-    // A row of a tuple is a list.
-    ListBuilder values(in.budget(), row);
-    values.add(all.items().subspan(i, row));
-    out.add(values.take());
-    i += row;
-  }
-  return out.take();
+  const Value& count = args.need(0, "linecount");
+  const Value fill = args.get(1, "fill_with", Value());
+  return generate(in.budget(), [&](ListBuilder& out) {
+    const Value all = iterate(in.budget(), v);
+    const size_t n = all.items().size();
+    // A row whose size no count of items equals is never full, as in Jinja.
+    const bool bounded = count.is_number() && count.as_double() >= 1;
+    if (n > 0 && count.is_number() && count.as_double() == 0)
+      throw TemplateError("batch: the rows have no size");
+    const size_t size = bounded ? static_cast<size_t>(integer(count, "batch")) : n;
+    for (size_t i = 0; i < n;) {
+      const size_t row = std::min(size, n - i);
+      ListBuilder values(in.budget(), row);
+      values.add(all.items().subspan(i, row));
+      for (size_t k = row; bounded && !fill.is_none() && k < size; ++k) values.add(fill);
+      out.add(values.take());
+      i += row;
+    }
+  });
+}
+
+Value slice(Interpreter& in, const Value& v, const Arguments& args) {
+  const Value fill = args.get(1, "fill_with", Value());
+  return generate(in.budget(), [&](ListBuilder& out) {
+    const int64_t slices = integer(args.need(0, "slices"), "slice");
+    const Value all = iterate(in.budget(), v);
+    if (slices == 0) throw TemplateError("division by zero");
+    const auto n = static_cast<int64_t>(all.items().size());
+    int64_t begin = 0;
+    for (int64_t i = 0; i < slices; ++i) {
+      const bool longer = i < n % slices;
+      const int64_t size = n / slices + (longer ? 1 : 0);
+      ListBuilder part(in.budget(), static_cast<size_t>(size + 1));
+      part.add(all.items().subspan(static_cast<size_t>(begin), static_cast<size_t>(size)));
+      if (!fill.is_none() && !longer) part.add(fill);
+      out.add(part.take());
+      begin += size;
+    }
+  });
 }
 
 Value list_filter(Interpreter& in, const Value& v, const Arguments&) {
   const Value all = iterate(in.budget(), v);
-  if (!all.list().tuple) return all;
+  if (all.list().kind == Series::kList) return all;
   ListBuilder out(in.budget(), all.items().size());
   out.add(all.items());
   return out.take();
 }
 
-Value same(Interpreter&, const Value& v, const Arguments&) { return v; }
-
-Value attr(Interpreter& in, const Value& v, const Arguments& args) {
-  return bound_method(in, v, to_text(in.budget(), args.need(0, "name", "attr")).str());
+Value sum(Interpreter& in, const Value& v, const Arguments& args) {
+  const Attribute attribute(in, args.get(0, "attribute", Value()));
+  Value total = args.get(1, "start", int64_t{0});
+  if (total.is_string()) throw TemplateError("sum: strings are joined, not summed");
+  const Value all = iterate(in.budget(), v);
+  for (const Value& item : all.items()) {
+    const Value x = attribute.of(item);
+    if (x.is_undefined()) throw TemplateError(x.undefined_text());
+    total = binary(in.budget(), "+", total, x);
+    in.budget().work(1);
+  }
+  return total;
 }
 
-using Filters = std::map<std::string_view, Filter>;
+Value attr(Interpreter& in, const Value& v, const Arguments& args) {
+  const Value name = to_text(in.budget(), args.need(0, "name"));
+  if (auto found = python_attribute(in, v, name.str())) return *found;
+  return Value::undefined(
+      in.budget(),
+      std::string("'") + v.type_name() + " object' has no attribute '" + excerpt(name.str()) + "'");
+}
 
-const Filters& filters() {
-  static const Filters table = [] {
-    Filters all = {
-        {"default", default_value},
-        {"d", default_value},
-        {"tojson", to_json_filter},
-        {"length", length},
-        {"count", length},
-        {"join", join},
-        {"items", items},
-        {"dictsort", dictsort},
-        {"sort", sort},
-        {"unique", unique},
-        {"sum", sum},
-        {"map", map},
-        {"first", end_item<true>},
-        {"last", end_item<false>},
-        {"reverse", reverse},
-        {"batch", batch},
-        {"safe", same},
-        {"list", list_filter},
-        {"min", extreme<false>},
-        {"max", extreme<true>},
-        {"select", select<false, true>},
-        {"reject", select<false, false>},
-        {"selectattr", select<true, true>},
-        {"rejectattr", select<true, false>},
-        {"attr", attr},
-    };
-    for (const auto& [name, filter] : scalar_filters()) all.emplace(name, filter);
+Value refused_random(Interpreter&, const Value&, const Arguments&) {
+  throw TemplateError("random: the same messages must give the same prompt");
+}
+
+Value refused_urlize(Interpreter&, const Value&, const Arguments&) {
+  throw TemplateError("urlize: a prompt is not HTML");
+}
+
+std::span<const FilterRow> rows() {
+  static const FilterRow table[] = {
+      {"default", {default_value, "default_value=, boolean="}},
+      {"d", {default_value, "default_value=, boolean="}},
+      {"tojson", {to_json_filter, "ensure_ascii=, indent=, separators=, sort_keys="}},
+      {"length", {length, ""}},
+      {"count", {length, ""}},
+      {"join", {join, "d=, attribute="}},
+      {"items", {items, ""}},
+      {"first", {first, ""}},
+      {"last", {last, ""}},
+      {"reverse", {reverse, ""}},
+      {"batch", {batch, "linecount, fill_with="}},
+      {"slice", {slice, "slices, fill_with="}},
+      {"list", {list_filter, ""}},
+      {"sum", {sum, "attribute=, start="}},
+      {"attr", {attr, "name"}},
+      {"random", {refused_random, ""}},
+      {"urlize", {refused_urlize, "*, **"}},
+  };
+  return table;
+}
+
+const std::map<std::string_view, Function<Filter>>& filters() {
+  static const std::map<std::string_view, Function<Filter>> table = [] {
+    std::map<std::string_view, Function<Filter>> all;
+    for (const auto& part : {rows(), choice_filters(), scalar_filters(), layout_filters()})
+      all.insert(part.begin(), part.end());
     return all;
   }();
   return table;
@@ -338,10 +264,18 @@ const Filters& filters() {
 
 }  // namespace
 
-Filter find_filter(std::string_view name) {
+const Function<Filter>& find_filter(std::string_view name) {
   const auto it = filters().find(name);
   if (it == filters().end()) throw TemplateError("No filter named '" + excerpt(name) + "'.");
   return it->second;
+}
+
+bool is_filter(std::string_view name) { return filters().contains(name); }
+
+Value apply_filter(Interpreter& in, std::string_view name, const Value& v, const Arguments& args) {
+  const Function<Filter>& filter = find_filter(name);
+  filter.takes.check(name, args);
+  return filter.function(in, v, args);
 }
 
 }  // namespace shoal::jinja

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <set>
 
 #include "model/jinja/expression_parser.h"
 
@@ -22,6 +23,7 @@ class StatementParser : public ExpressionParser {
   // Statements until one of the tags in `ends` (not consumed), or the end.
   NodePtr block(std::initializer_list<std::string_view> ends) {
     const DepthGuard guard(*this);
+    ++depth_of_blocks_;
     NodePtr node = make(Kind::kBlock);
     while (peek().type != TokenType::kEnd) {
       if (peek().type == TokenType::kText) {
@@ -37,7 +39,10 @@ class StatementParser : public ExpressionParser {
       } else {
         const std::string& word = peek(1).text;
         if (peek(1).type != TokenType::kName) fail("a tag without a name");
-        if (std::find(ends.begin(), ends.end(), word) != ends.end()) return node;
+        if (std::find(ends.begin(), ends.end(), word) != ends.end()) {
+          --depth_of_blocks_;
+          return node;
+        }
         if (word.rfind("end", 0) == 0 || word == "else" || word == "elif")
           fail("unexpected tag '" + word + "'");
         next();
@@ -69,7 +74,12 @@ class StatementParser : public ExpressionParser {
     if (word == "call") return call_tag();
     if (word == "filter") return filter_tag();
     if (word == "with") return with_tag();
-    if (word == "generation" || word == "block") return transparent_tag(word);
+    if (word == "print") return print_tag();
+    if (word == "block") return block_tag();
+    if (word == "generation") return generation_tag();
+    if (word == "autoescape") return autoescape_tag();
+    if (word == "include" || word == "import" || word == "from" || word == "extends")
+      return loader_tag(word);
     if (word == "break" || word == "continue") {
       if (loops_ == 0) fail("'" + word + "' outside a loop");
       NodePtr node = make(word == "break" ? Kind::kBreak : Kind::kContinue);
@@ -79,34 +89,81 @@ class StatementParser : public ExpressionParser {
     fail("unknown tag '" + word + "'");
   }
 
-  // {% generation %} marks the assistant's part for training tools; {% block %} names a part.
-  NodePtr transparent_tag(const std::string& word) {
-    if (peek().type == TokenType::kName) next();
-    end_tag();
-    NodePtr body = word == "block" ? block({"endblock"}) : block({"endgeneration"});
-    expect(TokenType::kTagBegin, "{%");
-    next();
-    if (peek().type == TokenType::kName) next();
-    end_tag();
+  // A body that is a function of its own: no loop around it can be left from inside.
+  NodePtr function_body(std::string_view end) {
+    const int loops = std::exchange(loops_, 0);
+    NodePtr body = block({end});
+    loops_ = loops;
     return body;
   }
 
-  std::vector<std::string> targets() {
-    std::vector<std::string> names;
-    const bool parenthesis = accept("(");
-    do {
-      if (!names.empty() && peek().type != TokenType::kName) break;  // trailing comma
-      names.push_back(name("a variable"));
-    } while (accept(","));
-    if (parenthesis) expect_operator(")");
-    return names;
+  // {% generation %} marks the assistant's part for training tools.
+  NodePtr generation_tag() {
+    NodePtr node = make(Kind::kGeneration);
+    end_tag();
+    node->children.push_back(function_body("endgeneration"));
+    close("endgeneration");
+    return node;
+  }
+
+  NodePtr block_tag() {
+    NodePtr node = make(Kind::kNamedBlock);
+    node->text = name("a block's name");
+    if (!blocks_.insert(node->text).second) fail("the block '" + node->text + "' is defined twice");
+    const bool scoped = accept_name("scoped");
+    node->flag = accept_name("required");
+    if (scoped)
+      fail("'scoped' blocks are for templates that others extend; this server loads none");
+    end_tag();
+    node->children.push_back(function_body("endblock"));
+    expect(TokenType::kTagBegin, "{%");
+    expect_name("endblock");
+    (void)accept_name(node->text);
+    end_tag();
+    return node;
+  }
+
+  NodePtr autoescape_tag() {
+    NodePtr node = make(Kind::kWith);
+    NodePtr value = expression();
+    if (value->kind != Kind::kConstant || value->value.truthy())
+      fail("prompts are not HTML: 'autoescape' can only be false");
+    end_tag();
+    node->children.push_back(block({"endautoescape"}));
+    close("endautoescape");
+    return node;
+  }
+
+  NodePtr loader_tag(const std::string& word) {
+    // In an 'if' or a loop it may never be reached; it is an error when it is.
+    if (depth_of_blocks_ == 1)
+      fail("'" + word +
+           "' needs other templates; a model's file has one and this server loads none");
+    NodePtr node = make(Kind::kNeedsLoader);
+    node->text = word;
+    while (peek().type != TokenType::kTagEnd && peek().type != TokenType::kEnd) next();
+    end_tag();
+    return node;
+  }
+
+  NodePtr print_tag() {
+    NodePtr node = make(Kind::kBlock);
+    while (peek().type != TokenType::kTagEnd) {
+      if (!node->children.empty()) expect_operator(",");
+      NodePtr output = make(Kind::kOutput);
+      output->children.push_back(expression());
+      node->children.push_back(std::move(output));
+    }
+    end_tag();
+    return node;
   }
 
   NodePtr for_tag() {
     NodePtr node = make(Kind::kFor);
-    node->words = targets();
+    ++loops_around_;
+    NodePtr target = targets("in");
     expect_name("in");
-    node->children.push_back(expression_or_tuple(false));
+    node->children.push_back(expression_or_tuple(false, "recursive"));
     node->children.push_back(accept_name("if") ? expression() : nullptr);
     node->flag = accept_name("recursive");
     end_tag();
@@ -121,17 +178,19 @@ class StatementParser : public ExpressionParser {
       node->children.push_back(nullptr);
     }
     close("endfor");
+    --loops_around_;
+    node->children.push_back(std::move(target));
     return node;
   }
 
   NodePtr if_tag() {
     NodePtr node = make(Kind::kIf);
-    node->children.push_back(expression_or_tuple());
+    node->children.push_back(expression_or_tuple(false));
     end_tag();
     node->children.push_back(block({"endif", "elif", "else"}));
     while (at_tag("elif")) {
       next(), next();
-      node->children.push_back(expression_or_tuple());
+      node->children.push_back(expression_or_tuple(false));
       end_tag();
       node->children.push_back(block({"endif", "elif", "else"}));
     }
@@ -146,29 +205,36 @@ class StatementParser : public ExpressionParser {
     return node;
   }
 
+  NodePtr set_target() {
+    if (peek().type != TokenType::kName || peek(1).type != TokenType::kOperator ||
+        peek(1).text != ".")
+      return targets("");
+    NodePtr node = make(Kind::kNamespaceTarget);
+    node->words.push_back(next().text);
+    next();
+    node->words.push_back(name("an attribute"));
+    return node;
+  }
+
   NodePtr set_tag() {
     NodePtr node = make(Kind::kSet);
-    node->words = targets();
-    if (node->words.size() == 1 && accept(".")) {
-      node->words.push_back(name("an attribute"));
-      node->flag = true;
-    }
+    NodePtr target = set_target();
     if (accept("=")) {
       node->children.push_back(expression_or_tuple());
+      node->children.push_back(std::move(target));
       end_tag();
       return node;
     }
-    if (node->flag || node->words.size() != 1) fail("'set' needs '='");
     node->kind = Kind::kSetBlock;
     NodePtr filters = filter_chain();
     end_tag();
     node->children.push_back(block({"endset"}));
     node->children.push_back(std::move(filters));
+    node->children.push_back(std::move(target));
     close("endset");
     return node;
   }
 
-  // Stands for the block's text at the start of a filter chain.
   // Stands for the text of the block that filters are applied to.
   NodePtr block_text() const { return make(Kind::kBlockText); }
 
@@ -178,55 +244,56 @@ class StatementParser : public ExpressionParser {
     return filters(block_text());
   }
 
-  // Parameters with defaults for the last of them: names into `words`, defaults as children.
-  void parameters(Node& node) {
+  // Parameters with defaults for the last of them: names into `words`, defaults as children behind
+  // `before` others.
+  void parameters(Node& node, size_t before) {
     expect_operator("(");
+    std::set<std::string> known;
     while (!accept(")")) {
-      node.words.push_back(name("a parameter"));
+      if (!node.words.empty()) expect_operator(",");
+      node.words.push_back(assigned_name()->text);
+      if (!known.insert(node.words.back()).second)
+        fail("the parameter '" + node.words.back() + "' stands twice");
       if (accept("=")) {
         node.children.push_back(expression());
-      } else if (node.children.size() > 1) {
+      } else if (node.children.size() > before) {
         fail("a parameter without a default follows one with a default");
-      }
-      if (!accept(",")) {
-        expect_operator(")");
-        break;
       }
     }
   }
 
+  // The body of a macro or call block, and what it makes use of.
+  NodePtr macro_body(Node& node, size_t before, std::string_view end) {
+    const uint8_t outside = std::exchange(uses_, 0);
+    NodePtr body = function_body(end);
+    node.uses = uses_;
+    uses_ |= outside;
+    const auto caller = std::find(node.words.begin(), node.words.end(), "caller");
+    const auto behind = static_cast<size_t>(node.words.end() - caller);
+    if ((node.uses & kUsesCaller) && behind > node.children.size() - before)
+      fail("a parameter 'caller' needs a default");
+    return body;
+  }
+
   NodePtr macro_tag() {
     NodePtr node = make(Kind::kMacro);
-    node->text = name("a macro's name");
+    node->text = assigned_name()->text;
     node->children.push_back(nullptr);
-    parameters(*node);
+    parameters(*node, 1);
     end_tag();
-    const int loops = std::exchange(loops_, 0);
-    node->children[0] = block({"endmacro"});
-    loops_ = loops;
-    expect(TokenType::kTagBegin, "{%");
-    expect_name("endmacro");
-    if (peek().type == TokenType::kName) next();
-    end_tag();
+    node->children[0] = macro_body(*node, 1, "endmacro");
+    close("endmacro");
     return node;
   }
 
   NodePtr call_tag() {
     NodePtr node = make(Kind::kCallBlock);
-    node->children.push_back(nullptr);
-    node->children.push_back(nullptr);
-    if (peek().type == TokenType::kOperator && peek().text == "(") {
-      NodePtr caller = make(Kind::kMacro);
-      caller->children.push_back(nullptr);
-      parameters(*caller);
-      node->words = std::move(caller->words);
-      for (size_t i = 1; i < caller->children.size(); ++i)
-        node->children.push_back(std::move(caller->children[i]));
-    }
+    node->children.resize(2);
+    if (peek().type == TokenType::kOperator && peek().text == "(") parameters(*node, 2);
     node->children[0] = expression();
     if (node->children[0]->kind != Kind::kCall) fail("'call' needs a macro call");
     end_tag();
-    node->children[1] = block({"endcall"});
+    node->children[1] = macro_body(*node, 2, "endcall");
     close("endcall");
     return node;
   }
@@ -244,11 +311,11 @@ class StatementParser : public ExpressionParser {
   NodePtr with_tag() {
     NodePtr node = make(Kind::kWith);
     node->children.push_back(nullptr);
-    while (peek().type == TokenType::kName) {
-      node->words.push_back(next().text);
+    while (peek().type != TokenType::kTagEnd) {
+      if (node->children.size() > 1) expect_operator(",");
+      node->children.push_back(targets(""));
       expect_operator("=");
       node->children.push_back(expression());
-      if (!accept(",")) break;
     }
     end_tag();
     node->children[0] = block({"endwith"});
@@ -256,7 +323,9 @@ class StatementParser : public ExpressionParser {
     return node;
   }
 
-  int loops_ = 0;
+  int loops_ = 0;            // that 'break' could leave
+  int depth_of_blocks_ = 0;  // 1: the template's top level
+  std::set<std::string> blocks_;
 };
 
 }  // namespace

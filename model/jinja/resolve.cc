@@ -1,4 +1,7 @@
 // The last step of parsing: names become numbers.
+#include <utility>
+#include <vector>
+
 #include "model/jinja/ast.h"
 #include "model/jinja/interpreter.h"
 
@@ -15,25 +18,67 @@ Node::~Node() {
   }
 }
 
+namespace {
+
+// Are unknown filters of child `i` forgiven until they are reached?
+bool is_conditional(const Node& node, size_t i, bool inherited) {
+  switch (node.kind) {
+    case Kind::kIf:
+    case Kind::kTernary:
+      return true;
+    case Kind::kFor:
+      return i == 0 && inherited;
+    case Kind::kWith:
+      return i > 0 && inherited;
+    case Kind::kMacro:
+    case Kind::kSetBlock:
+    case Kind::kFilterBlock:
+    case Kind::kNamedBlock:
+      return false;
+    case Kind::kCallBlock:
+      return i == 0 && inherited;
+    default:
+      return inherited;
+  }
+}
+
+void check_names(const Node& node) {
+  try {
+    if (node.kind == Kind::kFilter) (void)find_filter(node.text);
+    if (node.kind == Kind::kTest) (void)find_test(node.text);
+  } catch (TemplateError& error) {
+    error.line = node.line;
+    throw;
+  }
+}
+
+}  // namespace
+
 Program resolve(NodePtr tree) {
   Program out;
-  out.symbols = {{"loop", kLoopSymbol}, {"caller", kCallerSymbol}};
+  out.symbols = {{"loop", kLoopSymbol},
+                 {"caller", kCallerSymbol},
+                 {"varargs", kVarargsSymbol},
+                 {"kwargs", kKwargsSymbol}};
   const auto number = [&](const std::string& name) {
     return out.symbols.emplace(name, static_cast<uint32_t>(out.symbols.size())).first->second;
   };
-  std::vector<Node*> pending = {tree.get()};
+  std::vector<std::pair<Node*, bool>> pending = {{tree.get(), false}};
   while (!pending.empty()) {
-    Node& node = *pending.back();
+    const auto [at, conditional] = pending.back();
+    Node& node = *at;
     pending.pop_back();
+    if (!conditional) check_names(node);
     if (node.kind != Kind::kCompare) {
       for (const std::string& word : node.words) node.symbols.push_back(number(word));
     }
-    if (node.kind == Kind::kName || node.kind == Kind::kMacro)
+    if (node.kind == Kind::kName || node.kind == Kind::kTarget || node.kind == Kind::kMacro)
       node.symbols.push_back(number(node.text));
     if (node.kind == Kind::kString) node.slot = out.strings++;
-    if (node.kind == Kind::kAttribute) node.flag = may_be_method(node.text);
-    for (const NodePtr& child : node.children) {
-      if (child) pending.push_back(child.get());
+    if (node.kind == Kind::kAttribute) node.flag = may_be_attribute(node.text);
+    for (size_t i = 0; i < node.children.size(); ++i) {
+      if (node.children[i])
+        pending.emplace_back(node.children[i].get(), is_conditional(node, i, conditional));
     }
   }
   out.tree = std::move(tree);

@@ -11,6 +11,7 @@
 namespace shoal::jinja {
 namespace {
 
+constexpr int kMaxKeyDepth = 200;
 constexpr int kMaxInputDepth = 500;  // of the context; far above what the gateway lets in
 
 // Room for what is appended later. A string or list that grew before will grow again: then by half,
@@ -38,6 +39,8 @@ const char* name_of(Value::Type type) {
       return "dict";
     case Value::Type::kLoop:
       return "loop";
+    case Value::Type::kCycler:
+      return "cycler";
     default:
       return "function";
   }
@@ -75,15 +78,15 @@ Value Value::string(Budget& budget, std::string_view text) {
 
 Value Value::outside(Budget& budget, std::string_view text) { return string(budget, {}, text); }
 
-Value Value::string(Budget& budget, Ref<Bytes> bytes, std::string_view text) {
-  const auto object = make_object<Text>(budget, 0, std::move(bytes), text);
+Value Value::string(Budget& budget, Ref<Bytes> bytes, std::string_view text, bool markup) {
+  const auto object = make_object<Text>(budget, 0, std::move(bytes), text, markup);
   return Value(Type::kString, Ref<Object>(object.get()));
 }
 
 Value Value::part(const Value& whole, std::string_view text) {
   Text& from = whole.text();
   if (text.size() == from.view.size()) return whole;
-  const auto object = make_object<Text>(from.budget(), 0, from.bytes, text);
+  const auto object = make_object<Text>(from.budget(), 0, from.bytes, text, from.markup);
   if (from.characters == static_cast<int64_t>(from.view.size()))
     object->characters = static_cast<int64_t>(text.size());
   return Value(Type::kString, Ref<Object>(object.get()));
@@ -92,10 +95,11 @@ Value Value::part(const Value& whole, std::string_view text) {
 Value Value::list(Ref<List> list) { return Value(Type::kList, Ref<Object>(list.get())); }
 Value Value::dict(Ref<Dict> dict) { return Value(Type::kDict, Ref<Object>(dict.get())); }
 Value Value::loop(Ref<Loop> loop) { return Value(Type::kLoop, Ref<Object>(loop.get())); }
+Value Value::cycler(Ref<Cycler> cycler) { return Value(Type::kCycler, Ref<Object>(cycler.get())); }
 
-Value Value::callable(Budget& budget, std::string_view name, Call call) {
+Value Value::callable(Budget& budget, std::string_view name, Call call, const Node* macro) {
   constexpr size_t kCaptured = 96;  // what the function holds, at most
-  const auto object = make_object<Callable>(budget, kCaptured, name, std::move(call));
+  const auto object = make_object<Callable>(budget, kCaptured, name, std::move(call), macro);
   return Value(Type::kCallable, Ref<Object>(object.get()));
 }
 
@@ -138,8 +142,13 @@ Text& Value::text() const { return static_cast<Text&>(*object_); }
 List& Value::list() const { return static_cast<List&>(*object_); }
 Dict& Value::dict() const { return static_cast<Dict&>(*object_); }
 Loop& Value::loop() const { return static_cast<Loop&>(*object_); }
+Cycler& Value::cycler() const { return static_cast<Cycler&>(*object_); }
 const Callable& Value::callable() const { return static_cast<const Callable&>(*object_); }
 std::span<const Value> Value::items() const { return list().view; }
+bool Value::is_list() const { return is_series() && list().kind <= Series::kGroup; }
+bool Value::is_dict() const { return type_ == Type::kDict && !dict().is_namespace; }
+bool Value::is_namespace() const { return type_ == Type::kDict && dict().is_namespace; }
+bool Value::is_markup() const { return is_string() && text().markup; }
 
 int64_t Value::as_int() const {
   if (is_bool()) return bool_ ? 1 : 0;
@@ -167,7 +176,7 @@ bool Value::truthy() const {
     case Type::kString:
       return !str().empty();
     case Type::kList:
-      return !items().empty();
+      return !items().empty() || list().kind == Series::kGenerator;
     case Type::kDict:
       return dict().is_namespace || !dict().entries.empty();
     default:
@@ -190,7 +199,12 @@ std::string Value::undefined_text() const {
 }
 
 const char* Value::type_name() const {
-  return is_list() && list().tuple ? "tuple" : name_of(type_);
+  if (is_namespace()) return "Namespace";
+  if (is_markup()) return "Markup";
+  if (!is_series()) return name_of(type_);
+  constexpr const char* kNames[] = {"list",      "tuple",       "tuple",      "range",
+                                    "dict_keys", "dict_values", "dict_items", "generator"};
+  return kNames[static_cast<size_t>(list().kind)];
 }
 
 Ref<Bytes> make_bytes(Budget& budget, size_t capacity) {
@@ -234,7 +248,7 @@ void Dict::set(std::string_view key, Value value) {
   if (const Value* found = find(key)) {
     *const_cast<Value*>(found) = std::move(value);
   } else {
-    add(Value::outside(budget(), key), std::move(value));
+    add(Value::string(budget(), key), std::move(value));
   }
 }
 
@@ -245,27 +259,6 @@ void Dict::add(Value key, Value value) {
     entries.reserve(capacity);
   }
   entries.emplace_back(std::move(key), std::move(value));
-}
-
-const Value* Arguments::find(size_t index, std::string_view name) const {
-  if (index < positional.size()) return &positional[index];
-  for (const auto& [key, value] : named) {
-    if (key == name) return &value;
-  }
-  return nullptr;
-}
-
-Value Arguments::get(size_t index, std::string_view name, Value fallback) const {
-  const Value* found = find(index, name);
-  return found ? *found : std::move(fallback);
-}
-
-const Value& Arguments::need(size_t index, std::string_view name, const char* what) const {
-  const Value* found = find(index, name);
-  if (found == nullptr) {
-    throw TemplateError(std::string(what) + ": argument '" + excerpt(name) + "' is missing");
-  }
-  return *found;
 }
 
 char* TextBuilder::extend(size_t more) {
@@ -287,12 +280,25 @@ void TextBuilder::append(std::string_view text) {
 }
 
 void TextBuilder::append(size_t count, char c) {
-  if (count > 0) std::memset(extend(count), c, count);
+  constexpr size_t kPiece = size_t{1} << 16;  // what is refused is refused early
+  for (; count > 0; count -= std::min(count, kPiece))
+    std::memset(extend(std::min(count, kPiece)), c, std::min(count, kPiece));
 }
 
-Value TextBuilder::take() {
+void TextBuilder::append_times(uint64_t count, std::string_view unit) {
+  for (uint64_t i = 0; i < count; ++i) append(unit);
+}
+
+void TextBuilder::push_character(uint32_t code_point) {
+  if (code_point < 0x80) return push(static_cast<char>(code_point));
+  std::string bytes;  // short: no allocation
+  append_utf8(code_point, &bytes);
+  append(bytes);
+}
+
+Value TextBuilder::take(bool markup) {
   const std::string_view text = view();
-  return Value::string(*budget_, std::exchange(bytes_, {}), text);
+  return Value::string(*budget_, std::exchange(bytes_, {}), text, markup);
 }
 
 ListBuilder::ListBuilder(Budget& budget, size_t expected) : budget_(budget) {
@@ -323,17 +329,31 @@ void ListBuilder::add(std::span<const Value> values) {
   items_->used += values.size();
 }
 
-Value ListBuilder::take(bool tuple) {
+Value ListBuilder::take(Series kind) {
   const std::span<const Value> view = items();
   return Value::list(
-      make_object<List>(budget_, 0, std::exchange(items_, Ref<Items>()), view, tuple));
+      make_object<List>(budget_, 0, std::exchange(items_, Ref<Items>()), view, kind));
+}
+
+Value ListBuilder::take_range(int64_t start, int64_t stop, int64_t step) {
+  const std::span<const Value> view = items();
+  const auto range =
+      make_object<Range>(budget_, 0, std::exchange(items_, Ref<Items>()), view, start, stop, step);
+  return Value::list(Ref<List>(range.get()));
+}
+
+Value ListBuilder::take_generator(Value failure, int line) {
+  const std::span<const Value> view = items();
+  const auto made = make_object<Generator>(budget_, 0, std::exchange(items_, Ref<Items>()), view,
+                                           std::move(failure), line);
+  return Value::list(Ref<List>(made.get()));
 }
 
 Value pair(Budget& budget, Value first, Value second) {
   ListBuilder out(budget, 2);
   out.add(std::move(first));
   out.add(std::move(second));
-  return out.take(true);
+  return out.take(Series::kTuple);
 }
 
 Value concatenate_text(Budget& budget, const Value& a, const Value& b) {
@@ -379,25 +399,39 @@ Value concatenate_lists(Budget& budget, const Value& a, const Value& b) {
   std::uninitialized_copy(right.begin(), right.end(), items->data() + items->used);
   items->used += right.size();
   const std::span<const Value> view(items->data() + begin, left.size() + right.size());
-  return Value::list(make_object<List>(budget, 0, std::move(items), view, a.list().tuple));
+  return Value::list(make_object<List>(budget, 0, std::move(items), view, a.list().kind));
 }
 
 Value sublist(const Value& list, size_t begin, size_t size) {
   const List& from = list.list();
   if (size == from.view.size()) return list;
+  const Series kind = from.kind == Series::kGroup ? Series::kTuple : from.kind;
   return Value::list(make_object<List>(from.budget(), 0, size > 0 ? from.items : Ref<Items>(),
-                                       from.view.subspan(begin, size), from.tuple));
+                                       from.view.subspan(begin, size), kind));
 }
 
-Value reversed(Budget& budget, const Value& list) {
+Value reversed(Budget& budget, const Value& list, Series kind) {
   const std::span<const Value> items = list.items();
   ListBuilder out(budget, items.size());
   for (size_t i = items.size(); i-- > 0;) out.add(items[i]);
-  return out.take();
+  return kind == Series::kGenerator ? out.take_generator(Value(), 0) : out.take(kind);
+}
+
+bool iterable(const Value& value) {
+  return value.is_series() || value.is_undefined() || value.is_string() || value.is_dict();
 }
 
 Value iterate(Budget& budget, const Value& value) {
-  if (value.is_list()) return value;
+  if (value.is_series()) {
+    List& list = value.list();
+    if (list.kind != Series::kGenerator) return value;
+    const size_t taken = std::exchange(list.taken, list.view.size());
+    const auto& generator = static_cast<const Generator&>(list);
+    if (generator.failure.is_string())
+      throw TemplateError(std::string(generator.failure.str()), generator.line);
+    return Value::list(
+        make_object<List>(budget, 0, list.items, list.view.subspan(taken), Series::kList));
+  }
   if (value.is_undefined()) return ListBuilder(budget).take();
   if (value.is_string()) {
     const std::string_view text = value.str();
@@ -409,12 +443,41 @@ Value iterate(Budget& budget, const Value& value) {
     }
     return out.take();
   }
-  if (value.is_dict() && !value.dict().is_namespace) {
+  if (value.is_dict()) {
     ListBuilder out(budget, value.dict().entries.size());
     for (const auto& [key, item] : value.dict().entries) out.add(key);
     return out.take();
   }
   throw TemplateError(std::string("'") + value.type_name() + "' cannot be looped over");
+}
+
+Value as_markup(const Value& text, bool markup) {
+  Text& from = text.text();
+  if (from.markup == markup) return text;
+  return Value::string(from.budget(), from.bytes, from.view, markup);
+}
+
+int64_t length_of(const Value& value) {
+  if (value.is_string()) return value.text().length();
+  if (value.is_undefined()) return 0;
+  if (value.is_series() && value.list().kind != Series::kGenerator)
+    return static_cast<int64_t>(value.items().size());
+  if (value.is_dict()) return static_cast<int64_t>(value.dict().entries.size());
+  if (value.is_loop()) return static_cast<int64_t>(value.loop().length());
+  return -1;
+}
+
+bool hashable(const Value& value, int depth) {
+  if (value.is_dict()) return false;
+  if (!value.is_series()) return true;
+  const Series kind = value.list().kind;
+  if (kind != Series::kTuple && kind != Series::kGroup)
+    return kind == Series::kRange || kind == Series::kValues || kind == Series::kGenerator;
+  if (depth > kMaxKeyDepth) throw TemplateError("a key is nested too deeply");
+  const std::span<const Value> items = value.items();
+  value.list().budget().work(items.size());
+  return std::all_of(items.begin(), items.end(),
+                     [depth](const Value& item) { return hashable(item, depth + 1); });
 }
 
 }  // namespace shoal::jinja

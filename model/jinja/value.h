@@ -5,6 +5,7 @@
 // appended. Not thread-safe: values of one rendering belong to its thread.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -30,7 +31,9 @@ struct Text;
 struct List;
 struct Dict;
 struct Loop;
+struct Cycler;
 struct Callable;
+struct Node;
 using Call = std::function<Value(const Arguments&)>;
 
 // Why there is nothing, for messages.
@@ -55,6 +58,7 @@ class Value {
     kList,
     kDict,
     kLoop,
+    kCycler,
     kCallable,
   };
 
@@ -93,13 +97,17 @@ class Value {
   static Value undefined(Budget& budget, const std::string& text);  // made for the occasion
   static Value string(Budget& budget, std::string_view text);       // copies
   static Value outside(Budget& budget, std::string_view text);      // outlives the rendering
-  static Value string(Budget& budget, Ref<Bytes> bytes, std::string_view text);  // inside `bytes`
+  static Value string(Budget& budget, Ref<Bytes> bytes, std::string_view text,  // inside `bytes`
+                      bool markup = false);
   // A part of `whole`, a string; copies nothing.
   static Value part(const Value& whole, std::string_view text);
   static Value list(Ref<List> list);
   static Value dict(Ref<Dict> dict);
   static Value loop(Ref<Loop> loop);
-  static Value callable(Budget& budget, std::string_view name, Call call);  // name: as undefined's
+  static Value cycler(Ref<Cycler> cycler);
+  // `name`: as undefined's. `macro`: the node of the macro it is.
+  static Value callable(Budget& budget, std::string_view name, Call call,
+                        const Node* macro = nullptr);
   // Strings are views of `json`, which outlives the rendering.
   static Value from_json(Budget& budget, const nlohmann::ordered_json& json, int depth = 0);
 
@@ -110,9 +118,14 @@ class Value {
   bool is_float() const { return type_ == Type::kFloat; }
   bool is_number() const { return is_bool() || is_int() || is_float(); }
   bool is_string() const { return type_ == Type::kString; }
-  bool is_list() const { return type_ == Type::kList; }
-  bool is_dict() const { return type_ == Type::kDict; }
+  // A list or tuple; is_series(): whatever has items, see Series.
+  bool is_list() const;
+  bool is_series() const { return type_ == Type::kList; }
+  bool is_dict() const;  // not a namespace
+  bool is_namespace() const;
+  bool is_markup() const;
   bool is_loop() const { return type_ == Type::kLoop; }
+  bool is_cycler() const { return type_ == Type::kCycler; }
   bool is_callable() const { return type_ == Type::kCallable; }
   Type type() const { return type_; }
 
@@ -122,8 +135,9 @@ class Value {
   List& list() const;
   Dict& dict() const;
   Loop& loop() const;
+  Cycler& cycler() const;
   const Callable& callable() const;
-  std::span<const Value> items() const;  // of a list
+  std::span<const Value> items() const;  // of a series
   bool same_object(const Value& other) const {
     return has_object() && type_ == other.type_ && object_.get() == other.object_.get();
   }
@@ -175,12 +189,13 @@ struct Bytes : Object {
 Ref<Bytes> make_bytes(Budget& budget, size_t capacity);
 
 struct Text : Object {
-  Text(Budget& b, Ref<Bytes> storage, std::string_view text)
-      : Object(b), bytes(std::move(storage)), view(text) {}
+  Text(Budget& b, Ref<Bytes> storage, std::string_view text, bool is_markup)
+      : Object(b), bytes(std::move(storage)), view(text), markup(is_markup) {}
   int64_t length();        // characters
   bool one_byte_each();    // every character is one byte
   const Ref<Bytes> bytes;  // null: the characters are outside
   const std::string_view view;
+  const bool markup;        // Jinja's Markup: what joins it is escaped
   int64_t characters = -1;  // −1: not counted yet
 };
 
@@ -196,61 +211,97 @@ struct Items : MutableObject {
 };
 static_assert(sizeof(Items) % alignof(Value) == 0);
 
+// What Python has of things with items. All are made at once; a generator only remembers how much
+// of it has been taken.
+enum class Series : uint8_t {
+  kList,
+  kTuple,
+  kGroup,  // of groupby: a tuple whose parts have names
+  // From here on is_list() is false.
+  kRange,
+  kKeys,
+  kValues,
+  kPairs,      // of dict.items()
+  kGenerator,  // of map, select …: is gone through once
+};
+
 struct List : Object {
-  List(Budget& b, Ref<Items> storage, std::span<const Value> values, bool is_tuple)
-      : Object(b), items(std::move(storage)), view(values), tuple(is_tuple) {}
+  List(Budget& b, Ref<Items> storage, std::span<const Value> values, Series what)
+      : Object(b), items(std::move(storage)), view(values), kind(what) {}
+  bool tuple() const { return kind == Series::kTuple || kind == Series::kGroup; }
   const Ref<Items> items;
   const std::span<const Value> view;
-  const bool tuple;
+  const Series kind;
+  size_t taken = 0;  // of a generator
+};
+
+// Its items are made at once; what went wrong meanwhile is an error where Python would meet it.
+struct Generator : List {
+  Generator(Budget& b, Ref<Items> storage, std::span<const Value> values, Value why, int where)
+      : List(b, std::move(storage), values, Series::kGenerator),
+        failure(std::move(why)),
+        line(where) {}
+  const Value failure;  // a text; none: nothing
+  const int line;
+};
+
+struct Range : List {
+  Range(Budget& b, Ref<Items> storage, std::span<const Value> values, int64_t from, int64_t to,
+        int64_t by)
+      : List(b, std::move(storage), values, Series::kRange), start(from), stop(to), step(by) {}
+  const int64_t start, stop, step;
 };
 
 struct Dict : MutableObject {
-  explicit Dict(Budget& b) : MutableObject(b), held(b) {}
+  explicit Dict(Budget& b, bool names = false) : MutableObject(b), held(b), is_namespace(names) {}
   void clear() override { entries.clear(); }
   const Value* find(const Value& key) const;
   const Value* find(std::string_view key) const;
   void set(const Value& key, Value value);
-  void set(std::string_view key, Value value);  // `key` outlives the rendering
+  void set(std::string_view key, Value value);  // copies `key`
   void add(Value key, Value value);             // a key that is not there yet
 
   std::vector<std::pair<Value, Value>> entries;  // insertion order
   Held held;
-  bool is_namespace = false;
+  const bool is_namespace;
 };
 
-// What `loop` is inside a loop; its attributes are made when they are asked for.
+// What `loop` is inside a loop; its attributes are made when they are asked for. Items behind the
+// current one are looked at (through the loop's `if`) only when somebody asks.
 struct Loop : MutableObject {
-  Loop(Budget& b, Value over) : MutableObject(b), items(std::move(over)) {}
-  void clear() override { items = changed = Value(); }
-  std::optional<Value> attribute(std::string_view name) const;
-  Value items;  // a list
+  using More = std::function<bool(const Value& candidate)>;  // does it pass the loop's `if`?
+  Loop(Budget& b, Value over, int64_t depth)
+      : MutableObject(b), given(std::move(over)), held(b), depth0(depth) {}
+  void clear() override;
+  std::optional<Value> attribute(std::string_view name);
+  bool reach(size_t n);  // is there an item n?
+  const Value& item(size_t n) const { return passes ? kept[n] : given.items()[n]; }
+  size_t length();
+
+  Value given;              // a list
+  More passes;              // null: all do
+  Call again;               // loop(items) of a recursive loop, or null
+  std::vector<Value> kept;  // of `given`, what passed
+  Held held;
+  size_t looked = 0;  // at how many of `given`
   size_t index = 0;
+  const int64_t depth0;
   Value changed;  // the last arguments of loop.changed(), a tuple; none at first
 };
 
-struct Callable : Object {
-  Callable(Budget& b, std::string_view n, Call c) : Object(b), name(n), call(std::move(c)) {}
-  const std::string_view name;
-  const Call call;
+struct Cycler : MutableObject {
+  Cycler(Budget& b, Value over) : MutableObject(b), items(std::move(over)) {}
+  void clear() override { items = Value(); }
+  Value items;  // a tuple
+  size_t index = 0;
 };
 
-struct Arguments {
-  explicit Arguments(Budget& budget) : held(budget) {}
-  void add(Value value) {
-    held.add(sizeof(Value));
-    positional.push_back(std::move(value));
-  }
-  void add(std::string_view name, Value value) {  // `name` stands in the template
-    held.add(sizeof(named[0]));
-    named.emplace_back(name, std::move(value));
-  }
-  const Value* find(size_t index, std::string_view name) const;
-  Value get(size_t index, std::string_view name, Value fallback) const;
-  const Value& need(size_t index, std::string_view name, const char* what) const;
-
-  Held held;
-  std::vector<Value> positional;
-  std::vector<std::pair<std::string_view, Value>> named;
+struct Callable : Object {
+  Callable(Budget& b, std::string_view n, Call c, const Node* m)
+      : Object(b), name(n), call(std::move(c)), macro(m) {}
+  const std::string_view name;
+  const Call call;
+  const Node* const macro;
 };
 
 // Makes a string; everything it holds is charged as it grows.
@@ -263,11 +314,13 @@ class TextBuilder {
   TextBuilder& operator=(TextBuilder&&) = default;
   void append(std::string_view text);
   void append(size_t count, char c);
+  void append_times(uint64_t count, std::string_view unit);
   void push(char c) { append(std::string_view(&c, 1)); }
+  void push_character(uint32_t code_point);
   std::string_view view() const {
     return bytes_ ? std::string_view(bytes_->data(), bytes_->used) : std::string_view();
   }
-  Value take();
+  Value take(bool markup = false);
   Budget& budget() const { return *budget_; }
 
  private:
@@ -285,7 +338,9 @@ class ListBuilder {
   std::span<const Value> items() const {  // until the next add()
     return items_ ? std::span<const Value>(items_->data(), items_->used) : std::span<const Value>();
   }
-  Value take(bool tuple = false);
+  Value take(Series kind = Series::kList);
+  Value take_range(int64_t start, int64_t stop, int64_t step);
+  Value take_generator(Value failure, int line);
 
  private:
   void reserve(size_t more);
@@ -294,23 +349,43 @@ class ListBuilder {
 };
 
 Value pair(Budget& budget, Value first, Value second);  // a tuple
+// A generator of what `make(ListBuilder&)` adds until it fails.
+template <class F>
+Value generate(Budget& budget, F make) {
+  ListBuilder out(budget);
+  try {
+    make(out);
+  } catch (const TemplateError& error) {
+    if (error.limit || error.raised_by_template) throw;
+    return out.take_generator(Value::string(budget, error.what()), error.line);
+  }
+  return out.take_generator(Value(), 0);
+}
 // a + b of strings, or of lists of the same kind.
 Value concatenate_text(Budget& budget, const Value& a, const Value& b);
 Value concatenate_lists(Budget& budget, const Value& a, const Value& b);
-// A run of a list's items; copies nothing.
+// A run of a list's or tuple's items; copies nothing.
 Value sublist(const Value& list, size_t begin, size_t size);
-Value reversed(Budget& budget, const Value& list);
-// The items to loop over as a list: a list's, a dict's keys, a string's characters. Undefined:
-// none.
+Value reversed(Budget& budget, const Value& list, Series kind = Series::kList);
+// The items to loop over, as a series: a list's, a dict's keys, a string's characters; what is left
+// of a generator, which is empty then. Undefined: none.
 Value iterate(Budget& budget, const Value& value);
+bool iterable(const Value& value);
+// `text`, a string, with the mark of Markup or without.
+Value as_markup(const Value& text, bool markup);
+// Python's len(); −1: it has none.
+int64_t length_of(const Value& value);
+// May it be a key?
+bool hashable(const Value& value, int depth = 0);
 
 // print.cc. Python's str(), undefined is ""; a string is returned as it is.
 Value to_text(Budget& budget, const Value& value);
-void print(const Value& value, TextBuilder* out);       // str()
-void print_repr(const Value& value, TextBuilder* out);  // repr()
+void print(const Value& value, TextBuilder* out);        // str()
+void print_repr(const Value& value, TextBuilder* out);   // repr()
+void print_ascii(const Value& value, TextBuilder* out);  // ascii()
 
 struct JsonFormat {
-  int64_t indent = -1;  // −1: one line
+  std::optional<std::string_view> indent;  // of one level; none: one line
   bool ensure_ascii = false;
   bool sort_keys = false;
   std::string_view item_separator = ", ", key_separator = ": ";
@@ -319,7 +394,8 @@ Value to_json(Budget& budget, const Value& value, const JsonFormat& format);
 
 // compare.cc.
 bool equal(Budget& budget, const Value& a, const Value& b);
-int compare(Budget& budget, const Value& a, const Value& b);  // −1, 0, 1; error: no order
+// Error: they have no order. Unordered: a NaN.
+std::partial_ordering compare(Budget& budget, const Value& a, const Value& b);
 bool contains(Budget& budget, const Value& container, const Value& item);
 
 }  // namespace shoal::jinja

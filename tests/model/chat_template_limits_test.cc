@@ -80,13 +80,11 @@ std::vector<Bomb> bombs_of_values(const std::string& values, bool ordered) {
            "{{ x == y }}",
            "{{ x != y }}",
            "{{ x is eq y }}",
-           "{{ x is sameas y }}",
            "{{ x in [y] }}",
            "{{ x not in [y] }}",
            "{{ x is in [y] }}",
            "{{ [y].index(x) }}",
            "{{ [y].count(x) }}",
-           "{{ [x, y] | unique }}",
            "{{ {'a': x} == {'a': y} }}",
            "{{ [x] | select('eq', y) }}",
            "{{ [[x]] | selectattr('0', 'ne', y) }}",
@@ -178,6 +176,48 @@ std::vector<Bomb> bombs_of_time() {
   };
 }
 
+// Of what came with the rest of Jinja's filters and Python's methods.
+std::vector<Bomb> bombs_of_text() {
+  return {
+      {"{{ '%999999s' % '' * 99 }}{{ ('%999999d' % 1) * 999 }}", kLimit},
+      {"{{ '{:>999999}'.format('') * 99 }}", kLimit},
+      {"{{ '%*s' % (10 ** 9, 'x') }}", "is too wide"},
+      {"{{ '{:{}}'.format(1, 10 ** 9) }}", "is too wide"},
+      {"{{ '%.9999f' % 1.5 }}", "too wide"},
+      {"{{ 'x'.center(10 ** 12) }}", kLimit},
+      {"{{ 'x'.ljust(10 ** 12, 'ä') }}", kLimit},
+      {"{{ 'x'.zfill(10 ** 12) }}", kLimit},
+      {"{{ '\t'.expandtabs(10 ** 12) }}", kLimit},
+      {"{{ [1] | batch(10 ** 12, 'x') }}", kLimit},
+      {"{{ [1] | slice(10 ** 12) }}", kLimit},
+      {texts() + forever("{{ s | wordwrap(9) | length }}"), kLimit},
+      {texts() + forever("{{ s | title | length }}"), kSteps},
+      {texts() + forever("{% if (s ~ 'Σ') | lower %}{% endif %}"), kSteps},
+      {texts() + forever("{% if s.isalpha() or s.islower() %}{% endif %}"), kSteps},
+      {texts() + forever("{{ s.rsplit(none, 3) | length }}"), kSteps},
+      {texts() + forever("{{ s.count('') + s.find('b', 5) + s.rfind('b', 5, -1) }}"), kSteps},
+      {texts() + forever("{{ s.translate({97: 'b'}) | length }}"), kSteps},
+      {texts() + forever("{{ s.partition('b') | length }}"), kSteps},
+      {texts() + forever("{{ s | urlencode | length }}"), kSteps},
+      {texts() + forever("{{ s | striptags | length }}"), kSteps},
+      {texts() + forever("{{ ('<' * 999999) | striptags | length }}"), kSteps},
+      {texts() + forever("{{ [s] | pprint | length }}"), kSteps},
+      {texts() + forever("{{ s.strip('äöü') | length }}{{ (s ~ 'ä').strip('aä') }}"), kSteps},
+      {texts() + "{{ s.replace('', 'x' * 100) }}", kLimit},
+      {"{% macro m() %}{{ varargs | length }}{% endmacro %}{% set x = range(99999) | list %}" +
+           forever("{{ m(*x) }}"),
+       kSteps},
+      {"{% for n in [1] recursive %}{{ loop([1]) }}{% endfor %}", kDeep},
+      {"{% for n in [1, 1] recursive %}{{ loop([1, 1]) if loop.depth < 40 }}{% endfor %}", kSteps},
+      {"{% set c = cycler(1, 2) %}" + forever("{{ c.next() }}"), kLimit},
+      {"{% set g = range(99999) | map('string') %}" + forever("{% for x in g %}{% endfor %}"),
+       kSteps},
+      {"{% set x = range(99999) %}" + forever("{% if x | groupby('real') %}{% endif %}"), kLimit},
+      {"{% set x = range(999) %}" + forever("{{ x | unique | list | length }}"), kSteps},
+      {forever("{% for x in range(99) if x > 98 %}{{ loop.last }}{% endfor %}"), kSteps},
+  };
+}
+
 std::vector<Bomb> bombs_of_depth() {
   const auto nested = [](const std::string& step, const std::string& use) {
     return "{% set ns = namespace(v=[]) %}{% for i in range(99999) %}{% set ns.v = " + step +
@@ -190,6 +230,9 @@ std::vector<Bomb> bombs_of_depth() {
       {nested("namespace(a=ns.v)", ""), ""},
       {nested("[ns.v].index", ""), ""},
       {nested("[ns.v]", "{{ ns.v }}"), kDeep},
+      {nested("[ns.v]", "{{ ns.v | pprint }}"), kDeep},
+      {nested("(ns.v,)", "{{ {ns.v: 1} }}"), kDeep},
+      {nested("[ns.v]", "{{ '%r' % [ns.v] }}"), kDeep},
       {nested("[ns.v]", "{{ ns.v | tojson }}"), kDeep},
       {nested("[ns.v]", nested("[ns.v]", "{{ ns.v == last }}").insert(0, "{% set last = ns.v %}")),
        kDeep},
@@ -212,7 +255,7 @@ std::vector<Bomb> bombs_of_depth() {
 std::vector<Bomb> all_bombs() {
   std::vector<Bomb> out;
   for (const auto& part : {bombs_of_values(lists(), true), bombs_of_values(dicts(), false),
-                           bombs_of_size(), bombs_of_time(), bombs_of_depth()})
+                           bombs_of_size(), bombs_of_time(), bombs_of_text(), bombs_of_depth()})
     out.insert(out.end(), part.begin(), part.end());
   return out;
 }

@@ -78,7 +78,7 @@ TEST(ChatTemplate, Language) {
       {"{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }}", "3 -4 2 3.5"},
       {"{{ 'a' ~ 1 ~ none ~ true }}", "a1NoneTrue"},
       {"{{ xs | sort | join(',') }} {{ xs[::-1] }} {{ xs[1:] }}", "1,2,3 [2, 1, 3] [1, 2]"},
-      {"{{ s | length }} {{ s[1] }} {{ s[-1] }} {{ s | upper }}", "5 ä o HäLLO"},
+      {"{{ s | length }} {{ s[1] }} {{ s[-1] }} {{ s | upper }}", "5 ä o HÄLLO"},
       {"{% for k, v in d.items() %}{{ k }}={{ v }}{{ ',' if not loop.last }}{% endfor %}",
        "a=1,b=None"},
       {"{% set ns = namespace(n=0) %}{% for x in xs %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n "
@@ -97,7 +97,7 @@ TEST(ChatTemplate, Language) {
       {"{# gone #}{% raw %}{{ x }}{% endraw %}", "{{ x }}"},
       {"{% for x in xs if x > 1 %}{{ loop.index }}:{{ x }} {% else %}none{% endfor %}", "1:3 2:2 "},
       {"{% for x in xs %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% endfor %}", "32"},
-      {"{% filter upper %}a{{ s }}{% endfilter %}", "AHäLLO"},
+      {"{% filter upper %}a{{ s }}{% endfilter %}", "AHÄLLO"},
       {"{% set b %}x{{ 1 }}{% endset %}[{{ b }}]", "[x1]"},
       {"{{ ' a b '.strip().split(' ') }}", "['a', 'b']"},
       {"{{ [{'r': 'x'}, {'r': 'y'}] | selectattr('r', 'equalto', 'y') | map(attribute='r') | list "
@@ -113,8 +113,9 @@ TEST(ChatTemplate, Language) {
       {"{% unknown %}", "error: chat template, line 1: unknown tag 'unknown'"},
       {"{{ [].append(1) }}",
        "error: chat template, line 1: access to attribute 'append' of 'list' object is unsafe."},
-      {"{{ ''.__class__ }}",
-       "error: chat template, line 1: access to attribute '__class__' is unsafe."},
+      {"{{ ''.__class__.x }}",
+       "error: chat template, line 1: access to attribute '__class__' of 'str' object is unsafe."},
+      {"{{ ''.__class__ }}{{ [].append is defined }}", "False"},
   };
   for (const auto& c : cases) EXPECT_EQ(render(c.source, context), c.expected) << c.source;
 }
@@ -131,16 +132,16 @@ TEST(ChatTemplate, LanguageAsJinja2) {
   EXPECT_EQ(
       render("{{ {'b': 1, 'a': 2} | tojson }}{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}"),
       R"({"b": 1, "a": 2}{"a": 2, "b": 1})");
-  // A call block's body inside another's.
+  // A call block's body is a macro of its own: `caller` in it is its own, and nobody gave it one.
   EXPECT_EQ(render("{% macro i() %}{{ caller() }}{% endmacro %}{% macro o() %}{% call i() %}("
                    "{{ caller() }}){% endcall %}{% endmacro %}{% call o() %}x{% endcall %}"),
-            "(x)");
+            "error: chat template, line 1: no caller is given");
 }
 
 TEST(ChatTemplate, WrongTypesAreErrors) {
   for (const char* source :
        {"{{ 'a'.split('b', 'c') }}", "{{ 'a'.replace('b', 'c', 'd') }}", "{{ 'ab'[::'x'] }}",
-        "{{ [1] | batch('x') }}", "{{ 1 | round('x') }}", "{{ [1] | sum(start='x') }}",
+        "{{ [1] | batch([]).x }}", "{{ 1 | round('x') }}", "{{ [1] | sum(start='x') }}",
         "{{ 'a\\nb' | indent([]) }}", "{{ [1][:'x'] }}", "{{ 'a' | replace('a', 'b', 'c') }}"}) {
     EXPECT_TRUE(render(source).starts_with("error: chat template, line 1: ")) << source;
   }
