@@ -23,9 +23,15 @@ class ControlTexts {
   // broken there does not hold that control text any more. Sorted, no duplicates.
   std::vector<size_t> inner_breaks(std::string_view text) const;
   bool contains(std::string_view text) const { return !inner_breaks(text).empty(); }
-  // Could `text` form a control text together with what stands before or after it: it ends with the
-  // beginning of one, begins with the end of one, or is part of the middle of one?
-  bool edge_risk(std::string_view text) const;
+  // Could `text` form a control text together with what stands on one side of it: it ends with the
+  // beginning of one, or begins with the end of one?
+  bool joins(std::string_view text) const;
+  // Is all of `text` a piece of one? It could form one with what stands on both sides.
+  bool is_piece(std::string_view text) const;
+  // Any of it.
+  bool is_risky(std::string_view text) const {
+    return contains(text) || joins(text) || is_piece(text);
+  }
 
  private:
   class Trie {
@@ -55,7 +61,7 @@ class ControlTexts {
 // `control`, which all its renderings share, allows. kCancelled.
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 const ControlTexts& controls,
-                                                const ChatRequest& request,
-                                                uint32_t context_tokens, RenderControl& control);
+                                                const ChatRequest& request, uint32_t context_tokens,
+                                                RenderControl& control);
 
 }  // namespace shoal::gateway
