@@ -48,8 +48,14 @@ class Outlet {
     return ::poll(&entry, 1, timeout_ms) > 0;
   }
   // REQUIRES: ready(). What could not be opened anew is written only as far as it is ready to take.
+  // Whole lines if there are some: a pipe takes such a piece at once, also where others write to
+  // it.
   ssize_t write(std::string_view text) const {
-    const size_t size = std::min(text.size(), kPiece);
+    size_t size = std::min(text.size(), kPiece);
+    if (size < text.size()) {
+      const size_t end = text.rfind('\n', size - 1);
+      if (end != std::string_view::npos) size = end + 1;
+    }
     if (socket_) return ::send(fd_, text.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL);
     return ::write(own_ >= 0 ? own_ : fd_, text.data(), size);
   }

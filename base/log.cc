@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 
 #include "base/console.h"
 #include "base/quote.h"
+#include "base/utf8.h"
 
 namespace shoal {
 namespace {
@@ -57,6 +59,7 @@ const char* level_colour(LogLevel level) {
   return "";
 }
 
+// Escape sequences have an effect; so do the carriage returns of a status line.
 bool shows_colours() {
   const char* term = std::getenv("TERM");
   return ::isatty(STDERR_FILENO) != 0 && term != nullptr && std::string_view(term) != "dumb";
@@ -87,7 +90,45 @@ class Logger {
   void add(LogLevel level, std::string_view message) {
     const std::string head = time_and_level(level);
     std::unique_lock lock(mutex_);
-    std::string line = fmt::format("{} [{}] {}\n", head, role_, message);
+    add_line(fmt::format("{} [{}] {}\n", head, role_, message), lock);
+  }
+
+  void add_foreign(std::string_view line) {
+    std::string text = (colours_ ? coloured(line) : std::string(line)) + "\n";
+    std::unique_lock lock(mutex_);
+    add_line(std::move(text), lock);
+  }
+
+  void set_status(std::string_view text) {
+    if (!colours_ || !threaded_.load()) return;
+    {
+      std::lock_guard lock(mutex_);
+      status_ = text;
+      hide_status_ = false;
+    }
+    changed_.notify_all();
+  }
+  bool shows_status() const { return colours_ && threaded_.load(); }
+
+  // Does not trust the lock: the thread that has it may be the one that ends the program.
+  void flush(Duration patience) {
+    if (!threaded_.load()) return;
+    hide_status_ = true;
+    const TimePoint deadline = steady_clock::now() + patience;
+    while (steady_clock::now() < deadline) {
+      changed_.notify_all();
+      if (std::unique_lock lock(mutex_, std::try_to_lock);
+          lock && queue_.empty() && unreported_ == 0 && !writing_ && shown_.empty())
+        return;
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  }
+
+  uint64_t dropped() const { return dropped_.load(); }
+
+ private:
+  // REQUIRES: `lock` holds mutex_; gives it up.
+  void add_line(std::string line, std::unique_lock<std::mutex>& lock) {
     if (!threaded_.load()) {
       lock.unlock();
       write_within(STDERR_FILENO, line, kPatience);
@@ -104,21 +145,19 @@ class Logger {
     changed_.notify_all();
   }
 
-  // Does not trust the lock: the thread that has it may be the one that ends the program.
-  void flush(Duration patience) {
-    if (!threaded_.load()) return;
-    const TimePoint deadline = steady_clock::now() + patience;
-    while (steady_clock::now() < deadline) {
-      if (std::unique_lock lock(mutex_, std::try_to_lock);
-          lock && queue_.empty() && unreported_ == 0 && !writing_)
-        return;
-      std::this_thread::sleep_for(milliseconds(1));
+  // A line that begins with a time and a level, as time_and_level() would have shown them here.
+  static std::string coloured(std::string_view line) {
+    constexpr size_t kTimeBytes = 24;  // with the space behind it
+    for (const LogLevel level :
+         {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
+      const std::string_view name = level_name(level);
+      if (line.size() <= kTimeBytes || !line.substr(kTimeBytes).starts_with(name)) continue;
+      return fmt::format("{}{}{}\x1b[m{}", line.substr(0, kTimeBytes), level_colour(level), name,
+                         line.substr(kTimeBytes + name.size()));
     }
+    return std::string(line);
   }
 
-  uint64_t dropped() const { return dropped_.load(); }
-
- private:
   std::string time_and_level(LogLevel level) const {
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);
@@ -136,9 +175,13 @@ class Logger {
       {
         std::unique_lock lock(mutex_);
         writing_ = false;
-        changed_.wait(lock, [this] { return !queue_.empty() || unreported_ > 0; });
+        changed_.wait(lock, [this] {
+          return !queue_.empty() || unreported_ > 0 || wanted_status() != shown_;
+        });
         writing_ = true;
-        text.swap(queue_);
+        const std::string erased = erase_status(shown_);
+        text = std::move(queue_);
+        queue_.clear();
         lines_ = 0;
         if (unreported_ > 0) {
           text += fmt::format(
@@ -146,9 +189,48 @@ class Logger {
               time_and_level(LogLevel::kWarn), role_, unreported_);
           unreported_ = 0;
         }
+        shown_ = wanted_status();
+        text = erased + text + fitting(shown_);
       }
       write(text);
     }
+  }
+
+  // REQUIRES: mutex_ held.
+  std::string wanted_status() const { return hide_status_.load() ? "" : status_; }
+
+  static size_t columns() {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  }
+
+  // Columns a character takes, at most: what is East Asian and wide begins at U+1100.
+  static size_t width(uint32_t c) { return c >= 0x1100 ? 2 : 1; }
+
+  // `text` cut so that the cursor stays on its row.
+  static std::string fitting(std::string_view text) {
+    const size_t room = columns() - 1;
+    size_t used = 0;
+    for (size_t pos = 0; pos < text.size();) {
+      const size_t begin = pos;
+      used += width(next_code_point(text, &pos));
+      if (used > room) return std::string(text.substr(0, begin));
+    }
+    return std::string(text);
+  }
+
+  // Takes `shown` away, also where a narrower window has broken it into rows.
+  std::string erase_status(std::string_view shown) {
+    size_t used = 0;
+    for (size_t pos = 0; pos < shown.size();) used += width(next_code_point(shown, &pos));
+    const size_t now = columns();
+    const size_t had = std::min(used, std::max<size_t>(status_columns_, 1) - 1);
+    status_columns_ = now;
+    if (shown.empty()) return "";
+    const size_t rows_above = had == 0 ? 0 : (had - 1) / now;
+    std::string out = "\r";
+    for (size_t i = 0; i < rows_above; ++i) out += "\x1b[A";
+    return out + "\x1b[J";
   }
 
   // Until somebody reads, or it is certain that nobody will.
@@ -174,6 +256,10 @@ class Logger {
   size_t lines_ = 0;
   uint64_t unreported_ = 0;
   bool writing_ = false;
+  std::string status_;         // what is wanted
+  std::string shown_;          // what stands on the terminal
+  size_t status_columns_ = 0;  // the terminal's width when that was written; writing thread only
+  std::atomic<bool> hide_status_{false};
 };
 
 // Never destroyed: its thread writes until the process is gone.
@@ -182,8 +268,9 @@ Logger& logger() {
   return *instance;
 }
 
-// Of a message; figures of a plan over many ranks are the longest.
-constexpr size_t kLineBytes = 4096;
+// Of a message; figures of a plan over many ranks are the longest. With time, level, colours and
+// role a line has at most 4096 bytes (PIPE_BUF).
+constexpr size_t kLineBytes = 3840;
 constexpr size_t kRoleBytes = 64;
 
 }  // namespace
@@ -211,6 +298,12 @@ void log(LogLevel level, std::string_view message) {
   // Whatever it quotes stays on one line.
   if (logger().enabled(level)) logger().add(level, excerpt(message, kLineBytes));
 }
+
+void log_line(std::string_view line) { logger().add_foreign(excerpt(line, kLineBytes + 128)); }
+
+void set_status_line(std::string_view text) { logger().set_status(excerpt(text)); }
+
+bool log_shows_status() { return logger().shows_status(); }
 
 void flush_log(Duration patience) { logger().flush(patience); }
 

@@ -26,14 +26,27 @@ void set_log_role(std::string_view role);
 bool log_enabled(LogLevel level);
 
 // All thread-safe.
-// One line, whatever the message holds: control characters are escaped, more than 4 KiB cut off.
+// One line, whatever the message holds: control characters are escaped, what is more than fits into
+// PIPE_BUF with the rest of the line is cut off, so that processes that share a pipe never tear
+// each other's lines.
 void log(LogLevel level, std::string_view message);
 inline void log_debug(std::string_view m) { log(LogLevel::kDebug, m); }
 inline void log_info(std::string_view m) { log(LogLevel::kInfo, m); }
 inline void log_warn(std::string_view m) { log(LogLevel::kWarn, m); }
 inline void log_error(std::string_view m) { log(LogLevel::kError, m); }
 
-// Waits until all that was logged is written, at most so long. Needed before _exit and abort only.
+// A line of another process's log, as it came: only control characters are escaped and the level
+// coloured. Its level was judged where it was written.
+void log_line(std::string_view line);
+
+// Progress on a terminal: one line below the log, cut to the terminal's width, which is taken away
+// before anything else is written and comes back behind it. Empty: none. Elsewhere (no terminal, or
+// one that cannot erase) nothing is shown: log_shows_status() tells.
+void set_status_line(std::string_view text);
+bool log_shows_status();
+
+// Waits until all that was logged is written and no status line is left, at most so long. Needed
+// before _exit, abort, and whatever is printed by other means.
 void flush_log(Duration patience);
 // Lines dropped since the program began.
 uint64_t log_dropped();

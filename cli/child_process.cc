@@ -71,18 +71,27 @@ void reset_signals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-[[noreturn]] void become(char* const* argv, pid_t parent, int null, int inherited, int report) {
+// What the child is to have; −1: nothing, or its parent's.
+struct Outfit {
+  int input, output, inherited, report;
+};
+
+[[noreturn]] void become(char* const* argv, pid_t parent, const Outfit& outfit) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(1);  // the parent died in between
   // A terminal's Ctrl-C goes to the group: the parent decides how its children end.
   ::setpgid(0, 0);
-  ::dup2(null, STDIN_FILENO);
-  if (inherited >= 0) ::dup2(inherited, kInheritedDescriptor);
-  close_on_exec_from(inherited >= 0 ? kFirstSpare : kInheritedDescriptor);
+  ::dup2(outfit.input, STDIN_FILENO);
+  if (outfit.output >= 0) {
+    ::dup2(outfit.output, STDOUT_FILENO);
+    ::dup2(outfit.output, STDERR_FILENO);
+  }
+  if (outfit.inherited >= 0) ::dup2(outfit.inherited, kInheritedDescriptor);
+  close_on_exec_from(outfit.inherited >= 0 ? kFirstSpare : kInheritedDescriptor);
   reset_signals();
   ::execv(argv[0], argv);
   const int error = errno;
-  (void)!::write(report, &error, sizeof(error));
+  (void)!::write(outfit.report, &error, sizeof(error));
   ::_exit(127);
 }
 
@@ -103,7 +112,7 @@ int exec_error(int report) {
 
 }  // namespace
 
-Result<pid_t> start_child(const std::vector<std::string>& argv, int inherited) {
+Result<pid_t> start_child(const std::vector<std::string>& argv, int inherited, int output) {
   std::vector<char*> words;
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
@@ -117,13 +126,16 @@ Result<pid_t> start_child(const std::vector<std::string>& argv, int inherited) {
   const Descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const Descriptor spare_null = null.valid() ? spare_copy(null.get()) : Descriptor();
   const Descriptor gift = inherited >= 0 ? spare_copy(inherited) : Descriptor();
-  if (!to.valid() || !spare_null.valid() || (inherited >= 0 && !gift.valid()))
+  const Descriptor spare_output = output >= 0 ? spare_copy(output) : Descriptor();
+  if (!to.valid() || !spare_null.valid() || (inherited >= 0 && !gift.valid()) ||
+      (output >= 0 && !spare_output.valid()))
     return unavailable(fmt::format("cannot open what a child needs: {}", std::strerror(errno)));
 
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) return unavailable(fmt::format("cannot start a process: {}", std::strerror(errno)));
-  if (pid == 0) become(words.data(), parent, spare_null.get(), gift.get(), to.get());
+  if (pid == 0)
+    become(words.data(), parent, {spare_null.get(), spare_output.get(), gift.get(), to.get()});
   to.close();
   if (const int error = exec_error(from.get()); error != 0) {
     while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {

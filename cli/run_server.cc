@@ -53,41 +53,38 @@ int wait_for_signal(double seconds) {
 
 double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
-// One line that is rewritten while workers load: bytes, speed, time left.
-class ProgressLine {
+// How far workers have loaded: a line that is rewritten on a terminal, elsewhere one in the log now
+// and then.
+class Progress {
  public:
   void show(const EngineState& state) {
-    if (!terminal_) return;
+    const std::string text = text_of(state);
+    if (log_shows_status()) return set_status_line(text);
+    const TimePoint now = steady_clock::now();
+    if (now < next_line_) return;
+    next_line_ = now + kLogged;
+    log_info(text);
+  }
+
+ private:
+  static constexpr Duration kLogged = std::chrono::seconds(15);
+
+  std::string text_of(const EngineState& state) const {
     uint64_t done = 0, total = 0;
     for (const WorkerState& worker : state.workers) {
       done += worker.load_bytes_done;
       total += worker.load_bytes_total;
     }
-    const double seconds = to_seconds(std::chrono::steady_clock::now() - start_);
-    if (total > 0) {
-      const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
-      const double left = rate > 0 ? static_cast<double>(total - done) / rate : 0;
-      put(fmt::format("loading {:.2f} of {:.2f} GiB, {:.2f} GB/s, {:.0f} s left", gib(done),
-                      gib(total), rate / 1e9, left));
-    } else {
-      put(state.not_ready_reason);
-    }
-    shown_ = true;
-  }
-  void clear() {
-    if (shown_) put("");
-    shown_ = false;
+    if (total == 0) return state.not_ready_reason;
+    const double seconds = to_seconds(steady_clock::now() - start_);
+    const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+    const double left = rate > 0 ? static_cast<double>(total - done) / rate : 0;
+    return fmt::format("loading {:.2f} of {:.2f} GiB, {:.2f} GB/s, {:.0f} s left", gib(done),
+                       gib(total), rate / 1e9, left);
   }
 
- private:
-  // A terminal that takes nothing now misses it.
-  static void put(const std::string& text) {
-    write_within(STDERR_FILENO, "\r\x1b[K" + text, Duration::zero());
-  }
-
-  const bool terminal_ = ::isatty(2) != 0;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  bool shown_ = false;
+  const TimePoint start_ = steady_clock::now();
+  TimePoint next_line_ = start_ + kLogged;
 };
 
 // The engine's loop and this file's must turn at least this often, or the process is of no use to
@@ -123,7 +120,7 @@ Started start_server(const ServerOptions& options, bool& asked) {
 }
 
 int serve_until_signal(Server& server, const std::string& program, std::atomic<uint64_t>& beat) {
-  ProgressLine progress;
+  Progress progress;
   bool announced = false;
   std::string last_reason;
   int code = kExitOk;
@@ -132,7 +129,8 @@ int serve_until_signal(Server& server, const std::string& program, std::atomic<u
     const EngineState state = server.engine().state();
     if (announced) continue;
     if (state.ready) {
-      progress.clear();
+      set_status_line("");
+      flush_log(kReadyLine);  // which stands behind what was logged before
       const size_t workers = state.workers.size();
       write_within(STDOUT_FILENO,
                    fmt::format("ready: {}  ({} worker{}, context {})\n", server.url(), workers,
@@ -142,7 +140,6 @@ int serve_until_signal(Server& server, const std::string& program, std::atomic<u
       continue;
     }
     if (const std::string reason = server.permanent_failure(); !reason.empty()) {
-      progress.clear();
       print_error(fmt::format("{}: {}", program, reason));
       code = kExitUsage;
       break;
@@ -153,7 +150,7 @@ int serve_until_signal(Server& server, const std::string& program, std::atomic<u
       log_debug(last_reason);
     }
   }
-  progress.clear();
+  set_status_line("");
   return code;
 }
 

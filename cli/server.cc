@@ -49,6 +49,14 @@ int usable_cores() {
 // A worker that refused to run so often has nothing else to say.
 constexpr int kHopelessRefusals = 5;
 
+// What workers are to log: as much as this process.
+std::string lowest_log_level() {
+  for (const char* name : {"debug", "info", "warn", "error"}) {
+    if (log_enabled(*parse_log_level(name))) return name;
+  }
+  return "off";
+}
+
 // Metrics, and whoever else wants the times of steps.
 class TappedMetrics final : public Metrics {
  public:
@@ -227,7 +235,7 @@ Status ServerImpl::start_workers() {
                         {self, "worker", "--coordinator", link_->endpoint(), "--server-key",
                          coordinator_keys_.public_key, "--key-file",
                          fmt::format("/proc/self/fd/{}", kInheritedDescriptor), "--name", name,
-                         "--threads", std::to_string(threads)},
+                         "--log-level", lowest_log_level(), "--threads", std::to_string(threads)},
                         worker_keys_.at(name)});
     const config::Worker* own = configured(name);
     if (own == nullptr) continue;
@@ -239,6 +247,7 @@ Status ServerImpl::start_workers() {
     }
   }
   Supervisor::Options options;
+  options.on_line = [](std::string_view line) { log_line(line); };
   options.on_exit = [this](const ChildExit& exit) {
     log_warn(fmt::format("worker {} (pid {}) {}; starting it again in {:.1f} s", exit.name,
                          exit.pid, exit.how, exit.next_try_seconds));

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/child_output.h"
 #include "cli/child_process.h"
 
 namespace shoal {
@@ -26,6 +27,8 @@ using Steady = std::chrono::steady_clock;
 
 // After SIGKILL a process ends unless the kernel cannot let go of it.
 constexpr Duration kKillPatience = std::chrono::seconds(5);
+// A child's last words, once it has ended: they are in the pipe.
+constexpr Duration kLastWords = std::chrono::milliseconds(200);
 // Notice of a restart that is due, of hope, and of ends on kernels without pidfd_open.
 constexpr int kTurnMs = 100;
 
@@ -42,6 +45,8 @@ class SupervisorImpl final : public Supervisor {
  public:
   SupervisorImpl(std::vector<ChildSpec> specs, Options options) : options_(std::move(options)) {
     for (ChildSpec& spec : specs) children_.push_back({.spec = std::move(spec)});
+    if (options_.on_line)
+      output_ = std::make_unique<ChildOutput>(children_.size(), options_.on_line);
   }
 
   ~SupervisorImpl() override { stop(1.0); }
@@ -65,6 +70,7 @@ class SupervisorImpl final : public Supervisor {
     }
     wake();
     if (thread_.joinable()) thread_.join();
+    output_.reset();  // with what they said last
     for (const int fd : wake_) {
       if (fd >= 0) ::close(fd);
     }
@@ -119,8 +125,12 @@ class SupervisorImpl final : public Supervisor {
   // Without the lock while the child starts, which may take as long as its disk does: children
   // change on this thread only, others wait for nothing but a look at them.
   Status spawn(Child& child) {
-    auto pid =
-        start_child(child.spec.argv, child.spec.inherited ? child.spec.inherited->get() : -1);
+    Descriptor output;
+    if (output_ != nullptr) {
+      SHOAL_ASSIGN(output, output_->add(child.spec.name));
+    }
+    auto pid = start_child(child.spec.argv, child.spec.inherited ? child.spec.inherited->get() : -1,
+                           output.get());
     if (!pid) return pid.status().annotate("worker " + child.spec.name);
     const int pidfd = open_pidfd(*pid);
     std::lock_guard lock(mutex_);
@@ -157,6 +167,7 @@ class SupervisorImpl final : public Supervisor {
         if (stopping_ || !start_status_) break;
       }
       for (const ChildExit& exit : reap()) {
+        if (output_ != nullptr) output_->drain(exit.name, kLastWords);
         if (options_.on_exit) options_.on_exit(exit);
       }
       restart_due();
@@ -258,6 +269,7 @@ class SupervisorImpl final : public Supervisor {
   }
 
   const Options options_;
+  std::unique_ptr<ChildOutput> output_;  // null: children print where this process does
   mutable std::mutex mutex_;
   std::condition_variable started_;
   std::vector<Child> children_;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/descriptor.h"
@@ -37,6 +38,9 @@ class Supervisor {
   struct Options {
     // Called on the supervisor's thread each time a child ends unasked.
     std::function<void(const ChildExit&)> on_exit;
+    // Called with lines that children print, as they are to be shown (child_output.h), before what
+    // on_exit says of their end; empty: children have this process's standard output and error.
+    std::function<void(std::string_view line)> on_line;
     // The pause doubles with every failure in a row.
     double first_backoff_seconds = 0.1, max_backoff_seconds = 60;
     double stable_seconds = 30;  // a child that lived so long begins anew

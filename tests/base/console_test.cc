@@ -1,6 +1,8 @@
 // Standard output and error that nobody reads, or that are closed; the log that goes there.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -257,6 +259,137 @@ TEST(Log, NeverWaitsDropsAndSaysHowMuch) {
   EXPECT_EQ(said, std::stoi(dropped));
   EXPECT_EQ(count + std::stoi(dropped), kLines);
   EXPECT_LE(count, static_cast<int>(2 * kMaxLogLines));
+}
+
+// What a child prints on a terminal of so many columns.
+std::string on_terminal(unsigned short columns, const std::function<void()>& body) {
+  int master = -1, slave = -1;
+  winsize size{.ws_row = 24, .ws_col = columns};
+  EXPECT_EQ(::openpty(&master, &slave, nullptr, nullptr, &size), 0);
+  const Descriptor reader(master);
+  Descriptor terminal(slave);
+  std::string text;
+  std::thread collector([&] {
+    char buffer[4096];
+    for (ssize_t got; (got = ::read(reader.get(), buffer, sizeof(buffer))) > 0;)
+      text.append(buffer, static_cast<size_t>(got));
+  });
+  EXPECT_EQ(child(terminal.get(),
+                  [&] {
+                    ::setenv("TERM", "xterm", 1);
+                    body();
+                    std::exit(0);
+                  }),
+            0);
+  terminal.close();
+  collector.join();
+  return text;
+}
+
+TEST(Log, AStatusLineStandsBelowAndSharesNoLine) {
+  const std::string text = on_terminal(40, [] {
+    init_logging(LogLevel::kInfo, "test");
+    set_status_line("loading 1 of 2");
+    std::this_thread::sleep_for(milliseconds(200));
+    log_info("first");
+    std::this_thread::sleep_for(milliseconds(200));
+    log_line("2026-01-31T12:00:00.000 warning [w0] from\ra worker");
+    std::this_thread::sleep_for(milliseconds(200));
+    print_error("last");
+  });
+  const size_t first = text.find("[test] first"), second = text.find("[w0] from\\ra worker\r\n");
+  const size_t last = text.find("last\r\n");
+  ASSERT_NE(first, std::string::npos) << text;
+  ASSERT_NE(second, std::string::npos) << text;
+  ASSERT_NE(last, std::string::npos) << text;
+  const auto between = [&](size_t begin, size_t end) { return text.substr(begin, end - begin); };
+  // Shown, taken away, the line, shown again.
+  EXPECT_EQ(text.rfind("loading 1 of 2\r\x1b[J", 0), 0u) << text;
+  EXPECT_NE(between(first, second).find("first\r\nloading 1 of 2\r\x1b[J"), std::string::npos)
+      << text;
+  EXPECT_NE(between(second, last).find("worker\r\nloading 1 of 2\r\x1b[J"), std::string::npos)
+      << text;
+  EXPECT_EQ(text.substr(last), "last\r\n") << "nothing is left of it";
+}
+
+TEST(Log, AStatusLineFitsTheTerminal) {
+  const std::string text = on_terminal(20, [] {
+    init_logging(LogLevel::kInfo, "test");
+    set_status_line("0123456789012345678901234567890");
+    flush_log(milliseconds(0));
+    set_status_line("東東東東東東東東東東東東東東");
+    std::this_thread::sleep_for(milliseconds(200));
+    const winsize narrow{.ws_row = 24, .ws_col = 8};
+    ::ioctl(STDERR_FILENO, TIOCSWINSZ, &narrow);
+    set_status_line("short");
+    std::this_thread::sleep_for(milliseconds(200));
+  });
+  EXPECT_EQ(text.find("01234567890123456789"), std::string::npos) << text;
+  EXPECT_NE(text.find("東東東東東東東東東\r"), std::string::npos) << text;
+  EXPECT_EQ(text.find("東東東東東東東東東東"), std::string::npos) << text;
+  // Eighteen columns had become three rows of eight.
+  EXPECT_NE(text.find("東\r\x1b[A\x1b[A\x1b[Jshort"), std::string::npos) << text;
+}
+
+TEST(Log, NoStatusLineWhereThereIsNoTerminal) {
+  testing::TempDir dir;
+  const std::string path = dir.path() + "/log";
+  const Descriptor file(::open(path.c_str(), O_CREAT | O_WRONLY, 0600));
+  EXPECT_EQ(child(file.get(),
+                  [] {
+                    init_logging(LogLevel::kInfo, "test");
+                    set_status_line("loading");
+                    log_info("line");
+                    set_status_line("loading more");
+                    ::_exit(log_shows_status() ? 1 : (flush_log(seconds(5)), 0));
+                  }),
+            0);
+  const std::string text = testing::read_file(path);
+  EXPECT_EQ(text.find("loading"), std::string::npos);
+  EXPECT_EQ(text.find('\r'), std::string::npos);
+  EXPECT_NE(text.find("[test] line\n"), std::string::npos);
+}
+
+// Several processes with one pipe for their log.
+TEST(Log, LinesOfProcessesThatShareAPipeDoNotTear) {
+  constexpr int kProcesses = 4, kLines = 300;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const Descriptor reader(ends[0]);
+  Descriptor writer(ends[1]);
+  std::string text;
+  std::thread collector([&] {
+    char buffer[4096];
+    for (ssize_t got; (got = ::read(reader.get(), buffer, sizeof(buffer))) > 0;)
+      text.append(buffer, static_cast<size_t>(got));
+  });
+  std::vector<pid_t> pids;
+  for (int i = 0; i < kProcesses; ++i) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::dup2(writer.get(), STDERR_FILENO);
+      init_logging(LogLevel::kInfo, std::string(64, static_cast<char>('a' + i)));
+      for (int n = 0; n < kLines; ++n)
+        log_warn(std::string(n % 9 == 0 ? 5000 : 60, static_cast<char>('a' + i)));
+      flush_log(seconds(20));
+      ::_exit(0);
+    }
+    pids.push_back(pid);
+  }
+  writer.close();
+  for (const pid_t pid : pids) ::waitpid(pid, nullptr, 0);
+  collector.join();
+  std::istringstream lines(text);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const size_t open = line.find('[');
+    ASSERT_EQ(open, 32u) << line;
+    const char own = line[open + 1];
+    EXPECT_LT(line.size(), 4096u);
+    EXPECT_EQ(line.find_first_not_of(own, line.find("] ") + 2),
+              line.size() > 1000 ? line.find("…") : line.npos);
+  }
+  EXPECT_EQ(count, kProcesses * kLines);
 }
 
 TEST(File, WhatIsNoRegularFileIsRefusedByItsKindAtOnce) {

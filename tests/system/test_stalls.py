@@ -207,9 +207,12 @@ class Descriptors(unittest.TestCase):
                 harness.wait_until(lambda: serves(client), 30, "ready")
                 self.assertIn("9", client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
                 pids = [worker["pid"] for worker in client.get("/cluster").json()["workers"]]
-                for pid in [child.pid, *pids]:
-                    for fd in range(3):
-                        self.assertEqual(os.readlink(f"/proc/{pid}/fd/{fd}"), "/dev/null")
+                standard = {pid: [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] for pid in [child.pid, *pids]}
+                self.assertEqual(standard.pop(child.pid), ["/dev/null"] * 3)
+                for null, output, errors in standard.values():  # of workers: a pipe of their own to the server
+                    self.assertEqual((null, output), ("/dev/null", errors))
+                    self.assertRegex(output, r"^pipe:")
+                self.assertEqual(len({output for _, output, _ in standard.values()}), 2)
                 child.send_signal(signal.SIGTERM)
                 self.assertEqual(child.wait(15 * harness.SLOWDOWN), 0)
         self.assertEqual(model.read_bytes(), before)
