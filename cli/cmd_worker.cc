@@ -1,5 +1,6 @@
 // shoal worker: one rank's process.
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
 #include <csignal>
@@ -32,12 +33,16 @@ struct WorkerOptions {
   std::string probe;  // only say whether this device can be had
   int threads = 0;
   std::vector<int> cores;
+  bool own_threads = false, own_device = false;  // said on the command line
   bool allow_open_key_files = false;
 };
 
-Agent* running_agent = nullptr;  // for the signal handler, which can reach nothing else
+// For the signal handler, which can reach nothing else.
+Agent* running_agent = nullptr;
+volatile std::sig_atomic_t asked_to_stop = 0;
 
 void on_signal(int) {
+  asked_to_stop = 1;
   if (running_agent != nullptr) running_agent->stop();
 }
 
@@ -71,6 +76,64 @@ Result<std::unique_ptr<Device>> make_device(const WorkerOptions& options) {
   return open_device(choice, cpu);
 }
 
+// What the coordinator's configuration says, where this command line says nothing.
+WorkerOptions with_settings(WorkerOptions options, const wire::Settings& settings) {
+  const auto wins = [](std::string_view flag, const std::string& own, const std::string& theirs) {
+    if (own == theirs) return;
+    log_warn(
+        fmt::format("{} {} of this command line wins over the coordinator's configuration, "
+                    "which says {}",
+                    flag, own, excerpt(theirs)));
+  };
+  const std::vector<int> cores(settings.cores.begin(), settings.cores.end());
+  const auto threads = static_cast<int>(settings.threads);
+  const bool said_threads = threads > 0, said_cores = !cores.empty();
+  const bool said_device = !settings.device.empty();
+  if (said_threads && options.own_threads) {
+    wins("--threads", std::to_string(options.threads), std::to_string(threads));
+  } else if (said_threads) {
+    options.threads = threads;
+  }
+  if (said_cores && !options.cores.empty()) {
+    wins("--cores", fmt::format("{}", fmt::join(options.cores, ",")),
+         fmt::format("{}", fmt::join(cores, ",")));
+  } else if (said_cores) {
+    options.cores = cores;
+  }
+  if (said_device && options.own_device) {
+    wins("--device", options.device, settings.device);
+  } else if (said_device) {
+    options.device = settings.device;
+  }
+  return options;
+}
+
+// One agent after the other over one link: another one whenever the coordinator's configuration
+// says something else about this worker.
+Status run_agents(const WorkerOptions& own, AgentOptions agent_options, wire::WorkerLink& link) {
+  wire::Settings settings;
+  for (;;) {
+    const WorkerOptions options = with_settings(own, settings);
+    auto device = make_device(options);
+    if (!device) {
+      return settings == wire::Settings{}
+                 ? device.status()
+                 : device.status().annotate("as the coordinator's configuration says");
+    }
+    log_info((*device)->describe());
+    agent_options.device_kind = (*device)->host_visible() ? "cpu" : "cuda";
+    agent_options.threads = static_cast<uint32_t>(options.threads);
+    agent_options.settings_id = wire::settings_id(settings);
+    Agent agent(agent_options, link, **device);
+    running_agent = &agent;
+    const Status status = asked_to_stop != 0 ? Status::ok() : agent.run();
+    running_agent = nullptr;
+    if (!agent.new_settings() || asked_to_stop != 0) return status;
+    settings = *agent.new_settings();
+    log_info("the coordinator's configuration says how this worker computes; starting over by it");
+  }
+}
+
 Status serve(const WorkerOptions& options) {
   SHOAL_ASSIGN(const HostPort coordinator, coordinator_address(options.coordinator));
   wire::ZmqWorkerOptions link_options;
@@ -87,27 +150,19 @@ Status serve(const WorkerOptions& options) {
                wire::read_key_pair(options.key_file, options.allow_open_key_files));
   link_options.incarnation = random_seed() | 1;
 
-  SHOAL_ASSIGN(const auto device, make_device(options));
-  log_info(device->describe());
   AgentOptions agent_options;
   agent_options.name = options.name;
   agent_options.build = kBuild;
   agent_options.incarnation = link_options.incarnation;
-  agent_options.device_kind = device->host_visible() ? "cpu" : "cuda";
-  agent_options.threads = static_cast<uint32_t>(options.threads);
   SHOAL_ASSIGN(agent_options.data_address, data_address(options, coordinator));
   SHOAL_ASSIGN(const auto link, wire::ZmqWorkerLink::connect(link_options));
   agent_options.on_hung = [] {
     flush_log(std::chrono::milliseconds(200));
     std::_Exit(kExitFailed);
   };
-  Agent agent(agent_options, *link, *device);
-  running_agent = &agent;
   std::signal(SIGTERM, on_signal);
   std::signal(SIGINT, on_signal);
-  const Status status = agent.run();
-  running_agent = nullptr;
-  return status;
+  return run_agents(options, agent_options, *link);
 }
 
 int probe(const std::string& device) {
@@ -162,14 +217,17 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
                       "File with it (coordinator.pub)");
   command->add_option("--key-file", options->key_file, "This worker's own key (NAME.key)");
   command->add_option("--name", options->name, "Name in the cluster (default: the host's)");
-  command
-      ->add_option("--device", options->device,
-                   "cpu, cuda:N, or auto:N (cuda:N if there is such a card, else cpu)")
-      ->capture_default_str();
+  CLI::Option* device =
+      command
+          ->add_option("--device", options->device,
+                       "cpu, cuda:N, or auto:N (cuda:N if there is such a card, else cpu)")
+          ->capture_default_str();
   command->add_option("--probe-device", options->probe,
                       "Only say whether this device can be had, and exit");
-  command->add_option("--threads", options->threads, "Compute threads (0: one per core it may use)")
-      ->check(CLI::Range(0, 1024));
+  CLI::Option* threads = command
+                             ->add_option("--threads,-t", options->threads,
+                                          "Compute threads (0: one per core it may use)")
+                             ->check(CLI::Range(0, 1024));
   command->add_option("--cores", options->cores, "Cores to pin them to, e.g. 0,1")->delimiter(',');
   CLI::Option* interface =
       command->add_option("--interface", options->interface, "Network interface of the data plane");
@@ -181,7 +239,11 @@ void add_worker_command(CLI::App& app, CommandAction& action) {
       ->envname("SHOAL_LOG_LEVEL");
   command->add_flag("--allow-open-key-files", options->allow_open_key_files,
                     "Accept a key file that others can read");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, device, threads, &action] {
+    options->own_device = device->count() > 0;
+    options->own_threads = threads->count() > 0;
+    action = [options] { return run(*options); };
+  });
 }
 
 }  // namespace shoal

@@ -84,6 +84,16 @@ HttpFigures http_figures(const gateway::HttpServerState& state) {
   return out;
 }
 
+// Of workers that others start. "cpu" is what a worker takes where nobody says.
+std::map<std::string, wire::Settings> remote_settings(const config::Config& config) {
+  std::map<std::string, wire::Settings> out;
+  for (const config::Worker& worker : config.workers) {
+    const std::string device = worker.device == "cpu" ? "" : worker.device;
+    out[worker.name] = {worker.threads, worker.cores, device};
+  }
+  return out;
+}
+
 class ServerImpl final : public Server {
  public:
   explicit ServerImpl(const ServerOptions& options) : options_(options) {}
@@ -291,6 +301,7 @@ Status ServerImpl::start() {
 
   EngineLoopOptions loop;
   SHOAL_ASSIGN(loop.core, make_core_options(config, model_, worker_names()));
+  if (options_.local_workers == 0) loop.core.membership.settings = remote_settings(config);
   loop.core.end_tokens = model_.codec->end_tokens;
   if (const std::string warning = context_warning(model_.spec, loop.core.context_tokens);
       !warning.empty()) {

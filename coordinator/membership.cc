@@ -137,6 +137,13 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
   if (Status status = check_hello(incoming, hello, now); !status) {
     return refuse(status.message());
   }
+  const auto said = options_.settings.find(hello.name);
+  const wire::Settings settings = said == options_.settings.end() ? wire::Settings{} : said->second;
+  if (hello.settings_id != wire::settings_id(settings)) {
+    // It comes again, by these, before it counts.
+    actions.emplace_back(SendAction{incoming.peer, settings});
+    return;
+  }
   // One process, one name.
   if (Worker* other = find_peer(incoming.peer); other && other->hello.name != hello.name) {
     lose(*other, Loss::kReplaced, fmt::format("it now calls itself '{}'", hello.name), now,

@@ -40,7 +40,10 @@ struct MembershipOptions {
   // Workers that hold experts only, for the last ranks; part of `world`, not of `names`.
   std::vector<std::string> expert_names;
   std::map<std::string, std::string> keys;  // name → the only key it may come with; may be empty
-  std::vector<double> shares;               // [world] by rank; empty: equal
+  // What the configuration says of workers on other hosts, by name: told to one that goes by
+  // anything else. Of a name that is not there nothing is said.
+  std::map<std::string, wire::Settings> settings;
+  std::vector<double> shares;                    // [world] by rank; empty: equal
   std::optional<wire::CollectiveEngine> engine;  // empty: chosen from the hosts
   std::string segment_prefix;  // of shm names, unique per coordinator process: "/shoal.4711"
 

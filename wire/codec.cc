@@ -39,6 +39,7 @@ void put(const Hello& m, pb::Envelope& e) {
   p.set_arithmetic(m.arithmetic);
   p.set_held_bytes(m.held_bytes);
   p.set_newest_epoch(m.newest_epoch);
+  p.set_settings_id(m.settings_id);
 }
 
 void put(const LoadProgress& m, pb::Envelope& e) {
@@ -186,6 +187,13 @@ void put(const Abort& m, pb::Envelope& e) {
   e.mutable_abort()->set_reason(m.reason);
 }
 
+void put(const Settings& m, pb::Envelope& e) {
+  auto& p = *e.mutable_settings();
+  p.set_threads(m.threads);
+  p.mutable_cores()->Add(m.cores.begin(), m.cores.end());
+  p.set_device(m.device);
+}
+
 void put(const Refused& m, pb::Envelope& e) { e.mutable_refused()->set_reason(m.reason); }
 void put(const Shutdown& m, pb::Envelope& e) { e.mutable_shutdown()->set_reason(m.reason); }
 
@@ -218,6 +226,10 @@ Status columns(std::string_view list, std::initializer_list<int> sizes) {
   return Status::ok();
 }
 
+Settings get(const pb::Settings& p) {
+  return {p.threads(), {p.cores().begin(), p.cores().end()}, p.device()};
+}
+
 Hello get(const pb::Hello& p) {
   Hello m;
   m.protocol_version = p.protocol_version();
@@ -236,6 +248,7 @@ Hello get(const pb::Hello& p) {
   m.arithmetic = p.arithmetic();
   m.held_bytes = p.held_bytes();
   m.newest_epoch = p.newest_epoch();
+  m.settings_id = p.settings_id();
   return m;
 }
 
@@ -373,6 +386,8 @@ Result<Message> get_body(const pb::Envelope& e) {
       return Message(Refused{e.refused().reason()});
     case pb::Envelope::kShutdown:
       return Message(Shutdown{e.shutdown().reason()});
+    case pb::Envelope::kSettings:
+      return Message(get(e.settings()));
     case pb::Envelope::kStoreSet: {
       const auto& p = e.store_set();
       return Message(StoreSet{p.epoch(), p.key(), p.value()});

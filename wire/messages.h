@@ -15,7 +15,7 @@
 
 namespace shoal::wire {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
@@ -26,6 +26,7 @@ inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
 inline constexpr uint32_t kMaxTopLogprobs = 64;
 inline constexpr uint32_t kMaxLogitBias = 1024;
 inline constexpr uint32_t kMaxString = 4096;             // reasons, paths, keys of the rendezvous
+inline constexpr uint32_t kMaxCores = 4096;              // cores a worker may be pinned to
 inline constexpr uint32_t kMaxLabel = 256;               // what a worker says of itself
 inline constexpr uint32_t kMaxKvGroups = 16;             // kinds of visibility in one model
 inline constexpr uint32_t kMaxExpertEntries = 1u << 20;  // layers × experts of one model
@@ -56,6 +57,7 @@ struct Hello {
   int64_t pid = 0;
   // The newest plan epoch it has seen, of whichever coordinator; 0: none. It drops older plans.
   uint64_t newest_epoch = 0;
+  uint64_t settings_id = 0;  // of the Settings it goes by; 0: none
 };
 
 struct LoadProgress {
@@ -247,6 +249,17 @@ struct Shutdown {
   std::string reason;
 };
 
+// What the cluster's configuration says of a worker on another host, in answer to a hello that went
+// by other ones. The worker's own command line wins; it says hello again.
+struct Settings {
+  uint32_t threads = 0;         // 0: not said
+  std::vector<uint32_t> cores;  // ascending; empty: not said
+  std::string device;           // "cuda:0", "auto:1"; empty: not said
+  friend bool operator==(const Settings&, const Settings&) = default;
+};
+// Tells settings apart; 0 where nothing is said.
+uint64_t settings_id(const Settings& settings);
+
 // ---------------------------------------------------------------- both directions: rendezvous
 
 struct StoreSet {
@@ -261,6 +274,6 @@ struct StoreGet {  // answered with StoreSet as soon as the key exists
 
 using Message = std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat,
                              ExpertLoad, Goodbye, ModelChanged, Assign, Step, CoordinatorHeartbeat,
-                             Abort, Refused, Shutdown, StoreSet, StoreGet>;
+                             Abort, Refused, Shutdown, Settings, StoreSet, StoreGet>;
 
 }  // namespace shoal::wire

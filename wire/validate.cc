@@ -357,6 +357,17 @@ Status check(const Abort& m) { return text({"Abort.reason"}, m.reason); }
 Status check(const Refused& m) { return text({"Refused.reason"}, m.reason); }
 Status check(const Shutdown& m) { return text({"Shutdown.reason"}, m.reason); }
 
+Status check(const Settings& m) {
+  SHOAL_TRY(within({"Settings.threads"}, m.threads, 0, kMaxThreads));
+  SHOAL_TRY(size_within({"Settings.cores"}, m.cores.size(), 0, kMaxCores));
+  for (size_t i = 0; i < m.cores.size(); ++i) {
+    const uint32_t lowest = i == 0 ? 0 : m.cores[i - 1] + 1;
+    SHOAL_TRY(
+        within({"Settings.cores", static_cast<int64_t>(i)}, m.cores[i], lowest, kMaxCores - 1));
+  }
+  return label({"Settings.device"}, m.device);
+}
+
 Status check(const StoreSet& m) {
   SHOAL_TRY(within({"StoreSet.epoch"}, m.epoch, 1, UINT64_MAX));
   SHOAL_TRY(text({"StoreSet.key"}, m.key, 1));
@@ -397,6 +408,7 @@ Kind kind_of(const Message& message) {
     Kind operator()(const Abort&) const { return {"Abort", false, true}; }
     Kind operator()(const Refused&) const { return {"Refused", false, true}; }
     Kind operator()(const Shutdown&) const { return {"Shutdown", false, true}; }
+    Kind operator()(const Settings&) const { return {"Settings", false, true}; }
     Kind operator()(const StoreSet&) const { return {"StoreSet", true, true}; }
     Kind operator()(const StoreGet&) const { return {"StoreGet", true, false}; }
   };
@@ -429,6 +441,17 @@ std::optional<Message> with_clean_text(const Message& message) {
   if (clean == text) return {};
   text = clean;
   return copy;
+}
+
+uint64_t settings_id(const Settings& settings) {
+  if (settings == Settings{}) return 0;
+  uint64_t id = 0xcbf29ce484222325;  // FNV-1a, over words
+  const auto add = [&id](uint64_t word) { id = (id ^ word) * 0x100000001b3; };
+  add(settings.threads);
+  add(settings.cores.size());
+  for (const uint32_t core : settings.cores) add(core);
+  for (const char c : settings.device) add(static_cast<unsigned char>(c));
+  return id | 1;
 }
 
 std::string_view message_name(const Message& message) { return kind_of(message).name; }

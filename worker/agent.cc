@@ -58,6 +58,7 @@ void Agent::say_hello() {
   hello.model_digest = rank_.held_digest();
   hello.pid = ::getpid();
   hello.newest_epoch = epoch_.load();
+  hello.settings_id = options_.settings_id;
   if (Status status = link_.send(hello); !status) log_debug("hello not sent: " + status.message());
 }
 
@@ -164,6 +165,11 @@ Status Agent::run() {
       result = failed_precondition("the coordinator refused this worker: " +
                                    bounded_message(refused->reason));
       break;
+    } else if (const auto* settings = std::get_if<wire::Settings>(&*message)) {
+      // Hellos sent before this agent began bring more than one answer.
+      if (wire::settings_id(*settings) == options_.settings_id) continue;
+      new_settings_ = *settings;
+      break;
     } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&*message)) {
       log_info("shutting down: " + excerpt(shutdown->reason));
       break;
@@ -171,7 +177,8 @@ Status Agent::run() {
   }
   stopping_.store(true);
   if (device_lost_.load()) result = unavailable("the device is lost to this process; it ends");
-  (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
+  if (!new_settings_)
+    (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
   give_up("the worker stops");
   jobs_.close();
   join(compute);

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,6 +35,7 @@ struct AgentOptions {
   std::string data_address;  // IP address of the data plane, or empty
   std::string device_kind = "cpu";
   uint32_t threads = 0;
+  uint64_t settings_id = 0;  // of the coordinator's Settings it was started by
   int load_threads = 2;
   Duration heartbeat = std::chrono::milliseconds(250);
   // Silence of the coordinator after which the current epoch is given up and hellos start again.
@@ -52,9 +54,12 @@ class Agent {
   Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device);
   ~Agent();
 
-  // Serves until stop() (ok), the coordinator's Shutdown (ok) or Refused (an error), or until the
-  // device is lost (kUnavailable).
+  // Serves until stop() (ok), the coordinator's Shutdown (ok) or Refused (an error), until the
+  // device is lost (kUnavailable), or until the coordinator wants another agent (ok;
+  // new_settings()).
   Status run();
+  // After run(): what another agent is to go by, over the same link.
+  const std::optional<wire::Settings>& new_settings() const { return new_settings_; }
   // Thread- and signal-handler-safe.
   void stop() { stopping_.store(true); }
 
@@ -99,6 +104,7 @@ class Agent {
   BoundedQueue<Job> jobs_;
 
   // Control thread only.
+  std::optional<wire::Settings> new_settings_;
   bool welcome_ = false;  // the coordinator has answered since the last hello
   TimePoint heard_{};     // in observed_'s time
   TimePoint last_heartbeat_{}, last_progress_{};

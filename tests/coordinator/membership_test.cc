@@ -60,6 +60,32 @@ TEST(Membership, DataAddressesAreOfOneFamily) {
   }
 }
 
+TEST(Membership, AWorkerGoesByTheConfigurationBeforeItCounts) {
+  MembershipOptions options;
+  options.names = {"a"};
+  options.settings["a"] = {.threads = 3, .cores = {1, 2}, .device = "cuda:1"};
+  Membership membership(options);
+  wire::Hello hello;
+  hello.name = "a";
+  hello.incarnation = 7;
+  hello.device_kind = "cpu";
+  const auto answer = [&]() -> wire::Message {
+    Actions actions;
+    membership.on_message({"a#7", hello, "key"}, TimePoint(1s), actions);
+    for (const auto& action : actions) {
+      if (const auto* send = std::get_if<SendAction>(&action)) return send->message;
+    }
+    return wire::Shutdown{"nothing was sent"};
+  };
+  const wire::Message first = answer();
+  ASSERT_TRUE(std::holds_alternative<wire::Settings>(first));
+  EXPECT_EQ(std::get<wire::Settings>(first), options.settings["a"]);
+  hello.settings_id = wire::settings_id(std::get<wire::Settings>(first));
+  EXPECT_FALSE(std::holds_alternative<wire::Settings>(answer()));
+  hello.settings_id ^= 2;  // of another coordinator's file
+  EXPECT_TRUE(std::holds_alternative<wire::Settings>(answer()));
+}
+
 TEST(Membership, AKilledWorkerEndsItsStreamsWithinASecondAndTheGroupFormsAgain) {
   TwoRanks cluster;
   cluster.form();

@@ -76,6 +76,7 @@ inline std::vector<Message> sample_messages() {
   hello.arithmetic = "cpu avx2";
   hello.pid = 4242;
   hello.newest_epoch = 8;
+  hello.settings_id = 0xfedcba9876543211ull;
   return {hello,
           LoadProgress{9, 5ull << 32, 6ull << 32},
           Ready{9, 20ull << 30, 3ull << 30, 1ull << 20, 12.5},
@@ -91,6 +92,7 @@ inline std::vector<Message> sample_messages() {
           Abort{9, "rank 2 is silent"},
           Refused{"protocol version 2; this coordinator speaks 1"},
           Shutdown{"drained"},
+          Settings{4, {0, 1, 7}, "cuda:3"},
           StoreSet{9, "rank0/address", std::string("\0\xff raw", 6)},
           StoreGet{9, "rank0/address"}};
 }

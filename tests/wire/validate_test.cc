@@ -141,6 +141,11 @@ TEST(Validate, SmallMessages) {
   EXPECT_EQ(validate(Abort{1, long_text}).message(), "Abort.reason: " + too_long);
   EXPECT_EQ(validate(Refused{long_text}).message(), "Refused.reason: " + too_long);
   EXPECT_EQ(validate(Shutdown{long_text}).message(), "Shutdown.reason: " + too_long);
+  EXPECT_TRUE(validate(Settings{1, {0, 4095}, "cpu"}).is_ok());
+  EXPECT_FALSE(validate(Settings{1u << 20, {}, ""}).is_ok());
+  EXPECT_FALSE(validate(Settings{1, {1, 1}, ""}).is_ok());
+  EXPECT_FALSE(validate(Settings{1, {4096}, ""}).is_ok());
+  EXPECT_FALSE(validate(Settings{1, {}, "a\nb"}).is_ok());
 }
 
 TEST(Validate, FreeTextIsMadeSendable) {
