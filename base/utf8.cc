@@ -37,6 +37,19 @@ int valid_length(std::string_view text, size_t pos) {
   return length;
 }
 
+// Bytes of the longest beginning of a valid sequence at text[pos], at least 1.
+size_t part_length(std::string_view text, size_t pos) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const auto length = static_cast<size_t>(sequence_length(byte(pos)));
+  size_t count = 1;
+  while (count < length && pos + count < text.size()) {
+    const uint8_t b = byte(pos + count);
+    if (!(count == 1 ? second_byte_fits(byte(pos), b) : (b >= 0x80 && b <= 0xbf))) break;
+    ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 bool is_valid_utf8(std::string_view text) {
@@ -67,7 +80,7 @@ std::string sanitize_utf8(std::string_view text) {
       pos += static_cast<size_t>(length);
     } else {
       out += "\xef\xbf\xbd";
-      ++pos;
+      pos += part_length(text, pos);
     }
   }
   return out;

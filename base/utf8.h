@@ -14,7 +14,9 @@ bool is_valid_utf8(std::string_view text);
 // incomplete trailing sequence. Invalid bytes count as complete characters.
 size_t complete_utf8_prefix(std::string_view text);
 
-// Replaces every invalid byte by U+FFFD.
+// Replaces what is invalid by U+FFFD, once for each maximal part of a character (the Unicode
+// Standard, section 3.9, "substitution of maximal subparts"; what Python and browsers do): a
+// character that is cut short is one, a byte that can begin none is one.
 std::string sanitize_utf8(std::string_view text);
 
 // The code point at text[*pos], advancing *pos; an invalid byte yields 0xFFFD and advances by one.

@@ -36,6 +36,8 @@ struct Setting {
   const char* help;
 };
 constexpr Setting kSettings[] = {
+    {"--chat-template", "model.chat_template",
+     "Chat template instead of the model's own: a file, a name the model has, or chatml"},
     {"--name,-a,--alias", "model.name", "Name clients see in /v1/models"},
     {"--host", "coordinator.listen.host",
      "Address or name to listen on (default 127.0.0.1; every interface: 0.0.0.0, with IPv6 ::)"},

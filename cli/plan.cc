@@ -66,11 +66,11 @@ Result<std::string> hash_whole_model(const GgufFile& file) {
   return digest;
 }
 
-Result<JudgedModel> judge_model(const GgufFile& file) {
+Result<JudgedModel> judge_model(const GgufFile& file, const std::string& chat_template) {
   JudgedModel judged;
   SHOAL_ASSIGN(judged.spec, read_model_spec(file));
   SHOAL_TRY(check_vectors(file, judged.spec));
-  SHOAL_ASSIGN(judged.codec, gateway::make_model_codec(file, judged.spec.vocab));
+  SHOAL_ASSIGN(judged.codec, gateway::make_model_codec(file, judged.spec.vocab, chat_template));
   judged.warnings = judged.spec.warnings;
   judged.warnings.insert(judged.warnings.end(), judged.codec.warnings.begin(),
                          judged.codec.warnings.end());
@@ -83,12 +83,13 @@ Result<JudgedModel> judge_model(const GgufFile& file) {
   return judged;
 }
 
-Result<ServedModel> read_served_model(const std::string& path, bool verify) {
+Result<ServedModel> read_served_model(const std::string& path, bool verify,
+                                      const std::string& chat_template) {
   ServedModel model;
   SHOAL_ASSIGN(GgufFile file, GgufFile::open(path));
   SHOAL_ASSIGN(model.path, absolute_path(path));
   model.digest = file.digest();
-  SHOAL_ASSIGN(JudgedModel judged, judge_model(file));
+  SHOAL_ASSIGN(JudgedModel judged, judge_model(file, chat_template));
   model.spec = std::move(judged.spec);
   model.codec = std::make_shared<gateway::ModelCodec>(std::move(judged.codec));
   model.warnings = std::move(judged.warnings);

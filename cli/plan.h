@@ -31,15 +31,17 @@ struct JudgedModel {
   gateway::ModelCodec codec;
   std::vector<std::string> warnings;
 };
-// Errors: what read_model_spec(), check_vectors() and make_model_codec() refuse.
-Result<JudgedModel> judge_model(const GgufFile& file);
+// Errors: what read_model_spec(), check_vectors() and make_model_codec(), which takes
+// `chat_template`, refuse.
+Result<JudgedModel> judge_model(const GgufFile& file, const std::string& chat_template = "");
 
 // Bytes of weights one decoded token reads: bytes_per_token() of a file that has all tensors.
 uint64_t bytes_read_per_token(const GgufFile& file, const ModelSpec& spec);
 
 // Errors: what judge_model() refuses. `verify`: hashes the whole file too, with progress in the
 // log.
-Result<ServedModel> read_served_model(const std::string& path, bool verify = false);
+Result<ServedModel> read_served_model(const std::string& path, bool verify = false,
+                                      const std::string& chat_template = "");
 // The hash of all bytes of an open model, with progress in the log.
 Result<std::string> hash_whole_model(const GgufFile& file);
 

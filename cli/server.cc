@@ -118,6 +118,11 @@ class ServerImpl final : public Server {
   Status bind_control();
   Status start_http();
   Status start_workers();
+  // What clients call the model.
+  std::string served_name() const {
+    const std::string& configured = options_.config.model.name;
+    return configured.empty() ? model_.name : configured;
+  }
   void note_refusal(const ChildExit& exit);
   std::vector<std::string> worker_names() const;
 
@@ -220,7 +225,7 @@ Status ServerImpl::start_http() {
   SHOAL_ASSIGN(http_, gateway::HttpServer::listen(http));
   deps.http = [this] { return http_->state(); };
   auto options = gateway::gateway_options(
-      config, keys, config.model.name.empty() ? model_.name : config.model.name,
+      config, keys, served_name(),
       "shoal-" + model_.digest.substr(0, 10));
   gateway_ = std::make_unique<gateway::Gateway>(std::move(deps), options);
   http_->serve(*gateway_);
@@ -295,7 +300,8 @@ Status ServerImpl::start() {
   if (options_.http) {
     SHOAL_ASSIGN(api_keys_, gateway::load_keys(config));
   }
-  SHOAL_ASSIGN(model_, read_served_model(config.model.path, config.model.verify));
+  SHOAL_ASSIGN(model_, read_served_model(config.model.path, config.model.verify,
+                                         config.model.chat_template));
   for (const std::string& warning : model_.warnings) log_warn(bounded_message(warning));
   SHOAL_TRY(bind_control());
 
@@ -325,7 +331,7 @@ Status ServerImpl::start() {
       std::make_unique<TappedMetrics>(Metrics::Options{.version = kBuild,
                                                        .world = loop.core.membership.world,
                                                        .vllm_names = config.metrics.vllm_names,
-                                                       .model = model_.name,
+                                                       .model = served_name(),
                                                        .mixture_layers = mixture_layers},
                                       options_.on_step);
   engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, *metrics_, clock_);

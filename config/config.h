@@ -23,6 +23,7 @@ enum class WorkerRole : uint8_t { kFull, kExperts };       // kExperts: nothing 
 struct Model {
   std::string path;  // a GGUF file, or the first part of a split one; required
   std::string name;  // the id clients see in /v1/models; empty: from the file's metadata or name
+  std::string chat_template;  // a file or a name (gateway/model_codec.h); empty: the file's own
   bool verify = false;  // compare all bytes between coordinator and workers, not samples
   friend bool operator==(const Model&, const Model&) = default;
 };
@@ -102,6 +103,15 @@ struct Scheduler {
   friend bool operator==(const Scheduler&, const Scheduler&) = default;
 };
 
+// For requests that do not say; ranges as in docs/http-api.md.
+struct Sampling {
+  double temperature = 1, top_p = 1, min_p = 0;
+  uint32_t top_k = 0;  // 0: off
+  double presence_penalty = 0, frequency_penalty = 0, repetition_penalty = 1;
+  uint32_t max_tokens = 0;  // 0: what the context leaves
+  friend bool operator==(const Sampling&, const Sampling&) = default;
+};
+
 struct Security {
   // Key files that group or others can read are refused unless this is set.
   bool allow_open_key_files = false;
@@ -132,6 +142,7 @@ struct Config {
   Parallel parallel;
   Kv kv;
   Scheduler scheduler;
+  Sampling sampling;
   Security security;
   Metrics metrics;
   Timeouts timeouts;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/utf8.h"
 
 namespace shoal {
 namespace {
@@ -67,8 +68,26 @@ struct VllmNames {
                          kRequestSeconds, l)),
         inter_token(b.histogram("vllm:inter_token_latency_seconds",
                                 "As shoal_inter_token_latency_seconds", kStepSeconds, l)),
+        output_token(b.histogram("vllm:time_per_output_token_seconds",
+                                 "The older name of vllm:inter_token_latency_seconds", kStepSeconds,
+                                 l)),
         request(b.histogram("vllm:e2e_request_latency_seconds", "As shoal_request_seconds",
                             kRequestSeconds, l)),
+        queue(b.histogram("vllm:request_queue_time_seconds", "As shoal_request_queue_seconds",
+                          kRequestSeconds, l)),
+        prefill(b.histogram("vllm:request_prefill_time_seconds", "As shoal_request_prefill_seconds",
+                            kRequestSeconds, l)),
+        decode(b.histogram("vllm:request_decode_time_seconds", "As shoal_request_decode_seconds",
+                           kRequestSeconds, l)),
+        inference(b.histogram("vllm:request_inference_time_seconds",
+                              "From a request's first step to its last token", kRequestSeconds, l)),
+        request_prompt(b.histogram("vllm:request_prompt_tokens", "As shoal_request_prompt_tokens",
+                                   kTokens, l)),
+        request_generation(b.histogram("vllm:request_generation_tokens",
+                                       "As shoal_request_generation_tokens", kTokens, l)),
+        max_generation(b.histogram("vllm:request_max_num_generation_tokens",
+                                   "As vllm:request_generation_tokens: each choice is a request",
+                                   kTokens, l)),
         prompt_tokens(
             b.counters("vllm:prompt_tokens_total", "As shoal_prompt_tokens_total").Add(l)),
         generation_tokens(
@@ -78,15 +97,36 @@ struct VllmNames {
                 .Add(l)),
         prefix_hits(
             b.counters("vllm:prefix_cache_hits_total", "As shoal_prefix_cache_hits_total").Add(l)),
+        preemptions(b.counters("vllm:num_preemptions_total", "As shoal_preemptions_total").Add(l)),
         success(b.counters("vllm:request_success_total", "Requests that ended without an error")),
         running(b.gauges("vllm:num_requests_running", "As shoal_requests_running").Add(l)),
         waiting(b.gauges("vllm:num_requests_waiting", "As shoal_requests_waiting").Add(l)),
         kv_usage(b.gauges("vllm:kv_cache_usage_perc", "As shoal_kv_cache_usage_ratio").Add(l)),
+        gpu_usage(
+            b.gauges("vllm:gpu_cache_usage_perc", "The older name of vllm:kv_cache_usage_perc")
+                .Add(l)),
         labels(l) {}
-  Histogram &ttft, &inter_token, &request;
-  Counter &prompt_tokens, &generation_tokens, &prefix_queries, &prefix_hits;
+
+  void finished(const Request& r, FinishReason reason, double seconds) {
+    request.Observe(seconds);
+    request_prompt.Observe(r.prompt_tokens);
+    request_generation.Observe(r.emitted());
+    max_generation.Observe(r.emitted());
+    if (r.emitted() > 0) {
+      decode.Observe(to_seconds(r.last_token - r.first_token));
+      inference.Observe(to_seconds(r.last_token - r.started));
+    }
+    if (reason != FinishReason::kStop && reason != FinishReason::kLength) return;
+    Labels with_reason = labels;
+    with_reason["finished_reason"] = kFinishReasons[static_cast<size_t>(reason)];
+    success.Add(with_reason).Increment();
+  }
+
+  Histogram &ttft, &inter_token, &output_token, &request, &queue, &prefill, &decode, &inference;
+  Histogram &request_prompt, &request_generation, &max_generation;
+  Counter &prompt_tokens, &generation_tokens, &prefix_queries, &prefix_hits, &preemptions;
   Family<Counter>& success;
-  Gauge &running, &waiting, &kv_usage;
+  Gauge &running, &waiting, &kv_usage, &gpu_usage;
   Labels labels;
 };
 
@@ -305,7 +345,7 @@ struct Metrics::Impl {
     for (const char* reason : kFinishReasons) requests.Add({{"reason", reason}});
     b.gauges("shoal_build_info", "Always 1").Add({{"version", options.version}}).Set(1);
     b.gauges("shoal_plan_info", "Always 1").Add({{"world", std::to_string(options.world)}}).Set(1);
-    if (options.vllm_names) vllm.emplace(b, Labels{{"model_name", options.model}});
+    if (options.vllm_names) vllm.emplace(b, Labels{{"model_name", sanitize_utf8(options.model)}});
   }
 
   static Family<Counter>& rows(Builder b) {
@@ -368,6 +408,7 @@ std::string Metrics::serialize(const EngineState& state) const {
     m.vllm->running.Set(static_cast<double>(state.running));
     m.vllm->waiting.Set(static_cast<double>(state.waiting));
     m.vllm->kv_usage.Set(state.kv_usage);
+    m.vllm->gpu_usage.Set(state.kv_usage);
   }
   for (const char* name : kWorkerStates) {
     double count = 0;
@@ -405,7 +446,9 @@ void Metrics::set_http(const HttpFigures& figures) { impl_->http_gauges.set(figu
 void Metrics::request_started(const Request& request, double queued) {
   impl_->queue.Observe(queued);
   impl_->prompt_tokens.Increment(request.prompt_tokens);
-  if (impl_->vllm) impl_->vllm->prompt_tokens.Increment(request.prompt_tokens);
+  if (!impl_->vllm) return;
+  impl_->vllm->queue.Observe(queued);
+  impl_->vllm->prompt_tokens.Increment(request.prompt_tokens);
 }
 
 void Metrics::token(const Request& request, bool first, double since_last) {
@@ -418,7 +461,13 @@ void Metrics::token(const Request& request, bool first, double since_last) {
   }
   if (!impl_->vllm) return;
   impl_->vllm->generation_tokens.Increment();
-  (first ? impl_->vllm->ttft : impl_->vllm->inter_token).Observe(since_last);
+  if (first) {
+    impl_->vllm->ttft.Observe(since_last);
+    impl_->vllm->prefill.Observe(to_seconds(request.first_token - request.started));
+  } else {
+    impl_->vllm->inter_token.Observe(since_last);
+    impl_->vllm->output_token.Observe(since_last);
+  }
 }
 
 void Metrics::request_finished(const Request& request, FinishReason reason, TimePoint now) {
@@ -431,19 +480,17 @@ void Metrics::request_finished(const Request& request, FinishReason reason, Time
   if (request.emitted() > 0) {
     impl_->decode.Observe(to_seconds(request.last_token - request.first_token));
   }
-  if (!impl_->vllm) return;
-  impl_->vllm->request.Observe(seconds);
-  if (reason != FinishReason::kStop && reason != FinishReason::kLength) return;
-  Labels labels = impl_->vllm->labels;
-  labels["finished_reason"] = name;
-  impl_->vllm->success.Add(labels).Increment();
+  if (impl_->vllm) impl_->vllm->finished(request, reason, seconds);
 }
 
 void Metrics::request_rejected(std::string_view reason) {
   impl_->rejected.Add({{"reason", std::string(reason)}}).Increment();
 }
 
-void Metrics::preempted() { impl_->preemptions.Increment(); }
+void Metrics::preempted() {
+  impl_->preemptions.Increment();
+  if (impl_->vllm) impl_->vllm->preemptions.Increment();
+}
 void Metrics::surplus_result() { impl_->surplus.Increment(); }
 void Metrics::step_overdue() { impl_->overdue.Increment(); }
 

@@ -274,6 +274,10 @@ bool Tokenizer::is_control(int32_t id) const {
   return !has_token(id) || is_control_kind(vocab_.kinds[static_cast<size_t>(id)]);
 }
 
+bool Tokenizer::is_special(int32_t id) const {
+  return is_control(id) || vocab_.kinds[static_cast<size_t>(id)] == TokenKind::kUserDefined;
+}
+
 bool Tokenizer::is_end_of_generation(int32_t id) const {
   return std::binary_search(end_tokens_.begin(), end_tokens_.end(), id);
 }

@@ -61,6 +61,8 @@ class Tokenizer {
   // Control and unknown tokens, and ids without one: not part of the text a model writes,
   // and made from text with parse_special only.
   bool is_control(int32_t id) const;
+  // Those and user-defined tokens: found in a text before the rest of it is encoded.
+  bool is_special(int32_t id) const;
   // Whether the token ends a generation; false for ids outside the vocabulary.
   bool is_end_of_generation(int32_t id) const;
 

@@ -28,6 +28,9 @@ struct RequestLimits {
   uint32_t max_messages = 16384;
   uint32_t max_top_logprobs = wire::kMaxTopLogprobs;
   uint32_t max_logit_bias = wire::kMaxLogitBias;
+  // For requests that do not say.
+  wire::SamplingParams sampling;
+  std::optional<uint32_t> max_tokens;
 };
 
 struct GenerationOptions {  // what chat and text completions have in common
@@ -52,6 +55,7 @@ struct ChatRequest {
   std::shared_ptr<const Json> messages;  // [{role, content: string, …}], ready for the template
   std::shared_ptr<const Json> template_arguments;  // chat_template_kwargs: an object, or null
   bool add_generation_prompt = true;
+  bool continues = false;  // the last message, an assistant's, is the beginning of the answer
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;

@@ -370,6 +370,86 @@ Status cannot_protect(const Risks& risks) {
       "leaves no way to tell it from the template's own; change or quote that text");
 }
 
+// The prompt's text, and where no control token may span.
+Result<Unmarked> render_prompt(const TextCodec& codec, const ControlTexts& controls,
+                               const ChatRequest& request, RenderControl& control) {
+  SHOAL_ASSIGN(std::string plain, codec.render_chat(template_context(codec, request), control));
+  const Risks risks = find_risks(controls, request);
+  if (!risks.any) return Unmarked{std::move(plain), {}};
+  // First with marks around every risky text. If the template looked at them, the result differs
+  // from the plain rendering; then with marks only inside control texts.
+  const UnusedCharacters unused(request, plain);
+  SHOAL_ASSIGN(const auto around,
+               render_marked(codec, Marking(controls, unused, true), request, control));
+  if (around && around->text == plain) return *around;
+  if (risks.edges) return cannot_protect(risks);
+  SHOAL_ASSIGN(const auto inside,
+               render_marked(codec, Marking(controls, unused, false), request, control));
+  // Where the template looked at a control text itself the result differs, and is what it made of
+  // the marked one; what stands for identifiers and short texts must have come through.
+  if (!inside || (inside->text != plain && !only_inside(controls, request)))
+    return cannot_protect(risks);
+  return *inside;
+}
+
+bool has_risky_key(const ControlTexts& controls, const Json& value) {
+  if (!value.is_structured()) return false;
+  for (auto it = value.begin(); it != value.end(); ++it) {
+    if (value.is_object() && (controls.contains(it.key()) || controls.joins(it.key()))) return true;
+    if (has_risky_key(controls, it.value())) return true;
+  }
+  return false;
+}
+
+// The request with function() applied to the arguments of each call.
+template <class Function>
+ChatRequest with_arguments(const ChatRequest& request, const Function& function) {
+  ChatRequest out = request;
+  Json messages = *request.messages;
+  for (Json& message : messages) {
+    const auto calls = message.find("tool_calls");
+    if (calls == message.end()) continue;
+    for (Json& call : *calls) function(call["function"]["arguments"]);
+  }
+  out.messages = share_json(std::move(messages));
+  return out;
+}
+
+// With the arguments of calls as objects, which is what most templates want: they write them with
+// tojson. Not where a key could become a control token: keys carry no marks, texts do.
+ChatRequest with_objects(const ControlTexts& controls, const ChatRequest& request) {
+  return with_arguments(request, [&](Json& arguments) {
+    if (arguments.is_string()) {
+      auto parsed = parse_json(text_of(arguments), JsonLimits{});
+      if (!parsed || !parsed->is_object()) return;
+      arguments = std::move(*parsed);
+    }
+    if (has_risky_key(controls, arguments)) arguments = arguments.dump();
+  });
+}
+
+// With them as JSON in strings, as OpenAI's clients send them.
+ChatRequest with_strings(const ChatRequest& request) {
+  return with_arguments(request, [](Json& arguments) {
+    if (!arguments.is_string()) arguments = arguments.dump();
+  });
+}
+
+bool has_calls(const ChatRequest& request) {
+  return std::any_of(request.messages->begin(), request.messages->end(),
+                     [](const Json& message) { return message.contains("tool_calls"); });
+}
+
+// The last message, which the answer goes on from, taken off.
+std::string take_beginning(ChatRequest* request) {
+  Json messages = *request->messages;
+  std::string text = messages.back()["content"].get<std::string>();
+  messages.erase(messages.size() - 1);
+  request->messages = share_json(std::move(messages));
+  request->add_generation_prompt = true;
+  return text;
+}
+
 }  // namespace
 
 Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
@@ -378,26 +458,26 @@ Result<std::vector<int32_t>> chat_prompt_tokens(const TextCodec& codec,
                                                 RenderControl& control) {
   if (!codec.has_chat_template()) {
     return invalid_argument(
-        "this model has no chat template; use /v1/completions or a model file that has one");
+        "this model has no chat template; use /v1/completions, or --chat-template at start");
   }
-  SHOAL_ASSIGN(std::string plain, codec.render_chat(template_context(codec, request), control));
-  const Risks risks = find_risks(controls, request);
-  if (!risks.any) return encode_prompt(codec, {std::move(plain), {}}, context_tokens);
-
-  // First with marks around every risky text. If the template looked at them, the result differs
-  // from the plain rendering; then with marks only inside control texts.
-  const UnusedCharacters unused(request, plain);
-  SHOAL_ASSIGN(const auto around,
-               render_marked(codec, Marking(controls, unused, true), request, control));
-  if (around && around->text == plain) return encode_prompt(codec, *around, context_tokens);
-  if (risks.edges) return cannot_protect(risks);
-  SHOAL_ASSIGN(const auto inside,
-               render_marked(codec, Marking(controls, unused, false), request, control));
-  // Where the template looked at a control text itself the result differs, and is what it made of
-  // the marked one; what stands for identifiers and short texts must have come through.
-  if (!inside || (inside->text != plain && !only_inside(controls, request)))
-    return cannot_protect(risks);
-  return encode_prompt(codec, *inside, context_tokens);
+  ChatRequest whole = request;
+  const std::string beginning = request.continues ? take_beginning(&whole) : "";
+  const bool calls = has_calls(whole);
+  auto prompt =
+      render_prompt(codec, controls, calls ? with_objects(controls, whole) : whole, control);
+  if (!prompt && prompt.status().code() == Code::kInvalidArgument && calls) {
+    auto second = render_prompt(codec, controls, with_strings(whole), control);
+    if (second) prompt = std::move(second);
+  }
+  if (!prompt) return prompt.status();
+  if (!beginning.empty()) {
+    prompt->breaks.push_back(prompt->text.size());
+    for (const size_t place : controls.inner_breaks(beginning)) {
+      prompt->breaks.push_back(prompt->text.size() + place);
+    }
+    prompt->text += beginning;
+  }
+  return encode_prompt(codec, *prompt, context_tokens);
 }
 
 }  // namespace shoal::gateway

@@ -37,6 +37,15 @@ GatewayOptions gateway_options(const config::Config& config, bool keys, std::str
   out.limits.max_stop = limits.max_stop_sequences;
   out.limits.max_logit_bias = limits.max_logit_bias;
   out.limits.max_top_logprobs = limits.max_top_logprobs;
+  const config::Sampling& sampling = config.sampling;
+  out.limits.sampling.temperature = static_cast<float>(sampling.temperature);
+  out.limits.sampling.top_p = static_cast<float>(sampling.top_p);
+  out.limits.sampling.min_p = static_cast<float>(sampling.min_p);
+  out.limits.sampling.top_k = static_cast<int32_t>(sampling.top_k);
+  out.limits.sampling.presence = static_cast<float>(sampling.presence_penalty);
+  out.limits.sampling.frequency = static_cast<float>(sampling.frequency_penalty);
+  out.limits.sampling.repetition = static_cast<float>(sampling.repetition_penalty);
+  if (sampling.max_tokens > 0) out.limits.max_tokens = sampling.max_tokens;
   out.cors = CorsPolicy(config.coordinator.cors_origins, keys);
   out.metrics = config.metrics.enabled;
   out.metrics_need_key = config.metrics.require_key;

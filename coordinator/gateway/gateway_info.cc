@@ -121,8 +121,9 @@ void Gateway::detokenize(const HttpRequest& request, const std::shared_ptr<Excha
     return;
   }
   std::string bytes;
+  int32_t previous = -1;
   for (const int32_t id : std::get<std::vector<int32_t>>(parsed)) {
-    bytes += deps_.codec->token_bytes(id);
+    bytes += deps_.codec->text_bytes(id, std::exchange(previous, id));
     if (bytes.size() <= kMaxDetokenizedBytes) continue;
     send_error(*exchange, invalid_field("tokens",
                                         fmt::format("the tokens stand for more than {} bytes of "

@@ -1,9 +1,13 @@
 #include "coordinator/gateway/model_codec.h"
 
+#include <fmt/format.h>
+
 #include <ctime>
 #include <optional>
 
+#include "base/file.h"
 #include "base/log.h"
+#include "base/quote.h"
 #include "model/chat_template.h"
 #include "model/detokenizer.h"
 #include "model/gguf.h"
@@ -47,6 +51,13 @@ class ModelTextCodec final : public TextCodec {
     const std::string& bytes = tokenizer_->token_bytes(id);
     return bytes.empty() && tokenizer_->is_control(id) ? tokenizer_->token_text(id) : bytes;
   }
+  std::string text_bytes(int32_t id, int32_t previous) const override {
+    std::string bytes = token_bytes(id);
+    const bool spaced = tokenizer_->adds_space_prefix() && !tokenizer_->is_special(id) &&
+                        (previous < 0 || tokenizer_->is_special(previous));
+    if (spaced && bytes.starts_with(' ')) bytes.erase(0, 1);
+    return bytes;
+  }
   std::unique_ptr<TextStream> new_stream() const override {
     return std::make_unique<ModelTextStream>(*tokenizer_);
   }
@@ -71,18 +82,43 @@ class ModelTextCodec final : public TextCodec {
   const std::optional<Result<ChatTemplate>> chat_;  // nothing: the model has none
 };
 
+constexpr const char* kChatMl =
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+constexpr uint64_t kMaxTemplateBytes = 1 << 20;
+
+Result<std::string> chosen_template(const Vocab& vocab, const std::string& choice) {
+  if (choice.empty()) return vocab.chat_template;
+  if (const auto named = vocab.named_templates.find(choice); named != vocab.named_templates.end()) {
+    return named->second;
+  }
+  if (choice == "chatml") return std::string(kChatMl);
+  auto text = read_text_file(choice, kMaxTemplateBytes);
+  if (text || text.status().code() != Code::kNotFound) return text;
+  std::string names = "chatml";
+  for (const auto& [name, source] : vocab.named_templates) names += ", " + excerpt(name);
+  return not_found(fmt::format("{} is neither a file nor a chat template known by name: {}",
+                               in_quotes(choice), names));
+}
+
 }  // namespace
 
-Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows) {
+Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows,
+                                    const std::string& chat_template) {
   SHOAL_ASSIGN(Vocab vocab, read_vocab(file));
   SHOAL_TRY(fit_vocab(rows, &vocab));
   ModelCodec out;
   out.warnings = std::move(vocab.warnings);
-  std::string source = vocab.chat_template;
+  auto source = chosen_template(vocab, chat_template);
+  if (!source) return source.status().annotate("model.chat_template (--chat-template)");
   SHOAL_ASSIGN(auto tokenizer, Tokenizer::create(std::move(vocab)));
   std::optional<Result<ChatTemplate>> chat;
-  if (!source.empty()) {
-    chat.emplace(ChatTemplate::parse(std::move(source)));
+  if (!source->empty()) {
+    chat.emplace(ChatTemplate::parse(*std::move(source)));
+    if (!chat->is_ok() && !chat_template.empty()) {
+      return chat->status().annotate("model.chat_template (--chat-template) " +
+                                     in_quotes(chat_template));
+    }
     if (!chat->is_ok()) {
       out.warnings.push_back("key 'tokenizer.chat_template': " + chat->status().message() +
                              "; chat requests will be refused");

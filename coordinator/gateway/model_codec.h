@@ -24,6 +24,10 @@ struct ModelCodec {
 // For a model whose embedding has `rows` rows (fit_vocab()). kUnsupported: a tokenizer Shoal does
 // not know. A chat template that does not parse is a warning: the model serves text completions,
 // and chat requests are told why not.
-Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows);
+// `chat_template`: what to use instead of the file's own; a name of one of those the file has
+// besides (tokenizer.chat_template.NAME), "chatml", or the path of a file of at most 1 MiB. Empty:
+// the file's own, and one that cannot be used is a warning; else it is an error.
+Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows,
+                                    const std::string& chat_template = "");
 
 }  // namespace shoal::gateway

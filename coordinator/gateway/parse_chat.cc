@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t kAnyLength = SIZE_MAX;  // bounded by the body
 constexpr size_t kMaxNameBytes = 256;
+constexpr size_t kMaxCalls = 1024;  // of one message
 
 // The content of one message: a string, or text parts joined by newlines (templates of text models
 // take strings only; joined without a separator two parts would run into one word).
@@ -80,6 +81,62 @@ std::optional<std::string> parse_role(FieldReader& fields) {
   return std::nullopt;
 }
 
+// One call of an assistant's, as the template gets it: {id?, type, function: {name, arguments}}.
+std::optional<Json> parse_tool_call(const Json& call, const std::string& path,
+                                    std::optional<ApiError>* error) {
+  FieldReader fields(call, path, error);
+  Json out = Json::object(), function = Json::object();
+  if (auto id = fields.string("id", kMaxNameBytes)) out["id"] = std::move(*id);
+  const auto type = fields.string("type", kMaxNameBytes);
+  if (type && *type != "function") fields.unsupported("type", in_quotes(*type) + " calls");
+  out["type"] = "function";
+  const Json* given = fields.object("function");
+  if (given == nullptr) {
+    fields.fail("function", fmt::format("'{}' is required", fields.param("function")),
+                "missing_required_parameter");
+    return std::nullopt;
+  }
+  FieldReader inner(*given, fields.param("function"), error);
+  auto name = inner.string("name", kMaxNameBytes);
+  if (!name || name->empty()) {
+    inner.fail("name", fmt::format("'{}' is required", inner.param("name")),
+               "missing_required_parameter");
+    return std::nullopt;
+  }
+  function["name"] = std::move(*name);
+  const Json* arguments = inner.find("arguments");
+  if (arguments != nullptr && !arguments->is_string() && !arguments->is_object()) {
+    inner.must("arguments", fmt::format("JSON in a string, not {}", json_kind(*arguments)));
+  }
+  function["arguments"] = arguments != nullptr ? *arguments : Json("{}");
+  out["function"] = std::move(function);
+  if (!fields.ok()) return std::nullopt;
+  return out;
+}
+
+// What an assistant called earlier; nothing if it is absent, empty, or an error was found.
+std::optional<Json> parse_tool_calls(FieldReader& fields, const std::string& path,
+                                     std::optional<ApiError>* error) {
+  const Json* calls = fields.array("tool_calls");
+  if (calls == nullptr || calls->empty()) return std::nullopt;
+  if (calls->size() > kMaxCalls) {
+    fields.must("tool_calls", fmt::format("at most {} calls", kMaxCalls));
+    return std::nullopt;
+  }
+  Json out = Json::array();
+  for (size_t i = 0; i < calls->size(); ++i) {
+    const std::string name = fmt::format("tool_calls[{}]", i);
+    if (!(*calls)[i].is_object()) {
+      fields.must(name, fmt::format("an object, not {}", json_kind((*calls)[i])));
+      return std::nullopt;
+    }
+    auto call = parse_tool_call((*calls)[i], path + "." + name, error);
+    if (!call) return std::nullopt;
+    out.push_back(std::move(*call));
+  }
+  return out;
+}
+
 std::optional<Json> parse_message(const Json& message, const std::string& path,
                                   std::optional<ApiError>* error) {
   FieldReader fields(message, path, error);
@@ -89,6 +146,7 @@ std::optional<Json> parse_message(const Json& message, const std::string& path,
   out["role"] = *role;
   // What clients send back from earlier answers is null or empty; anything else cannot be honoured.
   for (const char* name : {"tool_calls", "function_call", "audio", "refusal"}) {
+    if (*role == "assistant" && std::string_view(name) == "tool_calls") continue;
     const Json* value = fields.find(name);
     if (value == nullptr || (value->is_structured() && value->empty())) continue;
     if (value->is_string() && value->get_ref<const std::string&>().empty()) continue;
@@ -103,6 +161,9 @@ std::optional<Json> parse_message(const Json& message, const std::string& path,
   }
   if (!content) return std::nullopt;
   out["content"] = std::move(*content);
+  if (*role == "assistant") {
+    if (auto calls = parse_tool_calls(fields, path, error)) out["tool_calls"] = std::move(*calls);
+  }
   if (auto name = fields.string("name", kMaxNameBytes)) out["name"] = std::move(*name);
   if (auto id = fields.string("tool_call_id", kMaxNameBytes)) out["tool_call_id"] = std::move(*id);
   if (auto text = fields.string("reasoning_content", kAnyLength)) {
@@ -165,6 +226,20 @@ void parse_template_arguments(FieldReader& fields, ChatRequest* out) {
   out->template_arguments = share_json(std::move(arguments));
 }
 
+// An assistant's message at the end begins the answer, unless the client says otherwise.
+void parse_continuation(FieldReader& fields, ChatRequest* out) {
+  out->add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
+  const auto asked = fields.boolean("continue_final_message");
+  if (!fields.ok()) return;
+  const Json& last = out->messages->back();
+  const bool possible = last["role"] == "assistant" && !last.contains("tool_calls");
+  if (asked.value_or(false) && !possible) {
+    fields.fail("continue_final_message",
+                "'continue_final_message' needs a last message of the assistant's, without calls");
+  }
+  out->continues = possible && asked.value_or(out->add_generation_prompt);
+}
+
 void parse_chat_logprobs(FieldReader& fields, const RequestLimits& limits,
                          wire::SamplingParams* out) {
   const bool wanted = fields.boolean("logprobs").value_or(false);
@@ -188,7 +263,7 @@ std::variant<ChatRequest, ApiError> parse_chat_request(const Json& body,
   parse_messages(fields, limits, &request, &error);
   parse_options(fields, limits, &request.options);
   parse_chat_logprobs(fields, limits, &request.options.sampling);
-  request.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
+  parse_continuation(fields, &request);
   parse_template_arguments(fields, &request);
   refuse_unsupported(fields, Endpoint::kChat);
   if (error) return *error;

@@ -22,7 +22,8 @@ constexpr double kMaxTemperature = 100;
 constexpr float kLeastTemperature = 1e-5f;
 constexpr double kLeastRepetition = 1e-3;  // likewise
 
-void parse_sampling(FieldReader& fields, wire::SamplingParams* out) {
+void parse_sampling(FieldReader& fields, const RequestLimits& limits, wire::SamplingParams* out) {
+  *out = limits.sampling;
   const auto set = [&](const char* name, NumberRange range, float* target) {
     if (const auto value = fields.number(name, range)) *target = static_cast<float>(*value);
   };
@@ -110,7 +111,8 @@ void parse_stop(FieldReader& fields, const RequestLimits& limits, GenerationOpti
   }
 }
 
-void parse_max_tokens(FieldReader& fields, GenerationOptions* out) {
+void parse_max_tokens(FieldReader& fields, const RequestLimits& limits, GenerationOptions* out) {
+  out->max_tokens = limits.max_tokens;
   // llama-server's name, OpenAI's old one, its new one: the last that is there counts. −1, and −2
   // of the first, are no limit but the context's.
   const struct {
@@ -211,7 +213,6 @@ constexpr KnownField kChatOnly[] = {
     {"service_tier", Harmless::kAutoOrDefault},
     {"documents", Harmless::kNull},
     {"chat_template", Harmless::kNull},
-    {"continue_final_message", Harmless::kFalse},
     {"add_special_tokens", Harmless::kFalse},
     {"mm_processor_kwargs", Harmless::kNull},
 };
@@ -277,8 +278,12 @@ bool parse_token_ids(FieldReader& fields, std::string_view name, const Json& arr
 
 void refuse_unsupported(FieldReader& fields, Endpoint endpoint) {
   for (const KnownField& field : kBoth) refuse(fields, field);
-  if (endpoint == Endpoint::kChat) {
-    for (const KnownField& field : kChatOnly) refuse(fields, field);
+  if (endpoint != Endpoint::kChat) return;
+  // Tools that may not be called are nothing the answer depends on.
+  const Json* choice = fields.find("tool_choice");
+  const bool no_tools = choice != nullptr && is_string_in(*choice, "none", "none");
+  for (const KnownField& field : kChatOnly) {
+    if (!(no_tools && std::string_view(field.name) == "tools")) refuse(fields, field);
   }
 }
 
@@ -289,8 +294,8 @@ void parse_options(FieldReader& fields, const RequestLimits& limits, GenerationO
   // best_of equal to n asks for nothing beyond n.
   const auto best_of = fields.integer("best_of", 1, INT32_MAX);
   if (best_of && *best_of != out->n) fields.unsupported("best_of");
-  parse_max_tokens(fields, out);
-  parse_sampling(fields, &out->sampling);
+  parse_max_tokens(fields, limits, out);
+  parse_sampling(fields, limits, &out->sampling);
   parse_logit_bias(fields, limits, &out->sampling);
   if (const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX)) {
     out->seed = static_cast<uint64_t>(*seed);

@@ -48,6 +48,12 @@ class TextCodec {
   // What the token is called where tokens are shown; of control tokens, which print nothing, the
   // name.
   virtual std::string token_bytes(int32_t id) const = 0;  // REQUIRES 0 ≤ id < vocab_size
+  // token_bytes(), where ids are put together to a text again: without the space that encoding
+  // puts in front of a text, and behind special tokens. `previous`: the id before, −1 at the start.
+  virtual std::string text_bytes(int32_t id, int32_t previous) const {
+    (void)previous;
+    return token_bytes(id);
+  }
   virtual std::unique_ptr<TextStream> new_stream() const = 0;
 
   // The texts that parse_special recognises and plain encoding does not: "<|im_end|>" …

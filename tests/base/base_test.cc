@@ -77,8 +77,24 @@ TEST(Utf8, EveryCodePointRoundTrips) {
   }
 }
 
-TEST(Utf8, SanitizeReplacesEachInvalidByte) {
-  EXPECT_EQ(sanitize_utf8("a\xff\xe2\x82"), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+// As Python's bytes.decode("utf-8", "replace").
+TEST(Utf8, SanitizeReplacesEachMaximalPart) {
+  const std::string_view bad = "\xef\xbf\xbd";
+  const struct {
+    std::string_view text;
+    int parts;
+  } cases[] = {
+      {"\xff", 1},         {"\x80\x80", 2},     {"\xe2\x82", 1},         {"\xf0\x9f\x98", 1},
+      {"\xf0\x9f", 1},     {"\xf0", 1},         {"\xe0\x80", 2},         {"\xe0\x80\x80", 3},
+      {"\xed\xa0\x80", 3}, {"\xc0\xaf", 2},     {"\xf5\x80\x80\x80", 4}, {"\xf4\x90\x80\x80", 4},
+      {"\xff\xe2\x82", 2}, {"\xe2\x82\xe2", 2}, {"\xf0\x9f\xf0\x9f", 2},
+  };
+  for (const auto& c : cases) {
+    std::string expected;
+    for (int i = 0; i < c.parts; ++i) expected += bad;
+    EXPECT_EQ(sanitize_utf8(c.text), expected);
+    EXPECT_EQ(sanitize_utf8("a" + std::string(c.text) + "\xc3\xa9"), "a" + expected + "\xc3\xa9");
+  }
   EXPECT_TRUE(is_valid_utf8(sanitize_utf8("\xed\xa0\x80")));
 }
 

@@ -88,6 +88,56 @@ TEST(Metrics, HttpSide) {
                          "shoal_http_pool_requests{pool=\"large\",state=\"running\"} 5"});
 }
 
+// What follows `name` and labels on its line, or "".
+std::string value_of(const std::string& text, const std::string& name) {
+  const size_t at = ("\n" + text).find("\n" + name);
+  return at == std::string::npos
+             ? ""
+             : text.substr(at + name.size(), text.find('\n', at) - at - name.size());
+}
+
+TEST(Metrics, VllmsNamesSayTheSame) {
+  Metrics metrics({.version = "test", .vllm_names = true, .model = "my \"m\xff"});
+  Request request;
+  request.prompt_tokens = 7;
+  request.tokens.assign(9, 1);
+  request.arrived = TimePoint(std::chrono::seconds(10));
+  request.started = TimePoint(std::chrono::seconds(11));
+  request.first_token = TimePoint(std::chrono::seconds(13));
+  request.last_token = TimePoint(std::chrono::seconds(17));
+  metrics.request_started(request, 1.0);
+  metrics.token(request, true, 3.0);
+  metrics.token(request, false, 4.0);
+  metrics.prefix_lookup(7, 4);
+  metrics.preempted();
+  metrics.request_finished(request, FinishReason::kStop, TimePoint(std::chrono::seconds(18)));
+  const std::string text = metrics.serialize(EngineState{});
+  const std::string label = "{model_name=\"my \\\"m\xef\xbf\xbd\"}";
+  const std::pair<const char*, const char*> names[] = {
+      {"vllm:time_to_first_token_seconds_sum", "shoal_time_to_first_token_seconds_sum"},
+      {"vllm:inter_token_latency_seconds_sum", "shoal_inter_token_latency_seconds_sum"},
+      {"vllm:time_per_output_token_seconds_sum", "shoal_inter_token_latency_seconds_sum"},
+      {"vllm:e2e_request_latency_seconds_sum", "shoal_request_seconds_sum"},
+      {"vllm:request_queue_time_seconds_sum", "shoal_request_queue_seconds_sum"},
+      {"vllm:request_prefill_time_seconds_sum", "shoal_request_prefill_seconds_sum"},
+      {"vllm:request_decode_time_seconds_sum", "shoal_request_decode_seconds_sum"},
+      {"vllm:request_prompt_tokens_sum", "shoal_request_prompt_tokens_sum"},
+      {"vllm:request_generation_tokens_sum", "shoal_request_generation_tokens_sum"},
+      {"vllm:request_max_num_generation_tokens_sum", "shoal_request_generation_tokens_sum"},
+      {"vllm:prompt_tokens_total", "shoal_prompt_tokens_total"},
+      {"vllm:generation_tokens_total", "shoal_generation_tokens_total"},
+      {"vllm:prefix_cache_queries_total", "shoal_prefix_cache_queries_total"},
+      {"vllm:prefix_cache_hits_total", "shoal_prefix_cache_hits_total"},
+      {"vllm:num_preemptions_total", "shoal_preemptions_total"},
+  };
+  for (const auto& [theirs, ours] : names) {
+    const std::string value = value_of(text, std::string(theirs) + label + " ");
+    EXPECT_EQ(value, value_of(text, std::string(ours) + " ")) << theirs << "\n" << text;
+    EXPECT_GT(std::atof(value.c_str()), 0) << theirs;
+  }
+  EXPECT_EQ(value_of(text, "vllm:request_inference_time_seconds_sum" + label + " "), "6");
+}
+
 TEST(Metrics, TheFullestGroupIsWhatMatters) {
   Metrics metrics({.version = "test", .vllm_names = true, .model = "m"});
   EngineState state;
@@ -98,7 +148,8 @@ TEST(Metrics, TheFullestGroupIsWhatMatters) {
   const std::string text = metrics.serialize(state);
   for (const char* line :
        {"shoal_kv_cache_usage_ratio 0.75", "shoal_kv_blocks 100", "shoal_prefix_cache_blocks 40",
-        "vllm:kv_cache_usage_perc{model_name=\"m\"} 0.75"}) {
+        "vllm:kv_cache_usage_perc{model_name=\"m\"} 0.75",
+        "vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.75"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }

@@ -83,6 +83,34 @@ TEST(ModelCodec, OneBosInFrontOfAPrompt) {
   EXPECT_EQ(ids("Hello").size(), 1u);
 }
 
+// What /tokenize took apart /detokenize puts together.
+TEST(ModelCodec, TextsComeBackAsTheyWere) {
+  SHOAL_SKIP_WITHOUT_SHARED("vocabs/llama-spm.gguf");
+  for (const char* name : {"llama-spm", "llama-bpe", "falcon", "gpt-2", "deepseek-llm"}) {
+    const auto file =
+        GgufFile::open(*shoal::testing::shared_path(std::string("vocabs/") + name + ".gguf"));
+    ASSERT_TRUE(file.is_ok()) << file.status().message();
+    const auto model = make_model_codec(*file, 1 << 20);
+    ASSERT_TRUE(model.is_ok()) << model.status().message();
+    const TextCodec& codec = *model->codec;
+    for (const std::string text :
+         {"Hello", " Hello", "  two blanks", "a b  c", "\n x", "caf\u00e9 \U0001f600", "</s>",
+          "<s>Hello", "<s> Hello</s>a</s> b", " ", ""}) {
+      for (const bool special : {false, true}) {
+        EncodeOptions options;
+        options.parse_special = special;
+        std::string back;
+        int32_t previous = -1;
+        const std::vector<int32_t> ids = codec.encode(text, options).value();
+        for (const int32_t id : ids) {
+          back += codec.text_bytes(id, std::exchange(previous, id));
+        }
+        EXPECT_EQ(back, text) << name << (special ? " special" : "");
+      }
+    }
+  }
+}
+
 TEST(ModelCodec, ShippedModel) {
   const ModelCodec model = tiny();
   const TextCodec& codec = *model.codec;
