@@ -42,7 +42,7 @@ TEST(MemoryLink, CarriesEveryMessageBothWays) {
     }
   }
   EXPECT_EQ(to_coordinator, 11);
-  EXPECT_EQ(to_worker, 7);
+  EXPECT_EQ(to_worker, 8);
   EXPECT_EQ(network.in_flight(), 0u);
 }
 
