@@ -19,7 +19,8 @@ Value steps_of(Budget& budget, const Value& object, int64_t from, int64_t to, in
   const Value all = iterate(budget, object);
   ListBuilder items(budget);
   TextBuilder text(budget);
-  for (int64_t i = from; step > 0 ? i < to : i > to; i += step) {
+  const int64_t n = length_of(object), by = std::clamp(step, -n - 1, n + 1);
+  for (int64_t i = from; step > 0 ? i < to : i > to; i += by) {
     const Value& value = all.items()[static_cast<size_t>(i)];
     if (object.is_string()) {
       text.append(value.str());
@@ -30,8 +31,10 @@ Value steps_of(Budget& budget, const Value& object, int64_t from, int64_t to, in
   if (object.is_string()) return text.take(object.is_markup());
   if (object.list().kind == Series::kRange) {
     const auto& range = static_cast<const Range&>(object.list());
-    return items.take_range(range.start + from * range.step, range.start + to * range.step,
-                            range.step * step);
+    int64_t wide = 0;
+    if (__builtin_mul_overflow(range.step, step, &wide))
+      throw TemplateError("an integer grows beyond 64 bits");
+    return items.take_range(range.start + from * range.step, range.start + to * range.step, wide);
   }
   return items.take(object.list().tuple() ? Series::kTuple : Series::kList);
 }
@@ -193,7 +196,7 @@ Value Interpreter::evaluate_slice(const Node& node) {
   const int64_t from = bound(start, step > 0 ? 0 : n - 1), to = bound(stop, step > 0 ? n : -1);
   if (step == 1 && !(object.is_series() && object.list().kind == Series::kRange))
     return run_of(budget_, object, from, std::max(from, to));
-  return steps_of(budget_, object, from, to, std::clamp(step, -n - 1, n + 1));
+  return steps_of(budget_, object, from, to, step);
 }
 
 void Interpreter::arguments(const Node& node, size_t first, Arguments* args) {

@@ -108,7 +108,7 @@ Value items(Interpreter& in, const Value& v, const Arguments&) {
 
 Value first(Interpreter& in, const Value& v, const Arguments&) {
   const bool generator = v.is_series() && v.list().kind == Series::kGenerator;
-  if (v.is_string() && !v.str().empty()) return characters(in.budget(), v, 0, 1);
+  if (v.is_string() && !v.str().empty()) return characters(in.budget(), as_markup(v, false), 0, 1);
   if (generator) {  // takes one
     List& list = v.list();
     if (list.taken < list.view.size()) return list.view[list.taken++];
@@ -158,7 +158,7 @@ Value batch(Interpreter& in, const Value& v, const Arguments& args) {
     // A row whose size no count of items equals is never full, as in Jinja.
     const bool bounded = count.is_number() && count.as_double() >= 1;
     if (n > 0 && count.is_number() && count.as_double() == 0)
-      throw TemplateError("batch: the rows have no size");
+      out.add(ListBuilder(in.budget()).take());  // but the empty one before the first item is
     const size_t size = bounded ? static_cast<size_t>(integer(count, "batch")) : n;
     for (size_t i = 0; i < n;) {
       const size_t row = std::min(size, n - i);

@@ -23,8 +23,10 @@ class PercentFormat {
         markup_(format.is_markup()),
         values_(values),
         out_(budget) {
-    // A list is a mapping to Python here: it may stand unused.
-    mapping_ = values.is_dict() || (values.is_series() && !is_tuple());
+    // What has items by key or number is a mapping to Python: it may stand unused.
+    const bool indexed = values.is_series() && (values.list().kind == Series::kList ||
+                                                values.list().kind == Series::kRange);
+    mapping_ = values.is_dict() || values.is_undefined() || indexed;
   }
 
   Value run() {

@@ -134,6 +134,7 @@ class Lexer {
   }
 
   void comment() {
+    if (pos_ >= source_.size()) return;
     const size_t end = source_.find("#}", pos_);
     if (end == std::string_view::npos) fail("a comment is not closed");
     end_tag(end + 2, end > pos_ ? source_[end - 1] : ' ', true);
@@ -162,6 +163,7 @@ class Lexer {
     const size_t body = word_tag(pos_, "raw", false, begin_marks);
     if (body == std::string_view::npos) return false;
     end_tag(body, begin_marks[1], false);
+    if (pos_ >= source_.size()) return true;  // as in Jinja: nothing is missing yet
     for (size_t open = source_.find("{%", pos_); open != std::string_view::npos;
          open = source_.find("{%", open + 2)) {
       const size_t end = word_tag(open, "endraw", true, end_marks);

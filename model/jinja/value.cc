@@ -434,12 +434,13 @@ Value iterate(Budget& budget, const Value& value) {
   }
   if (value.is_undefined()) return ListBuilder(budget).take();
   if (value.is_string()) {
+    const Value plain = as_markup(value, false);  // the characters of Markup are none
     const std::string_view text = value.str();
     ListBuilder out(budget, static_cast<size_t>(value.text().length()));
     for (size_t pos = 0; pos < text.size();) {
       const size_t begin = pos;
       (void)next_code_point(text, &pos);
-      out.add(Value::part(value, text.substr(begin, pos - begin)));
+      out.add(Value::part(plain, text.substr(begin, pos - begin)));
     }
     return out.take();
   }
