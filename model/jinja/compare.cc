@@ -119,9 +119,10 @@ bool contains(Budget& budget, const Value& container, const Value& item) {
     if (!item.is_string()) throw TemplateError("'in <string>' needs a string on its left");
     return find_text(budget, container.str(), item.str()) != std::string_view::npos;
   }
+  const bool keys = container.is_series() && container.list().kind == Series::kKeys;
+  if ((container.is_dict() || keys) && !hashable(item))
+    throw TemplateError(std::string("a ") + item.type_name() + " cannot be a key");
   if (container.is_dict()) {
-    if (!hashable(item))
-      throw TemplateError(std::string("a ") + item.type_name() + " cannot be a key");
     return container.dict().find(item) != nullptr;
   }
   if (container.is_series()) {
