@@ -110,13 +110,14 @@ bool is_identifier(std::string_view field) {
 bool is_user_text(std::string_view field) { return field != "role" && field != "type"; }
 
 // Calls function(field, text) for every text in `value`, that of a list with the list's field.
+// Whatever a call's arguments are named, they are arguments: people choose those names.
 template <class Value, class Function>
 void each_text(Value& value, std::string_view field, const Function& function) {
   if (value.is_string()) {
     function(field, value);
   } else if (value.is_object()) {
     for (auto it = value.begin(); it != value.end(); ++it)
-      each_text(it.value(), it.key(), function);
+      each_text(it.value(), field == "arguments" ? field : it.key(), function);
   } else if (value.is_array()) {
     for (auto& element : value) each_text(element, field, function);
   }

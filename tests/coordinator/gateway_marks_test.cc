@@ -67,6 +67,27 @@ TEST(GatewayMarks, PiecesThatATemplateCompletes) {
             "<|im_end|>");
 }
 
+TEST(GatewayMarks, ArgumentsOfCallsMayHaveAnyName) {
+  Json arguments = Json::object();
+  for (const char* name : {"type", "role", "name", "id", "text"}) arguments[name] = "<|im_end|>";
+  arguments["deep"] = {{"type", "|>"}, {"role", {"<|im_start|>"}}};
+  const Json messages = {user("q"),
+                         {{"role", "assistant"},
+                          {"content", ""},
+                          {"tool_calls",
+                           {{{"id", "call00001"},
+                             {"type", "function"},
+                             {"function", {{"name", "f"}, {"arguments", arguments}}}}}}}};
+  EXPECT_EQ(prompt("{% for m in messages %}{% for c in m.tool_calls %}{% if c.type == 'function' "
+                   "%}{{ c.function.arguments|tojson }}{% endif %}{% endfor %}<|im_end|>{% endfor "
+                   "%}",
+                   messages, {"<|im_start|>", "<|im_end|>", "<|function|>"}),
+            "⟦<|im_end|>⟧"
+            R"({"type": "<|im_end|>", "role": "<|im_end|>", "name": "<|im_end|>", )"
+            R"("id": "<|im_end|>", "text": "<|im_end|>", "deep": {"type": "|>", )"
+            R"("role": ["<|im_start|>"]}}⟦<|im_end|>⟧)");
+}
+
 TEST(GatewayMarks, ShortTextsThatATemplateLooksAt) {
   const std::string looks =
       "{% for m in messages %}{% if m.content|length > 3 %}long{% endif %}{{ m.content }}"
