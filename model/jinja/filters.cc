@@ -142,7 +142,8 @@ Value reverse(Interpreter& in, const Value& v, const Arguments&) {
   if (!iterable(v)) throw TemplateError("reverse: needs something with items");
   const Value all = iterate(in.budget(), v);
   if (!v.is_string())
-    return reversed(in.budget(), all, reversible(v) ? Series::kGenerator : Series::kList);
+    return reversed(in.budget(), all,
+                    reversible(v) || v.is_undefined() ? Series::kGenerator : Series::kList);
   TextBuilder text(in.budget());
   const Value backwards = reversed(in.budget(), all);
   for (const Value& c : backwards.items()) text.append(c.str());
@@ -214,8 +215,9 @@ Value sum(Interpreter& in, const Value& v, const Arguments& args) {
 }
 
 Value attr(Interpreter& in, const Value& v, const Arguments& args) {
-  const Value name = to_text(in.budget(), args.need(0, "name"));
+  const Value& name = text(args.need(0, "name"), "attr");
   if (auto found = python_attribute(in, v, name.str())) return *found;
+  if (v.is_undefined()) throw TemplateError(v.undefined_text());
   return Value::undefined(
       in.budget(),
       std::string("'") + v.type_name() + " object' has no attribute '" + excerpt(name.str()) + "'");

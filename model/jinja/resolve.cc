@@ -34,6 +34,7 @@ bool is_conditional(const Node& node, size_t i, bool inherited) {
     case Kind::kSetBlock:
     case Kind::kFilterBlock:
     case Kind::kNamedBlock:
+    case Kind::kGeneration:
       return false;
     case Kind::kCallBlock:
       return i == 0 && inherited;

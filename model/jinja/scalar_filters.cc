@@ -28,6 +28,7 @@ Value to_int(Interpreter& in, const Value& v, const Arguments& args) {
   double real = 0;
   if (v.is_float()) {
     real = v.as_double();
+    if (std::isinf(real)) throw TemplateError("int: infinity is no integer");
   } else if (v.is_string()) {
     const int64_t base = integer(args.get(1, "base", int64_t{10}), "int: base");
     const bool known = base == 0 || (base >= 2 && base <= 36);
@@ -39,7 +40,7 @@ Value to_int(Interpreter& in, const Value& v, const Arguments& args) {
   } else {
     return args.get(0, "default", int64_t{0});
   }
-  if (std::isnan(real)) return args.get(0, "default", int64_t{0});
+  if (!std::isfinite(real)) return args.get(0, "default", int64_t{0});
   return truncated(real);
 }
 
