@@ -137,6 +137,31 @@ GenerationOptions options_of(const std::string& fields) {
   return options;
 }
 
+// What the server's configuration says counts for requests that do not say.
+TEST(GatewayParse, TheServersDefaults) {
+  RequestLimits limits;
+  limits.vocab_size = 300;
+  limits.sampling.temperature = 0.25f;
+  limits.sampling.top_k = 7;
+  limits.sampling.repetition = 1.5f;
+  limits.max_tokens = 9;
+  const auto options = [&](const std::string& fields) {
+    const auto parsed =
+        parse_completion_request(Json::parse(R"({"prompt":"a")" + fields + "}"), limits);
+    return std::get<CompletionRequest>(parsed).options;
+  };
+  const auto silent = options(R"(,"temperature":null)");
+  EXPECT_EQ(silent.sampling.temperature, 0.25f);
+  EXPECT_EQ(silent.sampling.top_k, 7);
+  EXPECT_EQ(silent.sampling.repetition, 1.5f);
+  EXPECT_EQ(silent.max_tokens, 9u);
+  const auto says = options(R"(,"temperature":1,"top_k":-1,"repeat_penalty":1,"max_tokens":-1)");
+  EXPECT_EQ(says.sampling.temperature, 1.0f);
+  EXPECT_EQ(says.sampling.top_k, 0);
+  EXPECT_EQ(says.sampling.repetition, 1.0f);
+  EXPECT_EQ(says.max_tokens, std::nullopt);
+}
+
 TEST(GatewayParse, LimitsOfTheAnswer) {
   const std::pair<const char*, std::optional<uint32_t>> cases[] = {
       {R"("max_tokens":-1)", {}},

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -135,6 +136,32 @@ TEST(ModelCodec, ShippedModel) {
     EXPECT_EQ(count(*ids, marks[0]), count(honest, marks[0])) << text;
     EXPECT_EQ(count(*ids, marks[1]), count(honest, marks[1])) << text;
   }
+}
+
+// Instead of the file's own template: a name, a file, or an error that says what there is.
+TEST(ModelCodec, ChosenChatTemplates) {
+  const auto file = GgufFile::open(shoal::testing::model_path("shoal-tiny-dense-q8_0.gguf"));
+  ASSERT_TRUE(file.is_ok());
+  const auto rendered = [&](const std::string& choice) -> std::string {
+    const auto model = make_model_codec(*file, 1 << 20, choice);
+    if (!model.is_ok()) return "error: " + model.status().message();
+    RenderControl control;
+    const Json context = {{"messages", say("hi")}, {"add_generation_prompt", true}};
+    return model->codec->render_chat(context, control).value();
+  };
+  EXPECT_EQ(rendered("chatml"), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+  const std::string path = ::testing::TempDir() + "chosen.jinja";
+  std::ofstream(path) << "[{{ messages[0].content }}]";
+  EXPECT_EQ(rendered(path), "[hi]");
+  std::ofstream(path) << "{% if %}";
+  const std::string broken = rendered(path);
+  EXPECT_NE(broken.find("chosen.jinja"), broken.npos) << broken;
+  EXPECT_NE(broken.find("line 1"), broken.npos) << broken;
+  std::remove(path.c_str());
+  EXPECT_NE(rendered("nobody").find(
+                "'nobody' is neither a file nor a chat template known by name: chatml"),
+            std::string::npos)
+      << rendered("nobody");
 }
 
 TEST(ModelCodec, AnswersKeepTheirFirstSpace) {
