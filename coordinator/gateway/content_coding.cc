@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <vector>
+#include <memory>
+#include <new>
 
 #include "base/check.h"
 
