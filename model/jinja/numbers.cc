@@ -33,6 +33,13 @@ int digit_of(char c) {
   return is_ascii_digit(c) ? c - '0' : c >= 'a' && c <= 'z' ? c - 'a' + 10 : 99;
 }
 
+// Takes a sign off; true: it was '-'.
+bool take_sign(std::string_view* s) {
+  const bool negative = s->starts_with('-');
+  if (negative || s->starts_with('+')) s->remove_prefix(1);
+  return negative;
+}
+
 // Digits with single '_' between them from `at` on; none: `at`.
 size_t skip_digits(std::string_view s, size_t at, std::string* out) {
   const auto digit = [&](size_t i) { return i < s.size() && is_ascii_digit(s[i]); };
@@ -48,11 +55,7 @@ size_t skip_digits(std::string_view s, size_t at, std::string* out) {
 std::optional<int64_t> read_integer(Budget& budget, std::string_view text, int64_t base) {
   const std::string all = plain(budget, text);
   std::string_view s = all;
-  bool negative = false;
-  if (s.starts_with('-') || s.starts_with('+')) {
-    negative = s.front() == '-';
-    s.remove_prefix(1);
-  }
+  const bool negative = take_sign(&s);
   bool prefixed = false;
   for (const auto& [letter, of] : {std::pair('b', 2), std::pair('o', 8), std::pair('x', 16)}) {
     if ((base != 0 && base != of) || !s.starts_with('0') || s.size() < 2 || s[1] != letter)
@@ -83,11 +86,7 @@ std::optional<int64_t> read_integer(Budget& budget, std::string_view text, int64
 std::optional<double> read_float(Budget& budget, std::string_view text) {
   const std::string all = plain(budget, text);
   std::string_view s = all;
-  bool negative = false;
-  if (s.starts_with('-') || s.starts_with('+')) {
-    negative = s.front() == '-';
-    s.remove_prefix(1);
-  }
+  const bool negative = take_sign(&s);
   const double sign = negative ? -1 : 1;
   if (s == "inf" || s == "infinity") return sign * std::numeric_limits<double>::infinity();
   if (s == "nan") return std::numeric_limits<double>::quiet_NaN();
