@@ -51,6 +51,10 @@ struct TokenAction {
   RequestId id = 0;
   TokenEvent event;
 };
+struct PromptAction {
+  RequestId id = 0;
+  PromptEvent event;
+};
 struct FinishAction {
   RequestId id = 0;
   FinishEvent event;
@@ -67,8 +71,8 @@ struct LogAction {
   LogLevel level = LogLevel::kInfo;
   std::string text;
 };
-using Action =
-    std::variant<SendAction, AcceptAction, TokenAction, FinishAction, WorkerLostAction, LogAction>;
+using Action = std::variant<SendAction, AcceptAction, PromptAction, TokenAction, FinishAction,
+                            WorkerLostAction, LogAction>;
 using Actions = std::vector<Action>;
 
 }  // namespace shoal

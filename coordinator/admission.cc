@@ -29,6 +29,9 @@ Status check_admission(const AdmissionView& view, const GenerationRequest& reque
                     prompt, request.max_tokens, view.context_tokens));
   }
   SHOAL_TRY(check_tokens(view, request.prompt, "prompt"));
+  if (request.score_prompt && request.sampling.top_logprobs < 0) {
+    return invalid_argument("logprobs: those of the prompt come with those of the answer");
+  }
   if (view.draining) return unavailable("the server is shutting down");
   if (!view.ready) return unavailable("not ready: " + view.not_ready_reason);
   if (prompt + request.max_tokens - 1 > view.kv_tokens) {

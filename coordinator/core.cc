@@ -123,16 +123,18 @@ void Core::take_result(const wire::PeerId& peer, const wire::StepResult& result,
   const auto rank = membership_.rank_of(peer);
   if (!rank) return;
   const uint64_t completed = scheduler_.window().completed();
-  auto sampled = scheduler_.returned(*rank, result, now);
+  auto all = scheduler_.returned(*rank, result, now);
   watch_.returned(scheduler_.window().completed() - completed, own_now_);
-  if (!sampled) {
+  if (!all) {
     membership_.fail_group(
         Loss::kProtocol,
-        fmt::format("rank {} broke the protocol: {}", *rank, sampled.status().message()), own_now_,
+        fmt::format("rank {} broke the protocol: {}", *rank, all.status().message()), own_now_,
         actions);
     return;
   }
-  for (const auto& [request, row] : *sampled) {
+  for (const auto& [request, scores, row] : *all) {
+    if (scores != nullptr && !take_scores(*request, *scores, now, actions)) continue;
+    if (row == nullptr) continue;
     if (row->token < 0 || row->token >= options_.vocab) {
       membership_.fail_group(Loss::kProtocol,
                              fmt::format("rank {} sampled token {}, outside the vocabulary of {}",
@@ -157,6 +159,23 @@ void Core::fail_broken(Request& request, TimePoint now, Actions& actions) {
       "the model produced no finite logits for this request (a damaged model file or an overflow)");
   scheduler_.forget(request);
   finish(request, std::move(finished), now, actions);
+}
+
+// False: the request has ended.
+bool Core::take_scores(Request& request, const wire::PromptScores& scores, TimePoint now,
+                       Actions& actions) {
+  if (scores.broken) {
+    fail_broken(request, now, actions);
+    return false;
+  }
+  // Those it had before it was preempted are computed again, but told once.
+  const uint32_t known = std::max(request.scored, scores.position) - scores.position;
+  PromptEvent event;
+  event.position = scores.position + known;
+  event.tokens.assign(scores.tokens.begin() + known, scores.tokens.end());
+  request.scored = event.position + static_cast<uint32_t>(event.tokens.size());
+  actions.emplace_back(PromptAction{request.id, std::move(event)});
+  return true;
 }
 
 void Core::take_token(Request& request, const wire::RowResult& row, TimePoint now,

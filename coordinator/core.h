@@ -76,6 +76,8 @@ class Core {
   void take_result(const wire::PeerId& peer, const wire::StepResult& result, TimePoint now,
                    Actions& actions);
   void fail_broken(Request& request, TimePoint now, Actions& actions);
+  bool take_scores(Request& request, const wire::PromptScores& scores, TimePoint now,
+                   Actions& actions);
   void take_token(Request& request, const wire::RowResult& row, TimePoint now, Actions& actions);
   void finish(Request& request, FinishEvent event, TimePoint now, Actions& actions);
   void fail_all(const Status& error, TimePoint now, Actions& actions);

@@ -27,6 +27,9 @@ struct GenerationRequest {      // one choice; n choices are n requests with cho
   // Computed prefixes are shared between requests of equal scope only: the API key's number and the
   // request's own salt, in whatever form.
   std::string cache_scope;
+  // Log-probabilities of the prompt's tokens too: TokenSink::on_prompt(). Wants
+  // sampling.top_logprobs ≥ 0. All of the prompt is computed then, whatever is cached.
+  bool score_prompt = false;
   bool ignore_eos = false;  // end-of-generation tokens do not stop it (stop_tokens still do)
 };
 
@@ -37,6 +40,13 @@ struct TokenEvent {
   bool is_stop = false;  // an end-of-generation or stop token: not part of the text
   float logprob = 0;
   std::vector<wire::TokenLogprob> top;
+};
+
+// Log-probabilities of consecutive tokens of the prompt. The first token has none; every other
+// comes once, in order, before the first TokenEvent.
+struct PromptEvent {
+  uint32_t position = 0;  // of the first of `tokens`
+  std::vector<wire::ScoredToken> tokens;
 };
 
 struct FinishEvent {
@@ -50,6 +60,8 @@ struct FinishEvent {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
+  // Only where the request asked for it.
+  virtual void on_prompt(const PromptEvent& event) { (void)event; }
   virtual void on_token(const TokenEvent& event) = 0;
   virtual void on_finish(const FinishEvent& event) = 0;
 };

@@ -179,6 +179,8 @@ void EngineLoop::perform(Action& action, std::vector<Event>& follow_up) {
     send(*message, follow_up);
   } else if (const auto* accepted = std::get_if<AcceptAction>(&action)) {
     link_.accept(accepted->peer);
+  } else if (const auto* prompt = std::get_if<PromptAction>(&action)) {
+    tell(prompt->id, [&] { sinks_.at(prompt->id)->on_prompt(prompt->event); });
   } else if (const auto* token = std::get_if<TokenAction>(&action)) {
     tell(token->id, [&] { sinks_.at(token->id)->on_token(token->event); });
   } else if (const auto* finish = std::get_if<FinishAction>(&action)) {

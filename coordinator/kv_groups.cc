@@ -55,11 +55,12 @@ uint64_t KvGroups::max_positions() const {
   return positions;
 }
 
-uint32_t KvGroups::find_start(KvSequence& sequence, std::span<const int32_t> tokens) const {
-  if (!options_.prefix_cache || tokens.empty()) return 0;
+uint32_t KvGroups::find_start(KvSequence& sequence, std::span<const int32_t> tokens,
+                              uint32_t latest) const {
+  SHOAL_CHECK(latest < tokens.size(), "at least one row is computed: the first token's");
+  if (!options_.prefix_cache) return 0;
   hasher_.extend(sequence.scope, tokens, options_.block_tokens, &sequence.keys);
-  // At least one row is computed: it is what the first token is sampled from.
-  const uint64_t most = (tokens.size() - 1) / options_.block_tokens;
+  const uint64_t most = latest / options_.block_tokens;
   const uint64_t blocks =
       longest_hit(options_.rules, most, options_.block_tokens, [&](size_t group, uint64_t block) {
         return pools_[group].find(sequence.keys[block]).has_value();

@@ -66,8 +66,9 @@ class KvGroups {
   size_t groups() const { return options_.rules.size(); }
   const BlockPool& pool(size_t group) const { return pools_[group]; }
 
-  // The largest start < tokens.size() that cached blocks allow; a multiple of block_tokens.
-  uint32_t find_start(KvSequence& sequence, std::span<const int32_t> tokens) const;
+  // The largest start ≤ `latest` < tokens.size() that cached blocks allow; a multiple of
+  // block_tokens.
+  uint32_t find_start(KvSequence& sequence, std::span<const int32_t> tokens, uint32_t latest) const;
   // Can the prompt of `tokens` be computed from `start` = find_start(…) on, without what is
   // `reserved` [groups] for others?
   bool fits(const KvSequence& sequence, uint64_t tokens, uint32_t start,

@@ -17,6 +17,7 @@ Request& RequestTable::add(RequestId id, GenerationRequest request, TimePoint no
   added.max_tokens = request.max_tokens;
   added.stop_tokens = std::move(request.stop_tokens);
   added.ignore_eos = request.ignore_eos;
+  added.scored = request.score_prompt ? 1 : added.prompt_tokens;
   added.kv.scope = std::move(request.cache_scope);
   added.arrived = now;
   const bool is_new = requests_.emplace(id, std::move(owned)).second;
@@ -91,9 +92,9 @@ void RequestTable::check_invariants() const {
   for (const auto& [order, request] : waiting_) {
     SHOAL_CHECK(request->state == RequestState::kWaiting && request->order == order,
                 "a waiting request says it does not wait");
-    SHOAL_CHECK(
-        request->samples_in_flight == 0 && request->emitted() == 0 && request->kv.tables.empty(),
-        "a waiting request holds something");
+    SHOAL_CHECK(request->samples_in_flight == 0 && request->scores_in_flight == 0 &&
+                    request->emitted() == 0 && request->kv.tables.empty(),
+                "a waiting request holds something");
     tokens += request->tokens.size();
   }
   SHOAL_CHECK(tokens == waiting_tokens_, "waiting tokens do not add up");
@@ -108,6 +109,8 @@ void RequestTable::check_invariants() const {
     SHOAL_CHECK(request->emitted() + request->samples_in_flight <= request->max_tokens,
                 "more samples than the request asked for");
     SHOAL_CHECK(request->scheduled <= request->length(), "rows beyond the end of a request");
+    SHOAL_CHECK(request->scored >= 1 && request->scored <= request->prompt_tokens,
+                "scores of other tokens than the prompt's");
   }
 }
 

@@ -2,6 +2,7 @@
 // from here. Owned by the core; one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -32,6 +33,8 @@ struct Request {
   uint32_t max_tokens = 0;
   std::vector<int32_t> stop_tokens;
   bool ignore_eos = false;
+  // Prompt tokens whose log-probability has come, or is not wanted: as many as there are, if so.
+  uint32_t scored = 0;
 
   RequestState state = RequestState::kWaiting;
   TimePoint arrived{}, started{}, first_token{}, last_token{};
@@ -40,6 +43,7 @@ struct Request {
   // Results the workers still owe. A preempted request keeps this count until they have come: the
   // tokens are valid, their blocks are freed only later.
   uint32_t samples_in_flight = 0;
+  uint32_t scores_in_flight = 0;  // groups of rows
 
   // While running.
   uint64_t admission = 0;  // increases with every start; the largest is preempted first
@@ -57,6 +61,15 @@ struct Request {
   // Positions that can be computed now. The last token of a request is never fed back.
   uint32_t pending_rows() const {
     return emitted() + samples_in_flight < max_tokens ? length() - scheduled : 0;
+  }
+  // How many of the next `rows` rows are followed by a token whose log-probability is wanted.
+  uint32_t scores_of(uint32_t rows) const {
+    const uint32_t end = std::min(scheduled + rows + 1, prompt_tokens);
+    return scored < end && scheduled + 1 < end ? end - scheduled - 1 : 0;
+  }
+  // The request may start from here, or before: what comes behind is to be computed.
+  uint32_t latest_start() const {
+    return scored < prompt_tokens ? scored - 1 : static_cast<uint32_t>(tokens.size()) - 1;
   }
   bool is_decoding() const { return scheduled > 0 && pending_rows() == 1; }
   KvProgress progress() const { return {tokens, scheduled, last_step}; }

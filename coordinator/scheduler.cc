@@ -46,6 +46,7 @@ void Scheduler::end() {
   world_ = 0;
   for (Request* request : table_.all()) {
     request->samples_in_flight = 0;
+    request->scores_in_flight = 0;
     if (request->state == RequestState::kRunning) table_.preempt(*request);
   }
   kv_.end();
@@ -101,9 +102,9 @@ void Scheduler::plan_running(Draft& draft) {
 
 std::optional<uint32_t> Scheduler::can_start(Request& request,
                                              const std::vector<uint64_t>& reserved) const {
-  // Tokens still on their way to a preempted request belong to what it starts again from.
-  if (request.samples_in_flight > 0) return std::nullopt;
-  const uint32_t position = kv_.find_start(request.kv, request.tokens);
+  // What is still on its way to a preempted request belongs to what it starts again from.
+  if (request.samples_in_flight + request.scores_in_flight > 0) return std::nullopt;
+  const uint32_t position = kv_.find_start(request.kv, request.tokens, request.latest_start());
   if (!kv_.fits(request.kv, request.tokens.size(), position, reserved)) return std::nullopt;
   return position;
 }
@@ -189,14 +190,18 @@ uint32_t Scheduler::place(Request& request, uint32_t rows, Draft& draft) {
   group.position = request.scheduled;
   group.count = rows;
   group.sample = rows == request.pending_rows();
+  ExpectedResult expected{request.id, request.slot, request.generation};
+  expected.sample = group.sample;
+  expected.scores = request.scores_of(rows);
+  expected.position = request.scheduled + 1;
+  group.score = expected.scores > 0;
   draft.step.rows.push_back(group);
   draft.rows_left -= rows;
   request.scheduled += rows;
   request.last_step = draft.record.step;
-  if (group.sample) {
-    ++request.samples_in_flight;
-    draft.record.samples.push_back({request.id, request.slot, request.generation});
-  }
+  request.samples_in_flight += group.sample ? 1 : 0;
+  request.scores_in_flight += group.score ? 1 : 0;
+  if (group.sample || group.score) draft.record.expected.push_back(expected);
   return rows;
 }
 
@@ -224,46 +229,68 @@ void Scheduler::give_back(Request& request) {
   kv_.give_back(request.kv, request.progress());
 }
 
-Status Scheduler::check_rows(const SentStep& sent, const wire::StepResult& result) const {
-  if (result.rows.size() != sent.samples.size()) {
-    return failed_precondition(fmt::format("step {} returned {} samples; {} were asked for",
-                                           result.step, result.rows.size(), sent.samples.size()));
-  }
-  for (size_t i = 0; i < result.rows.size(); ++i) {
-    const wire::RowResult& row = result.rows[i];
-    const ExpectedSample& expected = sent.samples[i];
-    if (row.slot != expected.slot || row.generation != expected.generation) {
+Status Scheduler::check_found(const SentStep& sent, const wire::StepResult& result) const {
+  size_t rows = 0, scores = 0;
+  const auto check = [&](const auto& found, const ExpectedResult& expected) {
+    if (found.slot == expected.slot && found.generation == expected.generation) return Status::ok();
+    return failed_precondition(
+        fmt::format("step {} returned what it found for slot {} generation {}; slot {} generation "
+                    "{} was asked for",
+                    result.step, found.slot, found.generation, expected.slot, expected.generation));
+  };
+  for (const ExpectedResult& expected : sent.expected) {
+    if (expected.sample && rows < result.rows.size()) {
+      SHOAL_TRY(check(result.rows[rows], expected));
+    }
+    rows += expected.sample ? 1 : 0;
+    if (expected.scores == 0) continue;
+    if (const size_t i = scores++; i < result.scores.size()) {
+      const wire::PromptScores& found = result.scores[i];
+      SHOAL_TRY(check(found, expected));
+      if (found.position == expected.position && found.tokens.size() == expected.scores) continue;
       return failed_precondition(fmt::format(
-          "step {} returned a sample of slot {} generation {}; slot {} generation {} was "
-          "asked for",
-          result.step, row.slot, row.generation, expected.slot, expected.generation));
+          "step {} returned {} scores from token {} of slot {} on; {} from token {} were asked for",
+          result.step, found.tokens.size(), found.position, found.slot, expected.scores,
+          expected.position));
     }
   }
-  return Status::ok();
+  if (result.rows.size() == rows && result.scores.size() == scores) return Status::ok();
+  return failed_precondition(
+      fmt::format("step {} returned {} samples and {} groups of scores; {} and {} were asked for",
+                  result.step, result.rows.size(), result.scores.size(), rows, scores));
 }
 
-Result<std::vector<Scheduler::Sampled>> Scheduler::returned(uint32_t rank,
-                                                            const wire::StepResult& result,
-                                                            TimePoint now) {
+Result<std::vector<Scheduler::Found>> Scheduler::returned(uint32_t rank,
+                                                          const wire::StepResult& result,
+                                                          TimePoint now) {
   SHOAL_CHECK(world_ > 0 && result.epoch == epoch_, "a result of another epoch");
   SHOAL_ASSIGN(const SentStep* sent, window_.acknowledge(rank, result.step));
   observer_.step_returned(rank, result.stats, to_seconds(now - sent->sent));
-  std::vector<Sampled> sampled;
+  std::vector<Found> all;
   if (rank == 0) {
-    SHOAL_TRY(check_rows(*sent, result));
-    for (size_t i = 0; i < result.rows.size(); ++i) {
-      Request* request = table_.find(sent->samples[i].request);
-      if (request == nullptr) {
+    SHOAL_TRY(check_found(*sent, result));
+    const wire::RowResult* row = result.rows.data();
+    const wire::PromptScores* scores = result.scores.data();
+    for (const ExpectedResult& expected : sent->expected) {
+      Found found;
+      if (expected.sample) found.row = row++;
+      if (expected.scores > 0) found.scores = scores++;
+      found.request = table_.find(expected.request);
+      if (found.request == nullptr) {
         observer_.surplus_result();
         continue;
       }
-      SHOAL_CHECK(request->samples_in_flight > 0, "a sample that nobody waits for");
-      --request->samples_in_flight;
-      sampled.push_back({request, &result.rows[i]});
+      Request& request = *found.request;
+      SHOAL_CHECK(request.samples_in_flight >= (expected.sample ? 1u : 0u) &&
+                      request.scores_in_flight >= (expected.scores > 0 ? 1u : 0u),
+                  "a result that nobody waits for");
+      request.samples_in_flight -= expected.sample ? 1 : 0;
+      request.scores_in_flight -= expected.scores > 0 ? 1 : 0;
+      all.push_back(found);
     }
   }
   free_returned(window_.retire());
-  return sampled;
+  return all;
 }
 
 void Scheduler::free_returned(const std::vector<SentStep>& steps) {

@@ -57,14 +57,14 @@ class Scheduler {
   // The next step, if there is something to do and fewer than `depth` steps are in flight.
   std::optional<wire::Step> next(TimePoint now);
 
-  struct Sampled {
-    Request* request = nullptr;            // still in the table
-    const wire::RowResult* row = nullptr;  // into the StepResult
+  struct Found {                                 // for a request: one of the two, or both
+    Request* request = nullptr;                  // still in the table
+    const wire::PromptScores* scores = nullptr;  // into the StepResult
+    const wire::RowResult* row = nullptr;        // likewise
   };
-  // Takes a rank's StepResult of the current epoch. Rank 0's carry the tokens; the caller appends
-  // them to their requests. An error: the group cannot be trusted any more.
-  Result<std::vector<Sampled>> returned(uint32_t rank, const wire::StepResult& result,
-                                        TimePoint now);
+  // Takes a rank's StepResult of the current epoch. Rank 0's carry tokens and scores; the caller
+  // gives them to their requests. An error: the group cannot be trusted any more.
+  Result<std::vector<Found>> returned(uint32_t rank, const wire::StepResult& result, TimePoint now);
   // The request has ended and is about to leave the table: its slot and blocks come back when the
   // last step that mentions them has returned.
   void release(Request& request);
@@ -105,7 +105,7 @@ class Scheduler {
   void preempt(Request& request);
   void give_back(Request& request);
   void free_returned(const std::vector<SentStep>& steps);
-  Status check_rows(const SentStep& sent, const wire::StepResult& result) const;
+  Status check_found(const SentStep& sent, const wire::StepResult& result) const;
 
   const SchedulerOptions options_;
   RequestTable& table_;

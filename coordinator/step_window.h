@@ -12,17 +12,20 @@
 
 namespace shoal {
 
-struct ExpectedSample {
+struct ExpectedResult {
   RequestId request = 0;
   uint32_t slot = 0;
   uint32_t generation = 0;
+  bool sample = false;
+  uint32_t scores = 0;    // prompt tokens that get a log-probability …
+  uint32_t position = 0;  // … from this one on
 };
 
 struct SentStep {
   uint64_t step = 0;
   TimePoint sent{};
-  std::vector<ExpectedSample> samples;  // in row order
-  std::vector<uint32_t> ended;          // slots that are free once this step has returned
+  std::vector<ExpectedResult> expected;  // in row order
+  std::vector<uint32_t> ended;           // slots that are free once this step has returned
 };
 
 class StepWindow {
@@ -36,7 +39,7 @@ class StepWindow {
 
   void sent(SentStep step);  // REQUIRES: step.step == next_step()
 
-  // What rank `rank` was to sample in this step; an error if the step is not the rank's next one.
+  // What rank `rank` was to find in this step; an error if the step is not the rank's next one.
   // The pointer holds until the next call of retire().
   Result<const SentStep*> acknowledge(uint32_t rank, uint64_t step);
   // Steps that have come back from every rank since the last call, oldest first.

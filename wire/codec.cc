@@ -12,6 +12,8 @@
 namespace shoal::wire {
 namespace {
 
+constexpr uint32_t kWantsSample = 1, kWantsScores = 2;  // bits of Step.row_wants
+
 // Repeated messages a frame may hold: results or new sequences of every slot, and as many appends.
 // Bounds what parsing can allocate to a small multiple of the frame.
 constexpr int kMaxNestedMessages = 4 * kMaxSlots;
@@ -82,6 +84,21 @@ void put(const StepResult& m, pb::Envelope& e) {
     for (const TokenLogprob& top : row.top) {
       r.add_top_id(top.id);
       r.add_top_logprob(top.logprob);
+    }
+  }
+  for (const PromptScores& scores : m.scores) {
+    auto& s = *p.add_scores();
+    s.set_slot(scores.slot);
+    s.set_generation(scores.generation);
+    s.set_position(scores.position);
+    s.set_broken(scores.broken);
+    for (const ScoredToken& token : scores.tokens) {
+      s.add_logprob(token.logprob);
+      s.add_top_count(static_cast<uint32_t>(token.top.size()));
+      for (const TokenLogprob& top : token.top) {
+        s.add_top_id(top.id);
+        s.add_top_logprob(top.logprob);
+      }
     }
   }
   p.set_forward_seconds(m.stats.forward_seconds);
@@ -174,7 +191,7 @@ void put(const Step& m, pb::Envelope& e) {
     p.add_row_slot(row.slot);
     p.add_row_position(row.position);
     p.add_row_count(row.count);
-    p.add_row_sample(row.sample);
+    p.add_row_wants((row.sample ? kWantsSample : 0) | (row.score ? kWantsScores : 0));
   }
 }
 
@@ -252,6 +269,29 @@ Hello get(const pb::Hello& p) {
   return m;
 }
 
+Status get(const pb::PromptScores& p, int i, PromptScores* m) {
+  *m = {p.slot(), p.generation(), p.position(), {}, p.broken()};
+  const std::string name = fmt::format("StepResult.scores[{}]", i);
+  SHOAL_TRY(columns(name, {p.logprob_size(), p.top_count_size()}));
+  SHOAL_TRY(columns(name + ".top", {p.top_id_size(), p.top_logprob_size()}));
+  m->tokens.reserve(static_cast<size_t>(p.logprob_size()));
+  int at = 0;
+  for (int t = 0; t < p.logprob_size(); ++t) {
+    ScoredToken& token = m->tokens.emplace_back(ScoredToken{p.logprob(t), {}});
+    if (p.top_count(t) > static_cast<uint32_t>(p.top_id_size() - at)) {
+      return invalid_argument(fmt::format("{}.top_count[{}]: more than there are", name, t));
+    }
+    for (const int end = at + static_cast<int>(p.top_count(t)); at < end; ++at) {
+      token.top.push_back({p.top_id(at), p.top_logprob(at)});
+    }
+  }
+  if (at != p.top_id_size()) {
+    return invalid_argument(
+        fmt::format("{}.top: {} entries belong to no token", name, p.top_id_size() - at));
+  }
+  return Status::ok();
+}
+
 Result<Message> get(const pb::StepResult& p) {
   StepResult m;
   m.epoch = p.epoch();
@@ -264,6 +304,10 @@ Result<Message> get(const pb::StepResult& p) {
     RowResult& row = m.rows.emplace_back(
         RowResult{r.slot(), r.generation(), r.token(), r.logprob(), {}, r.broken()});
     for (int j = 0; j < r.top_id_size(); ++j) row.top.push_back({r.top_id(j), r.top_logprob(j)});
+  }
+  m.scores.resize(static_cast<size_t>(p.scores_size()));
+  for (int i = 0; i < p.scores_size(); ++i) {
+    SHOAL_TRY(get(p.scores(i), i, &m.scores[static_cast<size_t>(i)]));
   }
   m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(),
              p.sample_seconds(),  p.expert_seconds(),     p.weight_bytes()};
@@ -335,10 +379,16 @@ Result<Message> get(const pb::Step& p) {
     m.appended.push_back({a.slot(), a.group(), {a.blocks().begin(), a.blocks().end()}});
   }
   SHOAL_TRY(columns("Step.rows", {p.row_slot_size(), p.row_position_size(), p.row_count_size(),
-                                  p.row_sample_size()}));
+                                  p.row_wants_size()}));
   m.rows.reserve(static_cast<size_t>(p.row_slot_size()));
   for (int i = 0; i < p.row_slot_size(); ++i) {
-    m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), p.row_sample(i)});
+    const uint32_t wants = p.row_wants(i);
+    if ((wants & ~(kWantsSample | kWantsScores)) != 0) {
+      return invalid_argument(
+          fmt::format("Step.rows[{}]: wants {}, which is nothing known", i, wants));
+    }
+    m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), (wants & kWantsSample) != 0,
+                      (wants & kWantsScores) != 0});
   }
   return Message(std::move(m));
 }

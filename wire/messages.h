@@ -15,7 +15,7 @@
 
 namespace shoal::wire {
 
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
@@ -107,6 +107,20 @@ struct RowResult {
   bool broken = false;            // a logit was NaN or +∞, or none finite: `token` is none
 };
 
+struct ScoredToken {
+  float logprob = 0;              // unmodified logits
+  std::vector<TokenLogprob> top;  // sorted, best first
+};
+
+// Log-probabilities of known tokens, of the rows of one group with `score`.
+struct PromptScores {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  uint32_t position = 0;            // of the first of `tokens`
+  std::vector<ScoredToken> tokens;  // consecutive; ≥ 1
+  bool broken = false;              // as RowResult's, of any of them
+};
+
 struct StepStats {
   double forward_seconds = 0;
   double collective_seconds = 0;
@@ -129,6 +143,7 @@ struct StepResult {
   uint64_t epoch = 0;
   uint64_t step = 0;
   std::vector<RowResult> rows;  // rank 0 only: its tokens are authoritative; others acknowledge
+  std::vector<PromptScores> scores;  // rank 0 only, likewise
   StepStats stats;
 };
 
@@ -220,6 +235,10 @@ struct RowGroup {
   uint32_t position = 0;
   uint32_t count = 1;
   bool sample = false;  // sample from the last of these rows
+  // Log-probabilities of the prompt's tokens that follow these rows: of positions
+  // [position + 1, min(position + count + 1, prompt_tokens)), at least one. The sequence asks for
+  // log-probabilities.
+  bool score = false;
 };
 
 // Applied in this order: ended, started, appended, rows.

@@ -145,18 +145,38 @@ Status check(const ModelChanged& m) {
   return within({"ModelChanged.epoch"}, m.epoch, 1, UINT64_MAX);
 }
 
-Status check_row(const RowResult& row, int64_t i) {
-  SHOAL_TRY(within({"StepResult.rows", i, "token"}, row.token, 0, INT32_MAX));
-  // A log-probability is at most 0; rounding of the sum of exponentials may exceed it slightly.
-  SHOAL_TRY(within({"StepResult.rows", i, "logprob"}, row.logprob, -1e30f, 1.0f));
-  SHOAL_TRY(size_within({"StepResult.rows", i, "top"}, row.top.size(), 0, kMaxTopLogprobs));
-  for (size_t j = 0; j < row.top.size(); ++j) {
+// Of the token `i` of `list`. A log-probability is at most 0; rounding of the sum of exponentials
+// may exceed it slightly.
+Status check_logprobs(const char* list, int64_t i, float logprob,
+                      const std::vector<TokenLogprob>& top) {
+  SHOAL_TRY(within({list, i, "logprob"}, logprob, -1e30f, 1.0f));
+  SHOAL_TRY(size_within({list, i, "top"}, top.size(), 0, kMaxTopLogprobs));
+  for (size_t j = 0; j < top.size(); ++j) {
     const auto at = static_cast<int64_t>(j);
-    SHOAL_TRY(within({"StepResult.rows", i, "top", at, "id"}, row.top[j].id, 0, INT32_MAX));
-    SHOAL_TRY(
-        within({"StepResult.rows", i, "top", at, "logprob"}, row.top[j].logprob, -1e30f, 1.0f));
-    if (j > 0 && row.top[j].logprob > row.top[j - 1].logprob) {
-      return bad({"StepResult.rows", i, "top", at, "logprob"}, "must not exceed the one before it");
+    SHOAL_TRY(within({list, i, "top", at, "id"}, top[j].id, 0, INT32_MAX));
+    SHOAL_TRY(within({list, i, "top", at, "logprob"}, top[j].logprob, -1e30f, 1.0f));
+    if (j > 0 && top[j].logprob > top[j - 1].logprob) {
+      return bad({list, i, "top", at, "logprob"}, "must not exceed the one before it");
+    }
+  }
+  return Status::ok();
+}
+
+Status check_scores(const std::vector<PromptScores>& scores) {
+  SHOAL_TRY(size_within({"StepResult.scores"}, scores.size(), 0, kMaxSlots));
+  SlotSet slots;
+  uint64_t total = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const PromptScores& s = scores[i];
+    const auto at = static_cast<int64_t>(i);
+    SHOAL_TRY(slots.add({"StepResult.scores", at, "slot"}, s.slot));
+    SHOAL_TRY(within({"StepResult.scores", at, "position"}, s.position, 1, kMaxSequenceTokens - 1));
+    SHOAL_TRY(size_within({"StepResult.scores", at, "tokens"}, s.tokens.size(), 1,
+                          kMaxRowsPerStep - total));
+    total += s.tokens.size();
+    for (size_t t = 0; t < s.tokens.size(); ++t) {
+      SHOAL_TRY(check_logprobs("StepResult.scores.tokens", static_cast<int64_t>(t),
+                               s.tokens[t].logprob, s.tokens[t].top));
     }
   }
   return Status::ok();
@@ -170,8 +190,10 @@ Status check(const StepResult& m) {
   for (size_t i = 0; i < m.rows.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
     SHOAL_TRY(slots.add({"StepResult.rows", at, "slot"}, m.rows[i].slot));
-    SHOAL_TRY(check_row(m.rows[i], at));
+    SHOAL_TRY(within({"StepResult.rows", at, "token"}, m.rows[i].token, 0, INT32_MAX));
+    SHOAL_TRY(check_logprobs("StepResult.rows", at, m.rows[i].logprob, m.rows[i].top));
   }
+  SHOAL_TRY(check_scores(m.scores));
   const StepStats& s = m.stats;
   SHOAL_TRY(within({"StepResult.stats.forward_seconds"}, s.forward_seconds, 0, kMaxSeconds));
   SHOAL_TRY(within({"StepResult.stats.collective_seconds"}, s.collective_seconds, 0, kMaxSeconds));

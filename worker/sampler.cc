@@ -1,6 +1,7 @@
 #include "worker/sampler.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <fmt/core.h>
 
@@ -9,23 +10,36 @@
 namespace shoal {
 namespace {
 
-SampleRow row_of(const SampleTarget& target) {
+// A known token is drawn as any other, from greedy rows that a bias decides: devices keep the
+// unmodified logit of what they draw.
+TokenBias certain(const SampleTarget& target) {
+  return {.id = target.known, .bias = std::numeric_limits<float>::max()};
+}
+
+// `certain`: of its known token; outlives the row.
+SampleRow row_of(const SampleTarget& target, const TokenBias& certain) {
   const wire::SamplingParams& p = target.sequence->sampling();
   SampleRow row;
+  row.position = target.position;
+  row.top_logprobs = p.top_logprobs;
+  if (target.known >= 0) {
+    row.temperature = 0;
+    row.biases = {&certain, 1};
+    return row;
+  }
   row.temperature = p.temperature;
   row.presence = p.presence;
   row.frequency = p.frequency;
   row.repetition = p.repetition;
   row.seed = target.sequence->seed();
   row.choice = target.sequence->choice();
-  row.position = target.position;
-  row.top_logprobs = p.top_logprobs;
   row.shaped_candidates = first_candidates({p.top_k, p.top_p, p.min_p}, p.temperature);
   row.biases = target.sequence->biases();
   return row;
 }
 
 Truncation truncation_of(const SampleTarget& target) {
+  if (target.known >= 0) return {};
   const wire::SamplingParams& p = target.sequence->sampling();
   return {p.top_k, p.top_p, p.min_p};
 }
@@ -70,8 +84,10 @@ Result<std::vector<std::vector<LocalSample>>> Sampler::gather(const std::vector<
 Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
                                                      const std::vector<SampleTarget>& targets,
                                                      const OpContext& op) {
+  std::vector<TokenBias> known;
+  for (const SampleTarget& target : targets) known.push_back(certain(target));
   std::vector<SampleRow> rows;
-  for (const SampleTarget& target : targets) rows.push_back(row_of(target));
+  for (size_t i = 0; i < targets.size(); ++i) rows.push_back(row_of(targets[i], known[i]));
   std::vector<LocalSample> mine(targets.size());
   for (size_t first = 0; first < targets.size(); first += Transformer::kLogitRows) {
     look(transformer, rows, first,
@@ -97,6 +113,11 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
       choice = choose_token(whole[0], again, truncation_of(targets[i]));
     }
     wire::RowResult result;
+    if (targets[i].known >= 0 && choice.token != targets[i].known) {
+      // Its logit is −∞, which no bias lifts.
+      choice.token = targets[i].known;
+      choice.logprob = kNoLogprob;
+    }
     result.slot = targets[i].slot;
     result.generation = targets[i].sequence->generation();
     result.broken = choice.broken;

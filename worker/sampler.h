@@ -19,6 +19,7 @@ struct SampleTarget {
   Sequence* sequence = nullptr;
   uint32_t slot = 0;
   uint32_t position = 0;  // of the token to be sampled
+  int32_t known = -1;  // the token there, of a prompt: nothing is drawn, only its log-probability
 };
 
 class Sampler {
@@ -26,7 +27,8 @@ class Sampler {
   Sampler(Device& device, Collective& group, Range vocab_slice, int64_t vocab)
       : device_(device), group_(group), slice_(vocab_slice), vocab_(vocab) {}
 
-  // One result per target, in order. The forward pass has just run with these rows as samples.
+  // One result per target, in order: known tokens come back. The forward pass has just run with
+  // these rows as samples.
   Result<std::vector<wire::RowResult>> sample(Transformer& transformer,
                                               const std::vector<SampleTarget>& targets,
                                               const OpContext& op);

@@ -6,6 +6,7 @@ namespace shoal {
 
 Sequence::Sequence(const wire::NewSequence& start, size_t kv_groups, Range vocab_slice)
     : generation_(start.generation),
+      prompt_tokens_(start.prompt_tokens),
       seed_(start.seed),
       choice_(start.choice),
       sampling_(start.sampling),
@@ -116,6 +117,14 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
     return out_of_range(
         fmt::format("a sample after row {} of slot {}, which has {} of at most {} tokens", end - 1,
                     group.slot, sequence.tokens().size(), limits_.max_tokens));
+  }
+  if (group.score && (uint64_t{group.position} + 1 >= sequence.prompt_tokens() ||
+                      sequence.sampling().top_logprobs < 0)) {
+    return out_of_range(fmt::format(
+        "log-probabilities of what follows row {} of slot {}, whose prompt has {} tokens and which "
+        "{} log-probabilities",
+        group.position, group.slot, sequence.prompt_tokens(),
+        sequence.sampling().top_logprobs < 0 ? "wants no" : "wants"));
   }
   return Status::ok();
 }

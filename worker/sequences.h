@@ -29,6 +29,7 @@ class Sequence {
 
   uint32_t generation() const { return generation_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
+  uint32_t prompt_tokens() const { return prompt_tokens_; }
   // Block table of a KV group; wire::kNoBlock where no row will look.
   const std::vector<uint32_t>& blocks(size_t group) const { return blocks_[group]; }
   const wire::SamplingParams& sampling() const { return sampling_; }
@@ -46,6 +47,7 @@ class Sequence {
   void count(int32_t token, bool output);
 
   uint32_t generation_;
+  uint32_t prompt_tokens_;
   uint64_t seed_;
   uint32_t choice_;
   wire::SamplingParams sampling_;

@@ -1,6 +1,7 @@
 #include "worker/step_runner.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -92,9 +93,37 @@ void StepRunner::add_group(const wire::RowGroup& group, int32_t sequence_index) 
     host_.positions.push_back(static_cast<int32_t>(position));
     host_.sequences.push_back(sequence_index);
   }
+  const auto first = static_cast<uint32_t>(host_.ids.size()) - group.count;
+  Sequence& owner = sequences_.at(group.slot);
+  for (uint32_t i = 0; group.score && i < group.count; ++i) {
+    const uint32_t next = group.position + i + 1;
+    if (next >= owner.prompt_tokens()) break;
+    host_.sample_rows.push_back(static_cast<int32_t>(first + i));
+    targets_.push_back({&owner, group.slot, next, owner.tokens()[next]});
+  }
   if (!group.sample) return;
-  host_.sample_rows.push_back(static_cast<int32_t>(host_.ids.size()) - 1);
-  targets_.push_back({&sequences_.at(group.slot), group.slot, group.position + group.count});
+  host_.sample_rows.push_back(static_cast<int32_t>(first + group.count) - 1);
+  targets_.push_back({&owner, group.slot, group.position + group.count});
+}
+
+// What the targets gave: samples, which become part of their sequences, and the scores of prompts.
+void StepRunner::take(std::vector<wire::RowResult> found, wire::StepResult* result) {
+  uint32_t last_scored = UINT32_MAX;  // slot
+  for (size_t i = 0; i < found.size(); ++i) {
+    wire::RowResult& row = found[i];
+    const SampleTarget& target = targets_[i];
+    if (target.known < 0) {
+      target.sequence->append_token(row.token);
+      result->rows.push_back(std::move(row));
+      continue;
+    }
+    if (row.slot != std::exchange(last_scored, row.slot)) {
+      result->scores.push_back({row.slot, row.generation, target.position, {}, false});
+    }
+    wire::PromptScores& scores = result->scores.back();
+    scores.broken = scores.broken || row.broken;
+    scores.tokens.push_back({row.logprob, std::move(row.top)});
+  }
 }
 
 Status StepRunner::lay_out(const wire::Step& step) {
@@ -231,7 +260,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   SHOAL_TRY(transformer_->forward(input, kv_, group_, op));
   const auto computed = std::chrono::steady_clock::now();
   SHOAL_ASSIGN(std::vector<wire::RowResult> rows, sampler_.sample(*transformer_, targets_, op));
-  for (size_t i = 0; i < rows.size(); ++i) targets_[i].sequence->append_token(rows[i].token);
+  take(std::move(rows), &result);
   transformer_->account();
   const auto end = std::chrono::steady_clock::now();
   const CollectiveStats after = group_.stats();
@@ -241,7 +270,7 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   result.stats.expert_seconds = transformer_->expert_seconds() - experts_before;
   result.stats.weight_bytes = transformer_->bytes_read() - bytes_before;
   result.stats.wait_seconds = after.wait_seconds - before.wait_seconds;
-  if (plan_.rank == 0) result.rows = std::move(rows);
+  if (plan_.rank != 0) result.rows.clear(), result.scores.clear();
   return result;
 }
 

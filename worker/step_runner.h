@@ -54,6 +54,7 @@ class StepRunner {
   Status lay_out(const wire::Step& step);
   void add_group(const wire::RowGroup& group, int32_t sequence_index);
   Result<ForwardInput> upload();
+  void take(std::vector<wire::RowResult> found, wire::StepResult* result);
   Status warm_up(uint64_t rows, const OpContext& op);
 
   wire::Assign plan_;

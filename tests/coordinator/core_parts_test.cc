@@ -150,7 +150,7 @@ TEST(StepWindow, RetiresWhatEveryRankHasReturned) {
   window.sent({1, start, {{7, 0, 1}}, {}});
   window.sent({2, start + 1s, {}, {5}});
   EXPECT_EQ(window.ended_in_flight(), std::vector<uint32_t>({5}));
-  EXPECT_EQ((*window.acknowledge(0, 1))->samples[0].request, 7u);
+  EXPECT_EQ((*window.acknowledge(0, 1))->expected[0].request, 7u);
   EXPECT_TRUE(window.retire().empty());
   EXPECT_EQ(window.late_ranks(), std::vector<uint32_t>({1}));
   ASSERT_TRUE(window.acknowledge(0, 2).is_ok());

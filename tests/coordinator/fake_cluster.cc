@@ -136,6 +136,11 @@ void FakeCluster::perform(const Actions& actions, std::vector<Event>& follow_up)
       const Status status = network.coordinator().send(message->peer, message->message);
       EXPECT_NE(status.code(), Code::kInvalidArgument) << status.message();
       if (!status) follow_up.push_back(PeerGoneEvent{message->peer, status.message()});
+    } else if (const auto* prompt = std::get_if<PromptAction>(&action)) {
+      Stream& stream = streams.at(prompt->id);
+      EXPECT_TRUE(stream.finishes == 0 && stream.tokens.empty()) << "scores come first";
+      EXPECT_EQ(prompt->event.position, stream.scores.size() + 1) << "in order, and once";
+      for (const auto& scored : prompt->event.tokens) stream.scores.push_back(scored.logprob);
     } else if (const auto* token = std::get_if<TokenAction>(&action)) {
       Stream& stream = streams.at(token->id);
       EXPECT_EQ(stream.finishes, 0) << "a token after the end";
@@ -192,6 +197,14 @@ void FakeCluster::check_streams() const {
     const std::vector<int32_t> prefix(
         expected.begin(), expected.begin() + std::min(expected.size(), stream.tokens.size()));
     EXPECT_EQ(stream.tokens, prefix) << "request " << id;
+    const std::vector<int32_t>& prompt = stream.request.prompt;
+    EXPECT_LE(stream.scores.size(), stream.request.score_prompt ? prompt.size() - 1 : 0);
+    for (size_t i = 0; i < stream.scores.size(); ++i) {
+      EXPECT_EQ(stream.scores[i], model.logprob({prompt.data(), i + 2})) << "request " << id;
+    }
+    if (stream.request.score_prompt && !stream.tokens.empty()) {
+      EXPECT_EQ(stream.scores.size(), prompt.size() - 1) << "request " << id;
+    }
     if (stream.finishes == 0) continue;
     if (stream.finish.reason == FinishReason::kStop ||
         stream.finish.reason == FinishReason::kLength) {

@@ -17,6 +17,7 @@ namespace shoal::testing {
 struct Stream {  // what a client saw
   GenerationRequest request;
   std::vector<int32_t> tokens;
+  std::vector<float> scores;  // of the prompt, from its second token on
   int finishes = 0;
   FinishEvent finish;
   TimePoint finished_at{};

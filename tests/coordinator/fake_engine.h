@@ -50,7 +50,7 @@ class FakeEngine : public Engine {
   void refuse_after(size_t submissions, Status status);  // of those to come
   void accept_all();
   void fail_all(Status status);  // that are active, once
-  void release_held();  // requests with Script::hold go on
+  void release_held();           // requests with Script::hold go on
 
   size_t active() const;
   size_t submitted() const;

@@ -20,6 +20,12 @@ int32_t FakeModel::sample(uint64_t seed, const std::vector<int32_t>& tokens) con
   return static_cast<int32_t>(h % static_cast<uint64_t>(vocab));
 }
 
+float FakeModel::logprob(std::span<const int32_t> tokens) const {
+  uint64_t h = 1;
+  for (const int32_t token : tokens) h = mix64(h ^ static_cast<uint64_t>(token));
+  return -static_cast<float>(h % 100000) / 1000;
+}
+
 std::vector<int32_t> FakeModel::expected(std::vector<int32_t> prompt, uint64_t seed,
                                          uint32_t max_tokens, bool ignore_end) const {
   std::vector<int32_t> out;
@@ -265,6 +271,21 @@ std::string FakeWorker::read(uint32_t group, uint32_t position, uint32_t slot) {
   return "";
 }
 
+std::string FakeWorker::score(const wire::RowGroup& rows, const Slot& slot,
+                              wire::StepResult& result) {
+  wire::PromptScores scores{rows.slot, slot.start.generation, rows.position + 1, {}, false};
+  const uint32_t end = std::min(rows.position + rows.count + 1, slot.start.prompt_tokens);
+  for (uint32_t p = scores.position; p < end; ++p) {
+    const std::span<const int32_t> tokens(slot.tokens.data(), p + 1);
+    scores.tokens.push_back({model_.logprob(tokens), {{tokens.back(), model_.logprob(tokens)}}});
+    scores.broken |= std::find(tokens.begin(), tokens.end() - 1, model_.poison) != tokens.end() - 1;
+  }
+  if (scores.tokens.empty()) return "scores of what is no prompt";
+  if (slot.start.sampling.top_logprobs < 0) return "scores nobody wants";
+  result.scores.push_back(std::move(scores));
+  return "";
+}
+
 std::string FakeWorker::run_rows(const wire::RowGroup& rows, wire::StepResult& result) {
   const auto found = slots_.find(rows.slot);
   if (found == slots_.end()) return fmt::format("rows for slot {}, which is empty", rows.slot);
@@ -286,6 +307,10 @@ std::string FakeWorker::run_rows(const wire::RowGroup& rows, wire::StepResult& r
   }
   if (!error.empty()) return error;
   slot.end = static_cast<uint32_t>(end);
+  if (rows.score) {
+    error = score(rows, slot, result);
+    if (!error.empty()) return error;
+  }
   if (!rows.sample) return "";
   if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
   const bool broken =

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +30,8 @@ struct FakeModel {
   std::vector<KvRule> rules = {KvRule{}};  // what rows see, by KV group
 
   int32_t sample(uint64_t seed, const std::vector<int32_t>& tokens) const;
+  // Of the last of `tokens`, after the others.
+  float logprob(std::span<const int32_t> tokens) const;
   // What a client must see: up to `max_tokens` tokens, the end token included if it comes.
   std::vector<int32_t> expected(std::vector<int32_t> prompt, uint64_t seed, uint32_t max_tokens,
                                 bool ignore_end = false) const;
@@ -102,6 +105,7 @@ class FakeWorker {
   std::string apply(const wire::Step& step);
   std::string append(const wire::BlockAppend& append);
   std::string run_rows(const wire::RowGroup& rows, wire::StepResult& result);
+  std::string score(const wire::RowGroup& rows, const Slot& slot, wire::StepResult& result);
   std::string write(uint32_t group, uint32_t position, uint32_t slot);
   std::string read(uint32_t group, uint32_t position, uint32_t slot);
   // The cell of a position, or null: it has no block.

@@ -12,6 +12,8 @@
 namespace shoal {
 namespace {
 
+uint32_t last(std::span<const int32_t> tokens) { return static_cast<uint32_t>(tokens.size()) - 1; }
+
 using Blocks = std::vector<uint32_t>;
 
 std::vector<int32_t> tokens_of(size_t count, int32_t first = 0) {
@@ -305,7 +307,7 @@ struct Driver {
                uint32_t rows = 4) {
     KvSequence sequence;
     sequence.scope = scope;
-    const uint32_t start = kv.find_start(sequence, tokens);
+    const uint32_t start = kv.find_start(sequence, tokens, last(tokens));
     EXPECT_TRUE(kv.fits(sequence, tokens.size(), start, Blocks64(kv.groups(), 0)));
     kv.start(sequence, start);
     KvProgress progress{tokens, start, 0};
@@ -409,9 +411,9 @@ TEST(KvGroups, TheOldestConversationIsForgottenFirstAndItsEndBeforeItsBeginning)
   driver.run(tokens_of(17, 3000));  // four blocks: two were free, two are a's last
   EXPECT_EQ(driver.kv.pool(0).evicted(), 2u);
   KvSequence sequence;
-  EXPECT_EQ(driver.kv.find_start(sequence, a), 12u);
+  EXPECT_EQ(driver.kv.find_start(sequence, a, last(a)), 12u);
   sequence = {};
-  EXPECT_EQ(driver.kv.find_start(sequence, b), 20u);
+  EXPECT_EQ(driver.kv.find_start(sequence, b, last(b)), 20u);
 }
 
 TEST(KvGroups, ALongPromptInAWindowGroupLeavesOtherConversationsAlone) {
@@ -421,19 +423,19 @@ TEST(KvGroups, ALongPromptInAWindowGroupLeavesOtherConversationsAlone) {
   driver.run(tokens_of(400, 5000));
   EXPECT_GT(driver.kv.pool(0).evicted(), 80u);
   KvSequence sequence;
-  EXPECT_EQ(driver.kv.find_start(sequence, chat), 40u);
+  EXPECT_EQ(driver.kv.find_start(sequence, chat, last(chat)), 40u);
 }
 
 TEST(KvGroups, WhatIsSharedCostsNothingMore) {
   Driver driver(groups_of({{}}), {8});
   const auto tokens = tokens_of(22);
   KvSequence first, second;
-  driver.kv.start(first, driver.kv.find_start(first, tokens));
+  driver.kv.start(first, driver.kv.find_start(first, tokens, last(tokens)));
   driver.kv.extend(first, 22);
   KvProgress progress{tokens, 22, 1};
   driver.kv.settle(first, progress);
   EXPECT_EQ(driver.kv.pool(0).used(), 6u);
-  const uint32_t start = driver.kv.find_start(second, tokens);
+  const uint32_t start = driver.kv.find_start(second, tokens, last(tokens));
   EXPECT_EQ(start, 20u);
   EXPECT_TRUE(driver.kv.fits(second, 22, start, std::vector<uint64_t>{1}));
   EXPECT_FALSE(driver.kv.fits(second, 22, start, std::vector<uint64_t>{2}));
@@ -486,12 +488,12 @@ TEST(KvGroups, TokensTheCoordinatorDoesNotKnowYetAreNotPublished) {
   driver.kv.extend(sequence, 9);  // rows 6 … 8 are samples on their way
   driver.kv.settle(sequence, {tokens, 9, 1});
   KvSequence other;
-  EXPECT_EQ(driver.kv.find_start(other, tokens_of(20)), 4u);
+  EXPECT_EQ(driver.kv.find_start(other, tokens_of(20), 19), 4u);
   // A window of one would be gone, but then its content would be lost unnamed.
   EXPECT_EQ(driver.kv.pool(1).used(), 3u);
   for (const int32_t token : {6, 7}) tokens.push_back(token);
   driver.kv.settle(sequence, {tokens, 9, 1});
-  EXPECT_EQ(driver.kv.find_start(other, tokens_of(20)), 8u);
+  EXPECT_EQ(driver.kv.find_start(other, tokens_of(20), 19), 8u);
   driver.kv.give_back(sequence, {tokens, 9, 1});
 }
 

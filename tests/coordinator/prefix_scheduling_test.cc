@@ -111,6 +111,88 @@ TEST(PrefixReuse, TheSecondTurnComputesAtMostOneBlockAndWhatIsNew) {
   }
 }
 
+TEST(PrefixReuse, AScoredPromptIsComputedWholeAndSharedAfterwards) {
+  for (const Model& model : kModels) {
+    SCOPED_TRACE(model.name);
+    for (const size_t tokens : {1u, 2u, 16u, 17u, 203u}) {
+      Chat chat(model.rules);
+      GenerationRequest request;
+      request.prompt = prompt_of(tokens, 1);
+      request.max_tokens = 2;
+      const RequestId plain = chat.submit(request);
+      chat.answer(plain);
+      request.score_prompt = true;
+      request.sampling.top_logprobs = 0;
+      const RequestId scored = chat.submit(request);
+      EXPECT_EQ(chat.answer(scored).scores.size(), tokens - 1);
+      EXPECT_EQ(chat.streams[scored].finish.cached_prompt_tokens, 0u);
+      request.score_prompt = false;
+      const RequestId again = chat.submit(request);
+      EXPECT_TRUE(chat.answer(again).scores.empty());
+      EXPECT_EQ(chat.streams[again].finish.cached_prompt_tokens, (tokens - 1) / 16 * 16);
+      chat.expect_clean();
+    }
+  }
+}
+
+// The latest is preempted in the middle of its prompt; its scores go on where they were.
+TEST(PrefixReuse, APreemptedPromptIsScoredOnce) {
+  for (const Model& model : kModels) {
+    SCOPED_TRACE(model.name);
+    CoreOptions options = Chat::chat_options(model.rules, 200);
+    options.scheduler.prefill_chunk = 2;
+    for (uint32_t& blocks : options.membership.plan.kv_blocks) blocks = 38;
+    Chat chat(options);
+    std::vector<RequestId> ids;
+    for (uint64_t seed = 1; seed <= 4; ++seed) {
+      GenerationRequest request;
+      request.prompt = prompt_of(seed < 4 ? 16 : 200, seed);
+      request.max_tokens = seed < 4 ? 580 : 20;
+      request.seed = seed;
+      request.ignore_eos = true;
+      request.score_prompt = true;
+      request.sampling.top_logprobs = 0;
+      ids.push_back(chat.submit(std::move(request)));
+      if (seed == 3) {
+        ASSERT_TRUE(chat.run_until([&] { return chat.streams[1].tokens.size() > 60; }));
+      }
+    }
+    for (const RequestId id : ids) {
+      const Stream& stream = chat.answer(id);
+      EXPECT_EQ(stream.scores.size(), stream.request.prompt.size() - 1);
+    }
+    uint32_t without_token = 0;  // sequences started before their request had one
+    for (const SentStepRecord& record : chat.steps) {
+      for (const auto& start : record.step.started) {
+        without_token += start.tokens.size() == start.prompt_tokens ? 1 : 0;
+      }
+    }
+    if (model.rules[0].is_full()) {
+      EXPECT_GT(without_token, ids.size());
+    }
+    chat.expect_clean();
+  }
+}
+
+TEST(PrefixReuse, AScoreThatIsNoNumberEndsItsRequest) {
+  Chat chat(kModels[0].rules);
+  GenerationRequest request;
+  request.prompt = prompt_of(50, 1);
+  request.max_tokens = 3;
+  request.score_prompt = true;
+  request.sampling.top_logprobs = 0;
+  request.prompt[49] = 950;
+  chat.worker("w0").poison(950);
+  const RequestId good = chat.submit(request);  // only what follows its last token is none
+  request.prompt[40] = 950;
+  const RequestId bad = chat.submit(request);
+  EXPECT_EQ(chat.answer(good).scores.size(), 49u);
+  EXPECT_EQ(chat.streams[good].finish.reason, FinishReason::kError);
+  EXPECT_LT(chat.answer(bad).scores.size(), 49u);
+  EXPECT_EQ(chat.streams[bad].finish.reason, FinishReason::kError);
+  chat.expect_clean();
+}
+
 TEST(PrefixReuse, SixtyFourConversationsOverASmallCache) {
   for (const Model& model : kModels) {
     SCOPED_TRACE(model.name);

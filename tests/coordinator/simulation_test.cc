@@ -88,6 +88,8 @@ struct Simulation {
     request.seed = rng();
     scopes[request.seed] = request.cache_scope;
     request.ignore_eos = rng.below(4) == 0;
+    request.score_prompt = rng.below(4) == 0;
+    request.sampling.top_logprobs = request.score_prompt ? 1 : -1;
     const bool admitted = check_admission(cluster.core.admission(), request).is_ok();
     const RequestId id = cluster.submit(std::move(request));
     if (admitted) accepted.push_back(id);

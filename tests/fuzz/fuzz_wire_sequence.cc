@@ -237,6 +237,7 @@ class Harness {
     result.epoch = step.epoch;
     result.step = step.step;
     for (const wire::RowGroup& rows : step.rows) {
+      if (rows.score && peer.plan->rank == 0) score(peer, rows, result);
       if (!rows.sample) continue;
       const auto token = static_cast<int32_t>(input_.below(kVocab));
       Sequence& sequence = peer.table->at(rows.slot);
@@ -247,6 +248,13 @@ class Harness {
     }
     spoil(result);
     say(peer, result);
+  }
+
+  static void score(Peer& peer, const wire::RowGroup& rows, wire::StepResult& result) {
+    const Sequence& sequence = peer.table->at(rows.slot);
+    const uint32_t end = std::min(rows.position + rows.count + 1, sequence.prompt_tokens());
+    result.scores.push_back({rows.slot, sequence.generation(), rows.position + 1,
+                             std::vector<wire::ScoredToken>(end - rows.position - 1), false});
   }
 
   void spoil(wire::StepResult& result) {
@@ -271,6 +279,13 @@ class Harness {
         break;
       case 7:
         for (auto& row : result.rows) row.broken = true;
+        for (auto& scores : result.scores) scores.broken = true;
+        break;
+      case 8:
+        for (auto& scores : result.scores) scores.position += 1;
+        break;
+      case 9:
+        for (auto& scores : result.scores) scores.tokens.emplace_back();
         break;
       default:
         break;
@@ -298,6 +313,8 @@ class Harness {
     }
     request.max_tokens = 1 + static_cast<uint32_t>(input_.below(kContext));
     request.ignore_eos = input_.below(2) == 0;
+    request.score_prompt = input_.below(4) == 0;
+    request.sampling.top_logprobs = request.score_prompt ? 0 : -1;
     const RequestId id = requests_.size() + 1;
     requests_[id] = {};
     handle(SubmitEvent{id, std::move(request)});

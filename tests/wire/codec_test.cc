@@ -55,6 +55,19 @@ TEST(Codec, FieldsArriveWhereTheyBelong) {
   EXPECT_EQ(s.rows[1].position, 99u);
   EXPECT_EQ(s.rows[0].count, 3u);
   EXPECT_TRUE(s.rows[1].sample);
+  EXPECT_TRUE(s.rows[0].score && !s.rows[1].score);
+
+  const auto result = decode(encode(testing::sample_step_result(), envelope()));
+  ASSERT_TRUE(result.is_ok());
+  const auto& scores = std::get<StepResult>(result->message).scores;
+  ASSERT_EQ(scores.size(), 2u);
+  ASSERT_EQ(scores[0].tokens.size(), 3u);
+  EXPECT_EQ(scores[0].position, 1u);
+  EXPECT_EQ(scores[0].tokens[1].logprob, -2.0f);
+  EXPECT_TRUE(scores[0].tokens[1].top.empty());
+  ASSERT_EQ(scores[0].tokens[2].top.size(), 1u);
+  EXPECT_EQ(scores[0].tokens[2].top[0].id, 9);
+  EXPECT_TRUE(scores[1].broken && !scores[0].broken);
 
   const auto plan = decode(encode(sample_assign(), envelope()));
   ASSERT_TRUE(plan.is_ok());
@@ -208,6 +221,18 @@ TEST(Codec, HostileFrames) {
        "Step.started[0].sampling.logit_bias: columns"},
       {"logprob columns", framed(20, bytes_field(3, bytes_field(5, "\x01"))),
        "StepResult.rows[0].top: columns"},
+      {"score columns", framed(20, bytes_field(10, bytes_field(4, std::string(4, '\0')))),
+       "StepResult.scores[0]: columns"},
+      {"alternatives that are not there",
+       framed(20, bytes_field(10, bytes_field(4, std::string(4, '\0')) + bytes_field(5, "\x01"))),
+       "StepResult.scores[0].top_count[0]: more than there are"},
+      {"alternatives of no token",
+       framed(20, bytes_field(10, bytes_field(6, "\x01") + bytes_field(7, std::string(4, '\0')))),
+       "StepResult.scores[0].top: 1 entries belong to no token"},
+      {"rows that want something unknown",
+       framed(33, varint_field(1, 1) + varint_field(2, 1) + bytes_field(6, "\x01") +
+                      bytes_field(7, "\x01") + bytes_field(8, "\x01") + bytes_field(10, "\x04")),
+       "Step.rows[0]: wants 4"},
       {"negative token",
        framed(33, varint_field(1, 1) + varint_field(2, 1) +
                       bytes_field(4, varint_field(3, UINT64_MAX))),

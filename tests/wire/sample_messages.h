@@ -48,14 +48,17 @@ inline Step sample_step() {
           {3, 4095},
           {started},
           {{5, 0, {0, 12, 13}}, {5, 1, {kNoBlock, 7}}},
-          {{5, 0, 3, true}, {6, 99, 1, true}}};
+          {{5, 0, 3, true, true}, {6, 99, 1, true}}};
 }
 
 inline StepResult sample_step_result() {
-  StepResult m{9, 1234567, {}, {0.010, 0.002, 0.0005, 0.0001, 0.004}};
+  StepResult m{9, 1234567, {}, {}, {0.010, 0.002, 0.0005, 0.0001, 0.004}};
   m.rows.push_back({5, 77, 4711, -0.25f, {{4711, -0.25f}, {12, -1.5f}}});
   m.rows.push_back({6, 78, 0, -3.5f, {}});
   m.rows.push_back({7, 79, 0, 0, {}, true});
+  m.scores.push_back(
+      {5, 77, 1, {{-0.5f, {{3, -0.25f}, {1, -0.5f}}}, {-2, {}}, {-1, {{9, -1}}}}, false});
+  m.scores.push_back({8, 80, 4000000, {{0, {}}}, true});
   return m;
 }
 

@@ -64,6 +64,15 @@ TEST(SequenceTable, EveryMistakeIsNamed) {
       {"which has 6 tokens", [](auto& s) { s.rows[0].count = 0; }},
       {"rows 4294967295", [](auto& s) { s.rows[0].position = 0xffffffffu; }},
       {"a sample after row 4", [](auto& s) { s.rows[0].count = 5; }},
+      {"log-probabilities of what follows row 0 of slot 1, whose prompt has 6 tokens and which "
+       "wants no",
+       [](auto& s) { s.rows[0].score = true; }},
+      {"log-probabilities of what follows row 0 of slot 1, whose prompt has 1 tokens",
+       [](auto& s) {
+         s.rows[0].score = true;
+         s.started[0].sampling.top_logprobs = 0;
+         s.started[0].prompt_tokens = 1;
+       }},
       {"end of slot 0", [](auto& s) { s.ended = {0}; }},
   };
   for (const auto& c : cases) {

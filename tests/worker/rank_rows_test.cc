@@ -1,5 +1,6 @@
-// A sequence whose logits are not finite says so, on every layout and whatever sampling it asks
-// for; the others of the step are what they are without it, and so is whoever gets its KV blocks.
+// What ranks find for a step's rows, on every layout. Log-probabilities of a prompt are those of the
+// same tokens drawn. A sequence whose logits are not finite says so, whatever sampling it asks for;
+// the others of the step are what they are without it, and so is whoever gets its KV blocks.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -46,14 +47,18 @@ class Ranks {
     });
   }
 
-  std::vector<wire::RowResult> run(const wire::Step& step) {
-    std::vector<wire::RowResult> rows;
+  wire::StepResult run(const wire::Step& step) {
+    wire::StepResult out;
     on_all([&](uint32_t r) {
       auto result = ranks_[r]->run(step);
-      EXPECT_TRUE(result.is_ok()) << result.status().to_string();
-      if (r == 0 && result.is_ok()) rows = result->rows;
+      ASSERT_TRUE(result.is_ok()) << result.status().to_string();
+      if (r == 0) {
+        out = *std::move(result);
+      } else {
+        EXPECT_TRUE(result->rows.empty() && result->scores.empty());
+      }
     });
-    return rows;
+    return out;
   }
 
  private:
@@ -94,6 +99,14 @@ wire::NewSequence sequence(uint32_t slot, uint32_t generation, bool bad, int kin
   return out;
 }
 
+wire::BlockAppend all_blocks(uint32_t slot) {
+  wire::BlockAppend blocks{.slot = slot, .group = 0};
+  for (uint32_t b = 0; b < kTokens / kBlockTokens; ++b) {
+    blocks.blocks.push_back(slot * kTokens / kBlockTokens + b);
+  }
+  return blocks;
+}
+
 struct Outcome {
   std::vector<std::vector<int32_t>> tokens{kSlots};
   std::vector<std::vector<bool>> broken{kSlots};
@@ -108,15 +121,11 @@ Outcome generate(Ranks& ranks, bool bad, int kind) {
   const auto start = [&](uint32_t slot, uint32_t generation, bool broken) {
     step.started.push_back(sequence(slot, generation, broken, kind));
     step.rows.push_back({slot, 0, step.started.back().prompt_tokens, true});
-    wire::BlockAppend blocks{.slot = slot, .group = 0};
-    for (uint32_t b = 0; b < kTokens / kBlockTokens; ++b) {
-      blocks.blocks.push_back(slot * kTokens / kBlockTokens + b);
-    }
-    step.appended.push_back(blocks);
+    step.appended.push_back(all_blocks(slot));
   };
   const auto run = [&](uint32_t number) {
     step.step = number;
-    const auto rows = ranks.run(step);
+    const auto rows = ranks.run(step).rows;
     step.ended.clear(), step.started.clear(), step.appended.clear();
     for (wire::RowGroup& row : step.rows) row = {row.slot, row.position + row.count, 1, true};
     return rows;
@@ -167,6 +176,92 @@ TEST_P(BrokenRows, AreSaidAndDoNoHarm) {
   }
 }
 
+class Scores : public ::testing::TestWithParam<uint32_t> {};
+
+// What was drawn token by token has, as a prompt, the same log-probabilities in the same bits,
+// however the prompt is cut, and whatever the sequence asks of its own samples.
+TEST_P(Scores, AreThoseOfTheSameTokensDrawn) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/overflow.gguf";
+  write_overflow_model(path);
+  Ranks ranks(path, GetParam());
+  wire::Step step;
+  step.epoch = 1;
+  step.step = 1;
+  wire::NewSequence drawn = sequence(0, 1, false, 0);
+  drawn.sampling.temperature = 1.5f;
+  drawn.sampling.top_logprobs = 3;
+  const uint32_t prompt = drawn.prompt_tokens;
+  step.started = {drawn};
+  step.appended = {all_blocks(0)};
+  step.rows = {{0, 0, prompt, true}};
+  std::vector<wire::ScoredToken> want;
+  for (; want.size() < 20; ++step.step) {
+    const std::vector<wire::RowResult> rows = ranks.run(step).rows;
+    ASSERT_EQ(rows.size(), 1u);
+    drawn.tokens.push_back(rows[0].token);
+    want.push_back({rows[0].logprob, rows[0].top});
+    step.started.clear(), step.appended.clear();
+    step.rows = {{0, static_cast<uint32_t>(drawn.tokens.size()) - 1, 1, true}};
+  }
+  drawn.prompt_tokens = static_cast<uint32_t>(drawn.tokens.size());
+  drawn.sampling.logit_bias = {{5, 50.0f}};
+  drawn.sampling.repetition = 1.5f;
+  drawn.sampling.top_k = 7;
+  for (const uint32_t chunk : {40u, 17u, 1u}) {  // sampled rows are looked at 16 at a time
+    std::vector<wire::ScoredToken> got;
+    step.ended = {0};
+    step.started = {drawn};
+    step.appended = {all_blocks(0)};
+    const auto end = drawn.prompt_tokens;
+    for (uint32_t at = 0; at < end; at += chunk, ++step.step) {
+      const uint32_t count = std::min(chunk, end - at);
+      step.rows = {{0, at, count, at + count == end, at + 1 < end}};
+      const wire::StepResult result = ranks.run(step);
+      EXPECT_EQ(result.rows.size(), at + count == end ? 1u : 0u);
+      ASSERT_EQ(result.scores.size(), at + 1 < end ? 1u : 0u);
+      for (const wire::PromptScores& scores : result.scores) {
+        EXPECT_EQ(scores.position, at + 1);
+        EXPECT_FALSE(scores.broken);
+        got.insert(got.end(), scores.tokens.begin(), scores.tokens.end());
+      }
+      step.ended.clear(), step.started.clear(), step.appended.clear();
+    }
+    ASSERT_EQ(got.size(), end - 1u);
+    for (size_t i = 0; i < want.size(); ++i) {
+      const wire::ScoredToken& token = got[prompt - 1 + i];
+      EXPECT_EQ(token.logprob, want[i].logprob) << "chunk " << chunk << ", token " << i;
+      ASSERT_EQ(token.top.size(), want[i].top.size());
+      for (size_t t = 0; t < token.top.size(); ++t) {
+        EXPECT_EQ(token.top[t].id, want[i].top[t].id);
+        EXPECT_EQ(token.top[t].logprob, want[i].top[t].logprob);
+      }
+    }
+  }
+}
+
+TEST_P(Scores, SayWhereTheLogitsAreNoNumbers) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/overflow.gguf";
+  write_overflow_model(path);
+  Ranks ranks(path, GetParam());
+  wire::Step step;
+  step.epoch = 1;
+  step.step = 1;
+  for (const uint32_t slot : {0u, kBad}) {
+    step.started.push_back(sequence(slot, 1, slot == kBad, 0));
+    step.started.back().sampling.top_logprobs = 0;
+    step.appended.push_back(all_blocks(slot));
+    step.rows.push_back({slot, 0, 8, false, true});
+  }
+  const auto scores = ranks.run(step).scores;
+  ASSERT_EQ(scores.size(), 2u);
+  EXPECT_TRUE(!scores[0].broken && scores[1].broken);
+  EXPECT_EQ(scores[0].tokens.size(), 8u);
+  EXPECT_EQ(scores[1].tokens.size(), 8u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, Scores, ::testing::Values(1u, 2u, 3u));
 INSTANTIATE_TEST_SUITE_P(Worlds, BrokenRows, ::testing::Values(1u, 2u, 3u));
 
 }  // namespace
