@@ -38,7 +38,8 @@ struct GenerationOptions {  // what chat and text completions have in common
   bool stream = false;
   bool include_usage = false;
   uint32_t n = 1;
-  std::optional<uint32_t> max_tokens;  // ≥ 1; absent: what the context leaves
+  // ≥ 1, with `echo` ≥ 0; absent: what the context leaves
+  std::optional<uint32_t> max_tokens;
   wire::SamplingParams sampling;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
@@ -46,6 +47,7 @@ struct GenerationOptions {  // what chat and text completions have in common
   bool ignore_eos = false;
   std::string cache_salt;  // shares cached prefixes only with requests of the same
   bool return_token_ids = false;
+  bool echo = false;  // completions: the text begins with the prompt
 
   bool logprobs() const { return sampling.top_logprobs >= 0; }
 };

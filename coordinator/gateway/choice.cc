@@ -14,17 +14,22 @@ size_t count_characters(std::string_view text) {
 
 }  // namespace
 
-Choice::Choice(const TextCodec& codec, std::vector<std::string> stop, bool keep_records)
-    : stream_(codec.new_stream()), matcher_(std::move(stop)), keep_records_(keep_records) {}
+Choice::Choice(const TextCodec& codec, std::vector<std::string> stop, bool keep_records,
+               std::optional<size_t> echoed)
+    : stream_(codec.new_stream()),
+      matcher_(std::move(stop)),
+      keep_records_(keep_records),
+      keep_end_(echoed.has_value()),
+      produced_characters_(echoed.value_or(0)) {}
 
 ChoiceDelta Choice::on_token(const TokenEvent& event) {
   if (finished_ || matcher_.stopped()) return {};
   ++completion_tokens_;
-  if (event.is_stop) return {};
-  if (keep_records_) {
+  if (keep_records_ && (!event.is_stop || keep_end_)) {
     pending_.push_back(
         {produced_bytes_, {event.token, event.logprob, event.top, produced_characters_}});
   }
+  if (event.is_stop) return {};
   const std::string piece = stream_->push(event.token);
   produced_bytes_ += piece.size();
   produced_characters_ += count_characters(piece);

@@ -21,7 +21,7 @@ namespace shoal::gateway {
 
 struct TokenRecord {
   int32_t id = 0;
-  float logprob = 0;
+  std::optional<float> logprob;  // the first token of a prompt has none
   std::vector<wire::TokenLogprob> top;
   size_t text_offset = 0;  // characters of the choice's text before this token
 };
@@ -35,8 +35,11 @@ struct ChoiceDelta {
 
 class Choice {
  public:
-  // With `keep_records` false deltas carry text only.
-  Choice(const TextCodec& codec, std::vector<std::string> stop, bool keep_records);
+  // With `keep_records` false deltas carry text only. `echoed`: so many characters of a prompt stand
+  // before the text. There is a record of every token then, the one that ends the answer included:
+  // evaluation harnesses count from the end.
+  Choice(const TextCodec& codec, std::vector<std::string> stop, bool keep_records,
+         std::optional<size_t> echoed = {});
 
   // Nothing after stopped_by_text() or finish().
   ChoiceDelta on_token(const TokenEvent& event);
@@ -61,7 +64,7 @@ class Choice {
 
   std::unique_ptr<TextStream> stream_;
   StopMatcher matcher_;
-  const bool keep_records_;
+  const bool keep_records_, keep_end_;
   bool finished_ = false;
   std::optional<std::string_view> finish_reason_;
   uint32_t completion_tokens_ = 0;

@@ -16,12 +16,25 @@ namespace {
 
 constexpr size_t kTrimBytes = 1 << 20;
 constexpr size_t kMaxRequestId = 128;
+constexpr uint64_t kMaxEchoBytes = 64 << 20;
 constexpr const char* kChatId = "chatcmpl";
 constexpr const char* kCompletionId = "cmpl";
 
 bool matches(std::string_view pattern, std::string_view path) {
   if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
   return pattern == path;
+}
+
+// Every choice holds its prompt's text until the answer is written.
+std::optional<ApiError> check_echo(const GenerationOptions& options,
+                                   const std::vector<Echo>& echoes) {
+  uint64_t bytes = 0;
+  for (const Echo& echo : echoes) bytes += echo.bytes() * options.n;
+  if (bytes <= kMaxEchoBytes) return std::nullopt;
+  return invalid_field("echo",
+                       fmt::format("the prompts of all choices are {} bytes; at most {} are echoed",
+                                   bytes, kMaxEchoBytes),
+                       "answer_too_large");
 }
 
 HttpVerdict refusal(const ApiError& error, HttpRefusal reason) {
@@ -257,7 +270,8 @@ void Gateway::chat(const HttpRequest& request, const std::shared_ptr<Exchange>& 
   }
   std::vector<std::vector<int32_t>> prompts;
   prompts.push_back(std::move(prompt).value());
-  generate(Endpoint::kChat, request, std::move(chat_request.options), std::move(prompts), exchange);
+  generate(Endpoint::kChat, request, std::move(chat_request.options), std::move(prompts), {},
+           exchange);
 }
 
 void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange) {
@@ -269,9 +283,12 @@ void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Excha
     return;
   }
   auto& completion_request = std::get<CompletionRequest>(parsed);
+  const GenerationOptions& asked = completion_request.options;
   std::vector<std::vector<int32_t>> prompts;
+  std::vector<Echo> echoes;
   for (Prompt& prompt : completion_request.prompts) {
     if (auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
+      if (asked.echo) echoes.emplace_back(*deps_.codec, *ids);
       prompts.push_back(std::move(*ids));
       continue;
     }
@@ -285,14 +302,18 @@ void Gateway::completion(const HttpRequest& request, const std::shared_ptr<Excha
       send_error(*exchange, encoding_error(ids.status(), "prompt"));
       return;
     }
+    if (asked.echo && !ids->empty()) {
+      echoes.emplace_back(*deps_.codec, *ids, std::move(std::get<std::string>(prompt)));
+    }
     prompts.push_back(std::move(ids).value());
   }
+  if (const auto error = check_echo(asked, echoes)) return send_error(*exchange, *error);
   generate(Endpoint::kCompletion, request, std::move(completion_request.options),
-           std::move(prompts), exchange);
+           std::move(prompts), std::move(echoes), exchange);
 }
 
 void Gateway::generate(Endpoint endpoint, const HttpRequest& request, GenerationOptions options,
-                       std::vector<std::vector<int32_t>> prompts,
+                       std::vector<std::vector<int32_t>> prompts, std::vector<Echo> echoes,
                        const std::shared_ptr<Exchange>& exchange) {
   const char* param = endpoint == Endpoint::kChat ? "messages" : "prompt";
   const uint32_t context = deps_.engine->context_tokens();
@@ -328,6 +349,7 @@ void Gateway::generate(Endpoint endpoint, const HttpRequest& request, Generation
   plan.cache_scope = fmt::format("{}:{}", request.ticket.key.value_or(0), options.cache_salt);
   plan.options = std::move(options);
   plan.prompts = std::move(prompts);
+  plan.echoes = std::move(echoes);
   std::make_shared<Generation>(*deps_.engine, *deps_.codec, exchange, std::move(plan))->start();
 }
 

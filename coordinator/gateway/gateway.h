@@ -13,6 +13,7 @@
 #include "coordinator/gateway/auth.h"
 #include "coordinator/gateway/chat_prompt.h"
 #include "coordinator/gateway/cors.h"
+#include "coordinator/gateway/echo.h"
 #include "coordinator/gateway/guarded_exchange.h"
 #include "coordinator/gateway/http.h"
 #include "coordinator/gateway/http_server.h"
@@ -46,7 +47,7 @@ struct GatewayDependencies {
   std::function<uint64_t()> random;       // seeds and ids; thread-safe
   // Of every request, when it is over. Any thread; must not block; may be empty.
   std::function<void(const HttpRecord&)> on_record;
-  FaultObserver fault_observer;           // of exceptions in handlers, by route; may be empty
+  FaultObserver fault_observer;  // of exceptions in handlers, by route; may be empty
   std::function<void(std::string_view reason)> refusal_observer;  // may be empty; see HttpRefusal
   std::function<HttpServerState()> http;                          // may be empty
 };
@@ -94,7 +95,7 @@ class Gateway : public HttpService {
   // The body as JSON, or nothing after an error has been sent.
   std::shared_ptr<const Json> body(const HttpRequest& request, Exchange& exchange) const;
   void generate(Endpoint endpoint, const HttpRequest& request, GenerationOptions options,
-                std::vector<std::vector<int32_t>> prompts,
+                std::vector<std::vector<int32_t>> prompts, std::vector<Echo> echoes,
                 const std::shared_ptr<Exchange>& exchange);
   // What an encoding that failed is to the client; `param` held the text.
   static ApiError encoding_error(const Status& status, const char* param);

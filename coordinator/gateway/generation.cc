@@ -10,7 +10,14 @@ namespace {
 
 // An answer that is not streamed is held in memory and written in one go: at about 100 bytes for
 // each log-probability this bounds it to some 50 MB.
-constexpr size_t kMaxCollectedLogprobs = 1 << 19;
+constexpr uint64_t kMaxCollectedLogprobs = 1 << 19;
+
+ApiError too_many_logprobs() {
+  return invalid_field("logprobs",
+                       "the answer holds too many log-probabilities for one body; use \"stream\": "
+                       "true, a smaller max_tokens, or fewer 'logprobs'",
+                       "answer_too_large");
+}
 
 }  // namespace
 
@@ -19,6 +26,9 @@ class ChoiceSink final : public TokenSink {
  public:
   ChoiceSink(std::shared_ptr<Generation> generation, size_t index)
       : generation_(std::move(generation)), index_(index) {}
+  void on_prompt(const PromptEvent& event) override {
+    generation_->exchange_->post([g = generation_, i = index_, event] { g->on_prompt(i, event); });
+  }
   void on_token(const TokenEvent& event) override {
     generation_->exchange_->post([g = generation_, i = index_, event] { g->on_token(i, event); });
   }
@@ -38,14 +48,17 @@ Generation::Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<E
       format_(codec, std::move(plan.head)),
       options_(std::move(plan.options)),
       prompts_(std::move(plan.prompts)),
+      echoes_(std::move(plan.echoes)),
       seed_(plan.seed),
       cache_scope_(std::move(plan.cache_scope)),
       silence_(plan.silence) {
   const bool records = options_.logprobs() || options_.return_token_ids;
-  for (const auto& prompt : prompts_) {
-    prompt_tokens_ += prompt.size();
+  for (size_t p = 0; p < prompts_.size(); ++p) {
+    prompt_tokens_ += prompts_[p].size();
+    std::optional<size_t> echoed;
+    if (options_.echo) echoed = echoes_[p].characters();
     for (uint32_t i = 0; i < options_.n; ++i) {
-      slots_.emplace_back(Choice(codec, options_.stop, records));
+      slots_.emplace_back(Choice(codec, options_.stop, records, echoed));
     }
   }
   unfinished_ = slots_.size();
@@ -57,6 +70,7 @@ void Generation::start() {
 
 void Generation::submit_all() {
   exchange_->on_gone([self = shared_from_this()] { self->client_gone(); });
+  if (!options_.stream && least_logprobs() > kMaxCollectedLogprobs) fail(too_many_logprobs());
   for (size_t i = 0; i < slots_.size() && !over_; ++i) {
     if (const Status status = submit(i); !status) fail(from_status(status));
   }
@@ -73,7 +87,9 @@ Status Generation::submit(size_t index) {
   request.seed = seed_;
   request.choice = static_cast<uint32_t>(index % options_.n);
   const uint32_t left = engine_.context_tokens() - static_cast<uint32_t>(request.prompt.size());
-  request.max_tokens = std::min(left, options_.max_tokens.value_or(left));
+  // Where no token is wanted one is drawn, and dropped.
+  request.max_tokens = std::min(left, std::max(1u, options_.max_tokens.value_or(left)));
+  request.score_prompt = options_.echo && options_.logprobs();
   request.stop_tokens = options_.stop_token_ids;
   request.ignore_eos = options_.ignore_eos;
   request.cache_scope = cache_scope_;
@@ -85,9 +101,41 @@ Status Generation::submit(size_t index) {
   return Status::ok();
 }
 
+// That are certain to be in the answer.
+uint64_t Generation::least_logprobs() const {
+  if (!options_.echo || !options_.logprobs()) return 0;
+  return prompt_tokens_ * options_.n * (1 + static_cast<uint64_t>(options_.sampling.top_logprobs));
+}
+
+void Generation::on_prompt(size_t index, const PromptEvent& event) {
+  if (over_ || slots_[index].finished) return;
+  echo(index, event.position + event.tokens.size(), event);
+}
+
+// Tokens of the prompt up to `end`; `scores` of some of them.
+void Generation::echo(size_t index, size_t end, const PromptEvent& scores) {
+  ChoiceDelta delta = echoes_[index / options_.n].part(slots_[index].echoed, end);
+  const size_t first = std::exchange(slots_[index].echoed, end);
+  for (size_t i = 0; i < scores.tokens.size(); ++i) {
+    TokenRecord& record = delta.records.at(scores.position - first + i);
+    record.logprob = scores.tokens[i].logprob;
+    record.top = scores.tokens[i].top;
+  }
+  if (!options_.logprobs() && !options_.return_token_ids) delta.records.clear();
+  emit(index, std::move(delta));
+}
+
+void Generation::echo_rest(size_t index) {
+  if (!options_.echo) return;
+  const size_t tokens = echoes_[index / options_.n].tokens();
+  if (slots_[index].echoed < tokens) echo(index, tokens, {});
+}
+
 void Generation::on_token(size_t index, const TokenEvent& event) {
   Slot& slot = slots_[index];
-  if (over_ || slot.finished) return;
+  if (over_ || slot.finished || options_.max_tokens == 0u) return;
+  echo_rest(index);
+  if (over_) return;
   ChoiceDelta delta = slot.choice.on_token(event);
   if (slot.choice.stopped_by_text() && !slot.cancelled) {
     slot.cancelled = true;
@@ -101,14 +149,16 @@ void Generation::on_finish(size_t index, const FinishEvent& event) {
   if (over_ || slot.finished) return;
   slot.finished = true;
   slot.cached_prompt_tokens = event.cached_prompt_tokens;
-  ChoiceDelta delta = slot.choice.on_finish(event.reason);
+  const bool dropped = options_.max_tokens == 0u && event.reason == FinishReason::kStop;
+  ChoiceDelta delta = slot.choice.on_finish(dropped ? FinishReason::kLength : event.reason);
   const auto reason = slot.choice.finish_reason();
   if (!reason) {
     const bool error = event.reason == FinishReason::kError && !event.error.is_ok();
     fail(from_status(error ? event.error : unavailable("the request was cancelled by the server")));
     return;
   }
-  emit(index, std::move(delta));
+  echo_rest(index);
+  if (!over_) emit(index, std::move(delta));
   if (over_) return;
   slot.result.finish_reason = *reason;
   if (options_.stream) {
@@ -127,13 +177,7 @@ void Generation::emit(size_t index, ChoiceDelta delta) {
     return;
   }
   for (const TokenRecord& record : delta.records) collected_logprobs_ += 1 + record.top.size();
-  if (collected_logprobs_ > kMaxCollectedLogprobs) {
-    fail(invalid_field("logprobs",
-                       "the answer holds too many log-probabilities for one body; use \"stream\": "
-                       "true, a smaller max_tokens, or fewer 'logprobs'",
-                       "answer_too_large"));
-    return;
-  }
+  if (collected_logprobs_ > kMaxCollectedLogprobs) return fail(too_many_logprobs());
   FinishedChoice& result = slots_[index].result;
   result.text += delta.text;
   std::move(delta.records.begin(), delta.records.end(), std::back_inserter(result.records));

@@ -43,7 +43,12 @@ void append_json_string(std::string* out, std::string_view text) {
   *out += '"';
 }
 
-void append_json_logprob(std::string* out, float value) {
+void append_json_logprob(std::string* out, std::optional<float> logprob) {
+  if (!logprob) {
+    *out += "null";
+    return;
+  }
+  const float value = *logprob;
   fmt::format_to(std::back_inserter(*out), "{}", std::isfinite(value) ? value : -9999.0f);
 }
 

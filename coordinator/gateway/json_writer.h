@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,7 @@ namespace shoal::gateway {
 void append_json_string(std::string* out, std::string_view text);
 // The shortest decimal that reads back as this float. JSON has no infinity: −inf and NaN become
 // −9999, OpenAI's word for "practically impossible".
-void append_json_logprob(std::string* out, float value);
+void append_json_logprob(std::string* out, std::optional<float> value);  // nothing is null
 void append_json_integer(std::string* out, int64_t value);
 
 }  // namespace shoal::gateway

@@ -122,9 +122,10 @@ void parse_max_tokens(FieldReader& fields, const RequestLimits& limits, Generati
   for (const auto& [name, low] : names) {
     const auto value = fields.integer(name, low, INT32_MAX);
     if (!value) continue;
-    if (*value == 0) return fields.must(name, "at least 1, or -1 for no limit, not 0");
+    if (*value == 0 && !out->echo)
+      return fields.must(name, "at least 1, or -1 for no limit, not 0");
     out->max_tokens.reset();
-    if (*value > 0) out->max_tokens = static_cast<uint32_t>(*value);
+    if (*value >= 0) out->max_tokens = static_cast<uint32_t>(*value);
   }
 }
 
@@ -196,11 +197,11 @@ constexpr KnownField kBoth[] = {
     {"dry_multiplier", Harmless::kZero},
     {"xtc_probability", Harmless::kZero},
     {"dynatemp_range", Harmless::kZero},
-    {"echo", Harmless::kFalse},
     {"suffix", Harmless::kNull},
 };
 
 constexpr KnownField kChatOnly[] = {
+    {"echo", Harmless::kFalse},
     {"tools", Harmless::kNull},
     {"tool_choice", Harmless::kNoneOrAuto},
     {"functions", Harmless::kNull},

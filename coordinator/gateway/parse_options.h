@@ -11,11 +11,12 @@ namespace shoal::gateway {
 
 enum class Endpoint { kChat, kCompletion };
 
-// Everything in GenerationOptions except logprobs, whose form differs between the two.
+// Everything in GenerationOptions except `echo`, which must be there before, and logprobs, whose
+// form differs between the two.
 void parse_options(FieldReader& fields, const RequestLimits& limits, GenerationOptions* out);
 
 // Refuses by name the fields that OpenAI or other engines define and Shoal does not do, unless
-// their value asks for nothing ("echo": false, "tools": []).
+// their value asks for nothing ("tools": []).
 void refuse_unsupported(FieldReader& fields, Endpoint endpoint);
 
 // An array of token ids below vocab_size; `name` may be an element such as "prompt[1]".

@@ -64,7 +64,7 @@ std::string AnswerFormat::start(std::string_view object) const {
 }
 
 // Without the closing brace, so that top_logprobs can follow.
-void AnswerFormat::append_entry(std::string* out, int32_t id, float logprob) const {
+void AnswerFormat::append_entry(std::string* out, int32_t id, std::optional<float> logprob) const {
   const std::string bytes = codec_.token_bytes(id);
   *out += R"({"token":)";
   append_json_string(out, token_text(bytes));
@@ -102,6 +102,10 @@ void AnswerFormat::append_completion_logprobs(std::string* out,
               [&](const TokenRecord& record) { append_json_logprob(out, record.logprob); });
   *out += R"(],"top_logprobs":[)";
   append_list(out, records, [&](const TokenRecord& record) {
+    if (!record.logprob) {
+      *out += "null";
+      return;
+    }
     // Two ids may share a text; the better one stays (top is sorted), `content` has both.
     std::vector<std::pair<std::string, float>> unique;
     for (const auto& other : record.top) {

@@ -56,7 +56,7 @@ class AnswerFormat {
   bool chat() const { return head_.endpoint == Endpoint::kChat; }
   std::string start(std::string_view object) const;  // up to and with "choices":[
   std::string chunk(std::string_view choice) const;
-  void append_entry(std::string* out, int32_t id, float logprob) const;
+  void append_entry(std::string* out, int32_t id, std::optional<float> logprob) const;
   void append_content(std::string* out, const std::vector<TokenRecord>& records) const;
   void append_completion_logprobs(std::string* out, const std::vector<TokenRecord>& records) const;
   void append_logprobs(std::string* out, const std::vector<TokenRecord>& records) const;

@@ -192,7 +192,9 @@ void add_unsupported(std::vector<BadRequest>* out) {
     out->push_back(chat(fields, param));
   }
   for (const auto& [fields, param] : std::vector<std::pair<const char*, const char*>>{
-           {R"("echo":true)", "echo"},
+           {R"("echo":"yes")", "echo"},
+           {R"("max_tokens":0)", "max_tokens"},
+           {R"("max_tokens":0,"echo":false)", "max_tokens"},
            {R"("suffix":"tail")", "suffix"},
            {R"("best_of":3,"n":2)", "best_of"},
            {R"("prompt_logprobs":1)", "prompt_logprobs"},

@@ -64,6 +64,20 @@ bool FakeEngine::advance(Active& active) {
     return false;
   }
   if (script.hold && !held_released_) return true;
+  if (active.request.score_prompt && active.scored < active.request.prompt.size()) {
+    PromptEvent event;
+    event.position = static_cast<uint32_t>(active.scored);
+    const size_t end = std::min(active.scored + 3, active.request.prompt.size());
+    for (; active.scored < end; ++active.scored) {
+      const auto logprob = -static_cast<float>(active.scored);
+      wire::ScoredToken& token = event.tokens.emplace_back(wire::ScoredToken{logprob, {}});
+      for (int32_t i = 0; i < active.request.sampling.top_logprobs; ++i) {
+        token.top.push_back({'a' + i, logprob - static_cast<float>(i)});
+      }
+    }
+    active.sink->on_prompt(event);
+    return true;
+  }
   if (active.sent >= active.request.max_tokens) {
     finish.reason = FinishReason::kLength;
     active.sink->on_finish(finish);

@@ -44,6 +44,7 @@ class FakeEngine : public Engine {
   uint32_t context_tokens() const override { return context; }
   void drain() override;
 
+  // Prompts are scored three tokens a turn: token i has −i, and alternatives below that.
   // What a request gets; default: the bytes of "Hello world!" and the end token, cut at max_tokens.
   void set_script(std::function<Script(const GenerationRequest&)> script);
   void set_state(const EngineState& state);
@@ -68,6 +69,7 @@ class FakeEngine : public Engine {
     Script script;
     std::shared_ptr<TokenSink> sink;
     size_t sent = 0;
+    size_t scored = 1;  // of the prompt
     std::atomic<bool> cancelled{false};
   };
   void run();

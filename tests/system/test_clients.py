@@ -50,7 +50,8 @@ class Clients(unittest.TestCase):
             post = lambda path, body: json.loads(server.client.post(path, body).body)
             for kind, path, body in (("chat", "/v1/chat/completions", CHAT), ("completion", "/v1/completions", TEXT)):
                 for extra in ({}, {"n": 2}, {"logprobs": True, "top_logprobs": 64} if kind == "chat" else {"logprobs": 64},
-                              {"return_token_ids": True}, {"stop": "3"}):
+                              {"return_token_ids": True}, {"stop": "3"},
+                              *([{"echo": True}, {"echo": True, "logprobs": 2}] if kind == "completion" else [])):
                     whole = post(path, {**body, **extra})
                     schema_check.check(kind, whole)
                     stream = server.client.post(path, {**body, **extra, "stream": True,

@@ -31,6 +31,23 @@ class Oracle(unittest.TestCase):
                                      f"{case['name']} at {at}: token {token}")
         return worst
 
+    # One request gives the distribution after every token of the prompt.
+    def compare_echo(self, client, case, tolerance):
+        reply = client.ok("/v1/completions", {"prompt": case["tokens"], "max_tokens": 0, "echo": True, "logprobs": 64})
+        content = reply["choices"][0]["logprobs"]["content"]
+        self.assertEqual([entry["id"] for entry in content], case["tokens"])
+        self.assertIsNone(content[0]["logprob"])
+        for at, expected in case["logprobs_at"].items():
+            if int(at) + 1 == len(content):
+                continue
+            entry = content[int(at) + 1]
+            found = {top["id"]: top["logprob"] for top in entry["top_logprobs"]}
+            for token, logprob in expected:
+                self.assertAlmostEqual(found[token], logprob, delta=tolerance,
+                                       msg=f"{case['name']} at {at}: token {token}")
+            if entry["id"] in found:
+                self.assertAlmostEqual(entry["logprob"], found[entry["id"]], delta=1e-5)
+
     def compare_greedy(self, client, case):
         reply = client.ok("/v1/completions", {
             "prompt": case["tokens"], "max_tokens": len(case["greedy"]), "temperature": 0,
@@ -45,6 +62,7 @@ class Oracle(unittest.TestCase):
             worst = 0.0
             for case in expected["cases"]:
                 worst = max(worst, self.compare_logprobs(server.client, case, TOLERANCE[kv]))
+                self.compare_echo(server.client, case, TOLERANCE[kv])
                 if kv == "f32" and case["greedy_min_margin"] > 2e-3:
                     self.compare_greedy(server.client, case)
             print(f"{name}, {workers} workers {' '.join(args)}, {kv}: worst {worst:.2e}")

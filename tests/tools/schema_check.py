@@ -123,13 +123,16 @@ def byte(value, where):
 
 TOKEN = {"token": text, "id": integer, "logprob": logprob, "bytes": array(byte)}
 LOGPROB_CONTENT = array(record({**TOKEN, "top_logprobs": array(record(TOKEN))}))
+# An echoed prompt's first token has no log-probability.
+TEXT_LOGPROB_CONTENT = array(record({**TOKEN, "logprob": nullable(logprob), "top_logprobs": array(record(TOKEN))}))
 CHAT_LOGPROBS = record({"content": LOGPROB_CONTENT, "refusal": null})
 
 
 def completion_logprobs(value, where):
     record({
-        "tokens": array(text), "token_logprobs": array(logprob), "top_logprobs": array(mapping(logprob)),
-        "text_offset": array(integer), "content": LOGPROB_CONTENT,
+        "tokens": array(text), "token_logprobs": array(nullable(logprob)),
+        "top_logprobs": array(nullable(mapping(logprob))), "text_offset": array(integer),
+        "content": TEXT_LOGPROB_CONTENT,
     })(value, where)
     lengths = {name: len(value[name]) for name in value}
     if len(set(lengths.values())) > 1:
