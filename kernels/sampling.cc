@@ -106,6 +106,10 @@ int32_t first_candidates(const Truncation& truncation, float temperature) {
   return std::max(std::min(truncation.top_k, kAllCandidates - 1) + 1, kFirstCandidates);
 }
 
+TokenBias deciding_bias(int32_t token) {
+  return {.id = token, .bias = std::numeric_limits<float>::max()};
+}
+
 Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
                     const Truncation& truncation) {
   Choice choice;

@@ -37,6 +37,10 @@ struct Choice {
 Choice choose_token(std::span<const LocalSample> ranks, const SampleRow& row,
                     const Truncation& truncation);
 
+// A known token's log-probability comes as a draw does: in a row of temperature 0 with this bias
+// alone the token wins, unless its logit is −∞, and keeps its unmodified logit.
+TokenBias deciding_bias(int32_t token);
+
 // For an exchange between ranks: packed_bytes() is the same on every rank, since it depends on the
 // row and the whole vocabulary's size alone. Native byte order: processes of one group.
 uint64_t packed_bytes(const SampleRow& row, int64_t vocab);

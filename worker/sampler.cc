@@ -1,7 +1,6 @@
 #include "worker/sampler.h"
 
 #include <algorithm>
-#include <limits>
 
 #include <fmt/core.h>
 
@@ -10,21 +9,15 @@
 namespace shoal {
 namespace {
 
-// A known token is drawn as any other, from greedy rows that a bias decides: devices keep the
-// unmodified logit of what they draw.
-TokenBias certain(const SampleTarget& target) {
-  return {.id = target.known, .bias = std::numeric_limits<float>::max()};
-}
-
-// `certain`: of its known token; outlives the row.
-SampleRow row_of(const SampleTarget& target, const TokenBias& certain) {
+// `deciding`: of its known token, if there is one; outlives the row.
+SampleRow row_of(const SampleTarget& target, const TokenBias& deciding) {
   const wire::SamplingParams& p = target.sequence->sampling();
   SampleRow row;
   row.position = target.position;
   row.top_logprobs = p.top_logprobs;
   if (target.known >= 0) {
     row.temperature = 0;
-    row.biases = {&certain, 1};
+    row.biases = {&deciding, 1};
     return row;
   }
   row.temperature = p.temperature;
@@ -84,10 +77,10 @@ Result<std::vector<std::vector<LocalSample>>> Sampler::gather(const std::vector<
 Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
                                                      const std::vector<SampleTarget>& targets,
                                                      const OpContext& op) {
-  std::vector<TokenBias> known;
-  for (const SampleTarget& target : targets) known.push_back(certain(target));
+  std::vector<TokenBias> deciding;
+  for (const SampleTarget& target : targets) deciding.push_back(deciding_bias(target.known));
   std::vector<SampleRow> rows;
-  for (size_t i = 0; i < targets.size(); ++i) rows.push_back(row_of(targets[i], known[i]));
+  for (size_t i = 0; i < targets.size(); ++i) rows.push_back(row_of(targets[i], deciding[i]));
   std::vector<LocalSample> mine(targets.size());
   for (size_t first = 0; first < targets.size(); first += Transformer::kLogitRows) {
     look(transformer, rows, first,

@@ -249,6 +249,30 @@ TEST(GpuSample, BiasesOfBrokenLogits) {
   expect_as_cpu(step, "biases");
 }
 
+TEST(GpuSample, AKnownTokenWinsAndKeepsItsLogit) {
+  Rng rng(3);
+  Step step{.vocab = 700, .stride = 700, .first_id = 100};
+  const int32_t known[] = {100, 799, 355, 99, 800};  // the last two are another rank's
+  for (const int32_t token : known) {
+    auto logits = random_values(rng, step.stride, 4.0);
+    logits[17] = 3e38f;
+    step.logits.insert(step.logits.end(), logits.begin(), logits.end());
+    step.rows.push_back({.temperature = 0, .top_logprobs = 2});
+    step.biases.push_back({deciding_bias(token)});
+  }
+  for (size_t r = 0; r < step.rows.size(); ++r) step.rows[r].biases = step.biases[r];
+  expect_as_cpu(step, "known tokens");
+  const auto cpu = make_device("generic", true, 1);
+  const auto found = sample(*cpu, step, 0, step.rows.size());
+  for (size_t r = 0; r < 3; ++r) {
+    EXPECT_EQ(found[r].best.id, known[r]);
+    const auto at = static_cast<size_t>(known[r] - 100) + r * 700;
+    EXPECT_EQ(found[r].best.raw, step.logits[at]);
+  }
+  EXPECT_EQ(found[3].best.id, 117);
+  EXPECT_LT(found[3].best.value, found[0].best.value);
+}
+
 TEST(GpuSample, AnEmptySliceAndNoRows) {
   const auto gpu = make_emulated_device(1);
   SampleRow row;
