@@ -323,12 +323,13 @@ void Gateway::generate(Endpoint endpoint, const HttpRequest& request, Generation
       return;
     }
     if (prompt.size() >= context) {
-      send_error(*exchange,
-                 invalid_field(param,
-                               fmt::format("the prompt has {} tokens; this model's context holds "
-                                           "{}, one of them at least for the answer",
-                                           prompt.size(), context),
-                               "context_length_exceeded"));
+      send_error(
+          *exchange,
+          invalid_field(param,
+                        fmt::format("the prompt has {} tokens; this model's maximum context "
+                                    "length is {} tokens, one of them at least for the answer",
+                                    prompt.size(), context),
+                        "context_length_exceeded"));
       return;
     }
   }

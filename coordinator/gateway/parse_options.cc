@@ -28,7 +28,9 @@ void parse_sampling(FieldReader& fields, const RequestLimits& limits, wire::Samp
     if (const auto value = fields.number(name, range)) *target = static_cast<float>(*value);
   };
   set("temperature", {0, kMaxTemperature}, &out->temperature);
-  if (out->temperature < kLeastTemperature) out->temperature = 0;
+  // Hugging Face's word for greedy, whatever the temperature.
+  const bool draws = fields.boolean("do_sample").value_or(true);
+  if (!draws || out->temperature < kLeastTemperature) out->temperature = 0;
   set("top_p", {0, 1, true}, &out->top_p);
   set("min_p", {0, 1}, &out->min_p);
   set("presence_penalty", {-2, 2}, &out->presence);
@@ -198,6 +200,13 @@ constexpr KnownField kBoth[] = {
     {"xtc_probability", Harmless::kZero},
     {"dynatemp_range", Harmless::kZero},
     {"suffix", Harmless::kNull},
+    // Parameters of Hugging Face's text generation, which its clients send to any endpoint.
+    {"return_full_text", Harmless::kFalse},
+    {"truncate", Harmless::kNull},
+    {"watermark", Harmless::kFalse},
+    {"decoder_input_details", Harmless::kFalse},
+    {"top_n_tokens", Harmless::kZero},
+    {"adapter_id", Harmless::kNull},
 };
 
 constexpr KnownField kChatOnly[] = {

@@ -305,7 +305,14 @@ TEST(GatewayApi, ContextLength) {
   EXPECT_EQ(error["param"], "prompt");
   const std::string message = error["message"];
   EXPECT_NE(message.find("151"), std::string::npos);
-  EXPECT_NE(message.find("100"), std::string::npos);
+  // LangChain and others tell this error by these words.
+  const std::string_view words = "maximum context length is 100 tokens";
+  EXPECT_NE(message.find(words), std::string::npos);
+  // So long that its bytes alone tell.
+  const auto longer = server.post(kText, R"({"prompt":")" + std::string(1500, 'a') + R"("})");
+  const Json refusal = Json::parse(longer.body)["error"];
+  EXPECT_EQ(refusal["code"], "context_length_exceeded");
+  EXPECT_NE(refusal["message"].get<std::string>().find(words), std::string::npos);
   EXPECT_EQ(server.post(kText, R"({"prompt":")" + std::string(98, 'a') + R"("})").status, 200);
   EXPECT_EQ(server.post(kText, R"({"prompt":")" + std::string(99, 'a') + R"("})").status, 400);
 }

@@ -143,7 +143,7 @@ class OpenAi(unittest.TestCase):
         if install.returncode == 77:
             self.skipTest(install.stdout.strip())
         self.assertEqual(install.returncode, 0, install.stdout + install.stderr)
-        result = subprocess.run(["node", HERE.parent / "clients" / "clients.mjs", *arguments], text=True,
+        result = subprocess.run(["node", HERE.parent / "clients" / "openai.mjs", *arguments], text=True,
                                 capture_output=True, env={**os.environ, "SHOAL_CLIENT_MODULES": CLIENTS}, timeout=240)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 

@@ -193,6 +193,9 @@ TEST(GatewayParse, NumbersAtTheirLimits) {
     EXPECT_EQ(options_of(fmt::format(R"("temperature":{})", text)).sampling.temperature, wanted)
         << text;
   }
+  EXPECT_EQ(options_of(R"("do_sample":false,"temperature":1.5)").sampling.temperature, 0);
+  EXPECT_EQ(options_of(R"("do_sample":true,"temperature":1.5)").sampling.temperature, 1.5f);
+  EXPECT_EQ(options_of(R"("do_sample":null)").sampling.temperature, 1);
   EXPECT_EQ(options_of(R"("top_k":40.0)").sampling.top_k, 40);
   EXPECT_EQ(options_of(R"("seed":-3.0)").seed, static_cast<uint64_t>(-3));
   EXPECT_EQ(options_of(R"("stop_token_ids":[3.0,4])").stop_token_ids, (std::vector<int32_t>{3, 4}));
@@ -219,8 +222,10 @@ TEST(GatewayParse, EmptyValuesAskForNothing) {
                              R"("logit_bias":{})", R"("stop_token_ids":[])"}) {
     EXPECT_TRUE(options_of(fields).stop.empty()) << fields;
   }
-  for (const char* fields : {R"("store":true)", R"("store":false)", R"("service_tier":"default")",
-                             R"("service_tier":"auto")"}) {
+  for (const char* fields :
+       {R"("store":true)", R"("store":false)", R"("service_tier":"default")",
+        R"("service_tier":"auto")", R"("return_full_text":false)",
+        R"("watermark":false,"decoder_input_details":false,"top_n_tokens":0)"}) {
     (void)chat(fmt::format("{{{},{}}}", kHello, fields));
   }
 }

@@ -1,4 +1,4 @@
-"""The real OpenAI client and the strict schema against a real server, with and without API keys."""
+"""Real clients of the OpenAI API and the strict schema against a real server, with and without API keys."""
 import json
 import os
 import pathlib
@@ -20,21 +20,23 @@ TEXT = {"prompt": "What is 2 plus 3?", "temperature": 0, "max_tokens": 8}
 
 
 class Clients(unittest.TestCase):
-    def run_openai(self, *arguments):
+    def run_clients(self, *arguments):
         install = subprocess.run([CLIENTS / "install.sh", INSTALLED], capture_output=True, text=True)
         if install.returncode == 77:
             self.skipTest(install.stdout.strip())
         self.assertEqual(install.returncode, 0, install.stdout + install.stderr)
-        result = subprocess.run(["node", CLIENTS / "clients.mjs", *arguments], capture_output=True, text=True,
-                                env={**os.environ, "SHOAL_CLIENT_MODULES": str(INSTALLED)},
-                                timeout=300 * harness.SLOWDOWN)
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        for program in ("openai", "ai", "langchain", "huggingface"):
+            with self.subTest(program):
+                result = subprocess.run(["node", CLIENTS / f"{program}.mjs", *arguments], capture_output=True,
+                                        text=True, env={**os.environ, "SHOAL_CLIENT_MODULES": str(INSTALLED)},
+                                        timeout=300 * harness.SLOWDOWN)
+                self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
-    def test_openai_client(self):
+    def test_clients(self):
         with harness.Server(workers=2) as server:
-            self.run_openai(server.client.url)
+            self.run_clients(server.client.url)
 
-    def test_openai_client_with_a_key(self):
+    def test_clients_with_a_key(self):
         with tempfile.TemporaryDirectory() as folder:
             keys = pathlib.Path(folder) / "api-keys"
             keys.touch(mode=0o600)
@@ -42,7 +44,7 @@ class Clients(unittest.TestCase):
             with harness.Server(workers=1, args=["--api-keys", str(keys)]) as server:
                 self.assertEqual(server.client.get("/v1/models").status, 401)
                 self.assertEqual(server.client.get("/health").status, 200)
-                self.run_openai(server.client.url, KEY)
+                self.run_clients(server.client.url, KEY)
                 self.assertNotIn(KEY, server.output())
 
     def test_every_answer_has_its_schema(self):

@@ -1,52 +1,18 @@
-// Drives a Shoal server with the npm `openai` client and prints one line per case and a summary.
-// usage: SHOAL_CLIENT_MODULES=FOLDER node clients.mjs URL [API-KEY]
-// FOLDER holds node_modules (install.sh). Works with any model: what an answer says is only compared
-// with other answers of the same server.
+// The npm `openai` client: everything of the API that Shoal has.
 import assert from "node:assert/strict";
-import {createRequire} from "node:module";
-import path from "node:path";
 
-const [url, apiKey = "none"] = process.argv.slice(2);
-if (!url) {
-  console.error("usage: SHOAL_CLIENT_MODULES=FOLDER node clients.mjs URL [API-KEY]");
-  process.exit(2);
-}
-const require = createRequire(path.join(process.env.SHOAL_CLIENT_MODULES ?? process.cwd(), "x.js"));
-const {OpenAI} = require("openai");
-const client = new OpenAI({baseURL: `${url}/v1`, apiKey, maxRetries: 0, timeout: 120_000});
+import {apiKey, failureOf, idleWithin, keyed, messages, model, OpenAI, openai as client, question as prompt, run, url} from "./harness.mjs";
 
-const model = "any-name/will-do";
-const messages = [{role: "system", content: "You are brief."}, {role: "user", content: "What is 2 plus 3?"}];
 const greedy = {model, messages, temperature: 0, max_tokens: 24};
-const prompt = "What is 2 plus 3?";
 const endless = {model, messages, max_tokens: 1500, ignore_eos: true};
 
-async function running() {
-  const headers = {Authorization: `Bearer ${apiKey}`};
-  const state = await (await fetch(`${url}/cluster`, {headers})).json();
-  return state.running + state.waiting;
-}
-
-async function idleWithin(milliseconds) {
-  const end = Date.now() + milliseconds;
-  while (Date.now() < end) {
-    if (await running() === 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail(`requests are still running ${milliseconds} ms after the client left`);
-}
-
 async function rejects(promise, Type, status, param) {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof Type, `${error.constructor.name}: ${error.message}`);
-    assert.equal(error.status, status);
-    if (param !== undefined) assert.equal(error.param, param);
-    assert.ok(error.type && error.message);
-    return error;
-  }
-  assert.fail("should have been refused");
+  const error = await failureOf(promise);
+  assert.ok(error instanceof Type, `${error.constructor.name}: ${error.message}`);
+  assert.equal(error.status, status);
+  if (param !== undefined) assert.equal(error.param, param);
+  assert.ok(error.type && error.message);
+  return error;
 }
 
 function checkUsage(usage) {
@@ -66,7 +32,7 @@ function checkEntry(entry, top) {
   }
 }
 
-const cases = {
+await run({
   async "models: list and retrieve"() {
     const list = await client.models.list();
     assert.equal(list.data.length, 1);
@@ -238,13 +204,14 @@ const cases = {
     await rejects(create({logit_bias: {"-1": 1}}), bad, 400, "logit_bias");
     const long = await rejects(create({messages: [{role: "user", content: "word ".repeat(100_000)}]}), bad, 400, "messages");
     assert.equal(long.code, "context_length_exceeded");
+    assert.match(long.message, /maximum context length/);
     await rejects(create({temperature: 900, stream: true}), bad, 400, "temperature");
     await rejects(client.embeddings.create({model, input: "x"}), OpenAI.NotFoundError, 404);
     assert.ok((await create({})).choices[0].message.content.length > 0);
   },
 
   async "a wrong key is refused"() {
-    if (apiKey === "none") return "skipped: the server asks for no key";
+    if (!keyed) return "skipped: the server asks for no key";
     const stranger = new OpenAI({baseURL: `${url}/v1`, apiKey: "wrong-wrong-wrong", maxRetries: 0});
     await rejects(stranger.models.list(), OpenAI.AuthenticationError, 401);
   },
@@ -260,16 +227,4 @@ const cases = {
     }));
     for (const text of answers) assert.equal(text, whole);
   }
-};
-
-let failed = 0;
-for (const [name, run] of Object.entries(cases)) {
-  try {
-    console.log(`ok    ${name}${await run().then((note) => note ? ` (${note})` : "")}`);
-  } catch (error) {
-    ++failed;
-    console.log(`FAIL  ${name}\n      ${String(error.stack).replaceAll("\n", "\n      ")}`);
-  }
-}
-console.log(`${Object.keys(cases).length - failed} of ${Object.keys(cases).length} cases passed`);
-process.exit(failed === 0 ? 0 : 1);
+});
