@@ -115,7 +115,7 @@ void Membership::form_if_possible(TimePoint now, Actions& actions) {
   const bool joined = joins_ != joins_at_failure_;
   if (now < (joined ? form_not_before_after_join_ : form_not_before_)) return;
   const std::vector<Worker*> available = candidates();
-  std::vector<Candidate> input;
+  std::vector<WorkerOffer> input;
   for (const Worker* worker : available) {
     input.push_back({&worker->hello, worker->last_rank, worker->loaded});
   }

@@ -21,10 +21,10 @@ std::string_view take_number(std::string_view text, size_t* pos) {
 }
 
 // Candidates in the documented order of preference, weights aside.
-std::vector<size_t> in_order(const std::vector<Candidate>& candidates,
+std::vector<size_t> in_order(const std::vector<WorkerOffer>& candidates,
                              const std::vector<std::string>& configured) {
   std::map<std::string_view, std::string_view> first_name;  // host id → its least worker name
-  for (const Candidate& c : candidates) {
+  for (const WorkerOffer& c : candidates) {
     auto [it, is_new] = first_name.try_emplace(c.hello->host_id, c.hello->name);
     if (!is_new && natural_less(c.hello->name, it->second)) it->second = c.hello->name;
   }
@@ -65,7 +65,7 @@ bool natural_less(std::string_view a, std::string_view b) {
   return a < b;  // "w01" and "w1"
 }
 
-std::optional<std::vector<size_t>> place_ranks(const std::vector<Candidate>& candidates,
+std::optional<std::vector<size_t>> place_ranks(const std::vector<WorkerOffer>& candidates,
                                                uint32_t world,
                                                const std::vector<std::string>& configured) {
   if (candidates.size() < world) return std::nullopt;
@@ -100,15 +100,15 @@ std::optional<std::vector<size_t>> place_ranks(const std::vector<Candidate>& can
 }
 
 std::optional<std::vector<size_t>> place_ranks_by_role(
-    const std::vector<Candidate>& candidates, uint32_t world,
+    const std::vector<WorkerOffer>& candidates, uint32_t world,
     const std::vector<std::string>& configured, const std::vector<std::string>& experts_only) {
   if (experts_only.empty()) return place_ranks(candidates, world, configured);
   SHOAL_CHECK(experts_only.size() < world, "a rank that holds more than experts");
   const auto full = static_cast<int>(world - experts_only.size());
-  std::vector<Candidate> of_role[2];
+  std::vector<WorkerOffer> of_role[2];
   std::vector<size_t> index[2];  // in `candidates`
   for (size_t i = 0; i < candidates.size(); ++i) {
-    Candidate candidate = candidates[i];
+    WorkerOffer candidate = candidates[i];
     const bool experts = std::find(experts_only.begin(), experts_only.end(),
                                    candidate.hello->name) != experts_only.end();
     if (experts) candidate.last_rank -= full;  // among its kind; negative: another kind's, or none

@@ -71,7 +71,7 @@ struct ProductRows {
   int64_t row(int64_t i) const { return index != nullptr ? index[i] : first + i; }
 };
 
-struct ExpertPlan;
+struct ExpertGroups;
 
 class CpuDevice final : public Device {
  public:
@@ -121,10 +121,10 @@ class CpuDevice final : public Device {
   // Outputs [begin, end) of one task.
   void matmul_rows(const MatmulTask& task, const CpuActivations& x, const ProductRows& rows,
                    int64_t begin, int64_t end) const;
-  void expert_features(const ExpertTask& task, const ExpertPlan& plan, const CpuActivations& x,
-                       CpuActivations& hidden);
-  void expert_outputs(const ExpertTask& task, const ExpertPlan& plan, int64_t rows, int64_t width,
-                      const CpuActivations& hidden);
+  void expert_features(const ExpertTask& task, const ExpertGroups& by_expert,
+                       const CpuActivations& x, CpuActivations& hidden);
+  void expert_outputs(const ExpertTask& task, const ExpertGroups& by_expert, int64_t rows,
+                      int64_t width, const CpuActivations& hidden);
   void gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
                 float* out) const;
   // weight null: all ones

@@ -13,7 +13,7 @@
 
 namespace shoal {
 
-struct ExpertPlan {
+struct ExpertGroups {
   struct Group {
     int64_t expert;        // local
     int64_t first, count;  // its slots
@@ -43,30 +43,30 @@ int64_t local_expert(const ExpertTask& task, int64_t row, int32_t id) {
   return task.positions[row] % task.replicas[id] == replica ? local : -1;
 }
 
-ExpertPlan plan_experts(const ExpertTask& task, int64_t rows) {
-  ExpertPlan plan;
+ExpertGroups group_by_expert(const ExpertTask& task, int64_t rows) {
+  ExpertGroups by_expert;
   std::vector<int64_t> next(static_cast<size_t>(task.count) + 1);
-  plan.slots.resize(static_cast<size_t>(rows * task.top_k));
+  by_expert.slots.resize(static_cast<size_t>(rows * task.top_k));
   for (int64_t p = 0; p < rows * task.top_k; ++p) {
     const int64_t expert = local_expert(task, p / task.top_k, task.ids[p]);
-    plan.slots[static_cast<size_t>(p)] = expert;
+    by_expert.slots[static_cast<size_t>(p)] = expert;
     if (expert >= 0) ++next[static_cast<size_t>(expert) + 1];
   }
   for (size_t e = 0; e < static_cast<size_t>(task.count); ++e) {
     const int64_t count = next[e + 1];
-    if (count > 0) plan.groups.push_back({static_cast<int64_t>(e), next[e], count});
+    if (count > 0) by_expert.groups.push_back({static_cast<int64_t>(e), next[e], count});
     next[e + 1] += next[e];
   }
-  plan.rows.resize(static_cast<size_t>(next.back()));
-  plan.weights.resize(plan.rows.size());
+  by_expert.rows.resize(static_cast<size_t>(next.back()));
+  by_expert.weights.resize(by_expert.rows.size());
   for (int64_t p = 0; p < rows * task.top_k; ++p) {
-    int64_t& slot = plan.slots[static_cast<size_t>(p)];
+    int64_t& slot = by_expert.slots[static_cast<size_t>(p)];
     if (slot < 0) continue;
     slot = next[static_cast<size_t>(slot)]++;
-    plan.rows[static_cast<size_t>(slot)] = static_cast<int32_t>(p / task.top_k);
-    plan.weights[static_cast<size_t>(slot)] = task.weights[p];
+    by_expert.rows[static_cast<size_t>(slot)] = static_cast<int32_t>(p / task.top_k);
+    by_expert.weights[static_cast<size_t>(slot)] = task.weights[p];
   }
-  return plan;
+  return by_expert;
 }
 
 void check_shapes(const ExpertTask& task, const CpuActivations& x, int64_t slots,
@@ -84,26 +84,26 @@ void check_shapes(const ExpertTask& task, const CpuActivations& x, int64_t slots
 
 }  // namespace
 
-void CpuDevice::expert_features(const ExpertTask& task, const ExpertPlan& plan,
+void CpuDevice::expert_features(const ExpertTask& task, const ExpertGroups& by_expert,
                                 const CpuActivations& x, CpuActivations& hidden) {
   const bool gated = task.gate.weight != nullptr;
   const int64_t n = hidden.width;
   const int64_t bands = (n + kFeatureBand - 1) / kFeatureBand;
   std::vector<int64_t> cost;  // of each (expert, band): reading its weights, then its rows
-  for (const ExpertPlan::Group& group : plan.groups) {
+  for (const ExpertGroups::Group& group : by_expert.groups) {
     cost.insert(cost.end(), static_cast<size_t>(bands), kTileRows + group.count);
   }
   pool_.parallel_weighted(cost, [&](int64_t begin, int64_t end) {
     std::vector<float> scratch;
     for (int64_t unit = begin; unit < end; ++unit) {
-      const ExpertPlan::Group& group = plan.groups[static_cast<size_t>(unit / bands)];
+      const ExpertGroups::Group& group = by_expert.groups[static_cast<size_t>(unit / bands)];
       const int64_t band = unit % bands * kFeatureBand;
       const int64_t count = std::min(kFeatureBand, n - band), first = group.expert * n + band;
       scratch.resize(static_cast<size_t>(2 * group.count * kFeatureBand));
       const ProductRows rows{
           .count = group.count,
-          .index = plan.rows.data() + group.first,
-          .scale = task.scale_input ? plan.weights.data() + group.first : nullptr};
+          .index = by_expert.rows.data() + group.first,
+          .scale = task.scale_input ? by_expert.weights.data() + group.first : nullptr};
       const auto product = [&](MatmulTask part, float* to) {
         part.out = to - first;  // outputs are addressed by their index in the weight
         part.out_stride = kFeatureBand;
@@ -119,21 +119,22 @@ void CpuDevice::expert_features(const ExpertTask& task, const ExpertPlan& plan,
       }
     }
   });
-  pool_.parallel_for(static_cast<int64_t>(plan.rows.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t slot = begin; slot < end; ++slot) finish_row(hidden, slot);
-  });
+  pool_.parallel_for(static_cast<int64_t>(by_expert.rows.size()), 1,
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t slot = begin; slot < end; ++slot) finish_row(hidden, slot);
+                     });
 }
 
-void CpuDevice::expert_outputs(const ExpertTask& task, const ExpertPlan& plan, int64_t rows,
+void CpuDevice::expert_outputs(const ExpertTask& task, const ExpertGroups& by_expert, int64_t rows,
                                int64_t width, const CpuActivations& hidden) {
-  const auto slots = static_cast<int64_t>(plan.rows.size());
+  const auto slots = static_cast<int64_t>(by_expert.rows.size());
   const int64_t step =
       std::clamp(kOutputScratch / std::max<int64_t>(slots, 1), kMinOutputBand, kMaxOutputBand);
   pool_.parallel_for(width, kOutputGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> products(static_cast<size_t>(slots * step)), sum(static_cast<size_t>(step));
     for (int64_t band = begin; band < end; band += step) {
       const int64_t count = std::min(step, end - band);
-      for (const ExpertPlan::Group& group : plan.groups) {
+      for (const ExpertGroups::Group& group : by_expert.groups) {
         const int64_t first = group.expert * width + band;
         MatmulTask part = task.down;
         part.out = products.data() + group.first * step - first;
@@ -145,7 +146,7 @@ void CpuDevice::expert_outputs(const ExpertTask& task, const ExpertPlan& plan, i
       for (int64_t r = 0; r < rows; ++r) {
         std::fill_n(sum.data(), count, 0.0f);
         for (int64_t p = r * task.top_k; p < (r + 1) * task.top_k; ++p) {
-          const int64_t slot = plan.slots[static_cast<size_t>(p)];
+          const int64_t slot = by_expert.slots[static_cast<size_t>(p)];
           if (slot < 0) continue;
           set_.axpy(task.scale_input ? 1.0f : task.weights[p], products.data() + slot * step, count,
                     sum.data());
@@ -166,13 +167,13 @@ void CpuDevice::experts(const ExpertTask& task, const Activations& input, int64_
   const auto& x = static_cast<const CpuActivations&>(input);
   auto& hidden = static_cast<CpuActivations&>(scratch);
   SHOAL_CHECK(rows <= x.rows, "more rows than the activations hold");
-  const ExpertPlan plan = plan_experts(task, rows);
-  if (!plan.groups.empty()) {
-    check_shapes(task, x, static_cast<int64_t>(plan.rows.size()), hidden);
+  const ExpertGroups by_expert = group_by_expert(task, rows);
+  if (!by_expert.groups.empty()) {
+    check_shapes(task, x, static_cast<int64_t>(by_expert.rows.size()), hidden);
     hidden.width = task.down.weight->slice().cols;
-    expert_features(task, plan, x, hidden);
+    expert_features(task, by_expert, x, hidden);
   }
-  expert_outputs(task, plan, rows, x.width, hidden);
+  expert_outputs(task, by_expert, rows, x.width, hidden);
 }
 
 }  // namespace shoal

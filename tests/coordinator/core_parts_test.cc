@@ -29,7 +29,7 @@ std::vector<std::string> place(std::vector<Worker> workers, uint32_t world,
             [](const Worker& a, const Worker& b) { return a.name < b.name; });
   do {
     std::vector<wire::Hello> hellos(workers.size());
-    std::vector<Candidate> candidates;
+    std::vector<WorkerOffer> candidates;
     for (size_t i = 0; i < workers.size(); ++i) {
       hellos[i].name = workers[i].name;
       hellos[i].host_id = workers[i].host;

@@ -46,7 +46,7 @@ TEST_P(GpuModelTest, NearTheCpuAndTheSameInAnyChunks) {
   ASSERT_TRUE(written.is_ok()) << written.to_string();
   Rng rng(test_seed(31));
   const auto tokens = random_tokens(rng, kTokens, shape.vocab);
-  GroupOptions options;
+  MiniGroupOptions options;
   options.max_tokens = kTokens + 1;
   options.device.int8_activations = false;
   const auto want = MiniGroup(path, options).prefill(0, tokens, kTokens);

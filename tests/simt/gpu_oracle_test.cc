@@ -23,7 +23,7 @@ TEST_P(GpuOracleTest, AsOnTheCpu) {
   SHOAL_SKIP_WITHOUT_SHARED("oracle/" + name + "-f32.json");
   const auto reference = read_oracle(name);
   const uint64_t seed = test_seed(11);
-  GroupOptions options;
+  MiniGroupOptions options;
   options.max_tokens = kLongest + kGreedy + 1;
   options.max_rows = kLongest;
   options.make_device = [&](int) { return make_emulated_device(seed, false); };
@@ -52,7 +52,7 @@ TEST(GpuOracle, ACardAndACpuServeOneModel) {
     SHOAL_SKIP_WITHOUT_SHARED("oracle/" + name + "-f32.json");
     const auto reference = read_oracle(name);
     for (const int card : {0, 1}) {
-      GroupOptions options;
+      MiniGroupOptions options;
       options.shares = {2, 1};
       options.routing_rank = 1;
       options.max_tokens = options.max_rows = kLongest;
@@ -101,7 +101,7 @@ TEST_P(GpuQuantisedTest, NearTheCpuAndTheSameInAnyChunks) {
     SHOAL_SKIP_WITHOUT_SHARED(std::string("models/") + GetParam());
     path = *shared_path(std::string("models/") + GetParam());
   }
-  GroupOptions options;
+  MiniGroupOptions options;
   options.max_tokens = kLongest;
   options.max_rows = kLongest;
   options.sequences = 3;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tree checks itself: layers include only downwards, files and functions stay short."""
+"""The tree checks itself: layers include only downwards, a type's name has one owner, files and functions stay short."""
 import pathlib
 import re
 import subprocess
@@ -23,7 +23,8 @@ LAYERS = {
     "cli": ["base", "config", "model", "kernels", "wire", "parallel", "worker", "coordinator", "bench"],
     "tests": None,  # anything
 }
-SOURCES = (".cc", ".h", ".cu", ".cuh", ".proto", ".py", ".mjs")
+CPP = (".cc", ".h", ".cu", ".cuh", ".inl", ".inc")
+SOURCES = (*CPP, ".proto", ".py", ".mjs")
 
 
 def tracked_files():
@@ -53,10 +54,45 @@ def blank_literals(text):
     return pattern.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
 
 
+def plain_code(text):
+    """The text without what could hide or fake a brace: literals, comments, preprocessor lines; lines are kept."""
+    text = re.sub(r"(?<=[0-9a-fA-F])'(?=[0-9a-fA-F])", "", text)  # digit separators
+    return "\n".join("" if line.lstrip().startswith("#") else line for line in blank_literals(text).split("\n"))
+
+
+TYPE = re.compile(r"\b(?:class|struct|union|enum(?:\s+(?:class|struct))?)\s+(?:\[\[.*?\]\]\s*|alignas\s*\([^)]*\)\s*)*"
+                  r"(\w+)\s*(?:final\s*)?(?::[^:].*)?$", re.S)
+
+
+def types(text):
+    """(line, qualified name) of every class, struct, union and enum that other files could see."""
+    text = plain_code(text)
+    scopes, start = [], 0  # of each open brace: a namespace's name, or None: nothing within is seen by its plain name
+    for index, char in enumerate(text):
+        if char == "{":
+            head = text[start:index].strip()
+            namespace = re.search(r"\bnamespace\b\s*([\w:]*)$", head)
+            found = TYPE.search(head)
+            if found and None not in scopes:
+                yield text.count("\n", 0, index) + 1, "::".join([*scopes, found.group(1)])
+            scopes.append((namespace.group(1) or None) if namespace else None)
+        elif char == "}" and scopes:
+            scopes.pop()
+        if char in ";{}":
+            start = index + 1
+
+
+def check_owners(owners, problems):
+    """`owners`: name → places. Two definitions of one name are one type for the linker, which takes either."""
+    for name, places in sorted(owners.items()):
+        if len({place.rsplit(":", 1)[0] for place in places}) > 1:
+            problems.append(f"{name} is defined in " + " and ".join(places) +
+                            "; rename one, or put it into a namespace without a name")
+
+
 def functions(text):
     """(first line, lines) of every outermost function body."""
-    text = re.sub(r"(?<=[0-9a-fA-F])'(?=[0-9a-fA-F])", "", text)  # digit separators
-    text = "\n".join("" if line.lstrip().startswith("#") else line for line in blank_literals(text).split("\n"))
+    text = plain_code(text)
     stack, start, data_lines = [], 0, 0
     for index, char in enumerate(text):
         if char in ";}":
@@ -85,14 +121,16 @@ def functions(text):
         yield 0, -1  # unbalanced: the scanner did not understand the file
 
 
-def check_file(path, problems):
+def check_file(path, owners, problems):
     text = path.read_text(encoding="utf-8", errors="replace")
     name = path.relative_to(ROOT)
     lines = text.count("\n")
     if lines > MAX_FILE_LINES:
         problems.append(f"{name}: {lines} lines; at most {MAX_FILE_LINES}")
-    if path.suffix in (".cc", ".h", ".cu", ".cuh"):
+    if path.suffix in CPP:
         check_includes(path, text, problems)
+        for line, owned in types(text):
+            owners.setdefault(owned, []).append(f"{name}:{line}")
         for first, length in functions(text):
             if length < 0:
                 problems.append(f"{name}: braces do not balance for this check")
@@ -111,16 +149,30 @@ def self_test():
     check_includes(ROOT / "coordinator" / "x.cc", '#include "kernels/device.h"\n', problems)
     check_includes(ROOT / "worker" / "x.cc", '#include "kernels/device.h"\n', problems)
     assert len(problems) == 2, problems
+    seen = [name for _, name in types("""
+        namespace shoal { namespace { struct Hidden { int a; }; }
+        class A; struct A final : B<1> { struct Nested {}; enum E { x }; };
+        template <class T> struct Box { T t; };
+        template <> struct Box<int> { };
+        enum class Kind : uint8_t { k }; void f(struct A* a) { struct Local {}; }
+        namespace deep::down { union alignas(8) U { int i; }; } }
+        struct [[nodiscard]] Outside { int brace = '{'; };
+    """)]
+    assert seen == ["shoal::A", "shoal::Box", "shoal::Kind", "shoal::deep::down::U", "Outside"], seen
+    problems = []
+    check_owners({"shoal::A": ["a.h:1", "b.cc:9"], "shoal::B": ["c.h:1", "c.h:5"]}, problems)
+    assert len(problems) == 1, problems
 
 
 def main():
     self_test()
-    problems = []
+    problems, owners = [], {}
     count = 0
     for path in tracked_files():
         if path.suffix in SOURCES and path.exists() and path.relative_to(ROOT).parts[0] in LAYERS:
             count += 1
-            check_file(path, problems)
+            check_file(path, owners, problems)
+    check_owners(owners, problems)
     for problem in problems:
         print(problem)
     print(f"{count} files checked, {len(problems)} problems")

@@ -14,9 +14,9 @@ std::vector<int32_t> random_tokens(Rng& rng, int64_t n, int64_t vocab) {
   return tokens;
 }
 
-std::vector<float> expect_batch_invariant(const std::string& path, const GroupOptions& base) {
+std::vector<float> expect_batch_invariant(const std::string& path, const MiniGroupOptions& base) {
   Rng rng(test_seed(23));
-  GroupOptions options = base;
+  MiniGroupOptions options = base;
   options.sequences = 33;
   options.max_tokens = 100;
   MiniGroup group(path, options);

@@ -13,6 +13,6 @@ namespace shoal::testing {
 std::vector<int32_t> random_tokens(Rng& rng, int64_t n, int64_t vocab);
 
 // Alone, among 32 others, and in chunks of 1, 7 and 64: the same bits. Returns them.
-std::vector<float> expect_batch_invariant(const std::string& path, const GroupOptions& base);
+std::vector<float> expect_batch_invariant(const std::string& path, const MiniGroupOptions& base);
 
 }  // namespace shoal::testing

@@ -15,7 +15,7 @@ namespace {
 
 using testing::bit_equal;
 using testing::expect_batch_invariant;
-using testing::GroupOptions;
+using testing::MiniGroupOptions;
 using testing::max_difference;
 using testing::MiniGroup;
 using testing::random_tokens;
@@ -50,7 +50,7 @@ TEST_P(QuantisedSplit, LogitsAgreeWithOneRank) {
             .is_ok());
     const auto tokens = random_tokens(rng, 21, shape.vocab);
     for (const bool int8 : {false, true}) {
-      GroupOptions options;
+      MiniGroupOptions options;
       options.device.int8_activations = int8;
       const auto expected = MiniGroup(path, options).prefill(0, tokens, 64);
       float scale = 0;
@@ -91,7 +91,7 @@ TEST_P(BatchInvariance, SameBitsInAnyCompany) {
   ASSERT_TRUE(write_synth_model(awkward_shape(1408), {.mix = GetParam(), .seed = 9}, path).is_ok());
   for (const auto& shares : std::vector<std::vector<double>>{{1}, {1, 1, 1}}) {
     for (const KvType kv : {KvType::kF32, KvType::kF16}) {
-      GroupOptions options;
+      MiniGroupOptions options;
       options.shares = shares;
       options.kv = kv;
       expect_batch_invariant(path, options);
@@ -110,7 +110,7 @@ TEST(BatchInvarianceThreads, ThreadCountChangesNothing) {
   ASSERT_TRUE(write_synth_model(awkward_shape(768), {.mix = "Q4_K_M", .seed = 9}, path).is_ok());
   Rng rng(testing::test_seed(29));
   const auto tokens = random_tokens(rng, 40, 500);
-  GroupOptions options;
+  MiniGroupOptions options;
   const auto one = MiniGroup(path, options).prefill(0, tokens, 64);
   for (const int threads : {2, 3}) {
     options.device.threads = threads;

@@ -57,7 +57,7 @@ void check_model(const std::string& path, ExpertLayout layout, std::vector<doubl
   const auto plan = plan_group(*spec, tensor_types(*file), request);
   ASSERT_TRUE(plan.is_ok()) << plan.status().to_string();
 
-  GroupOptions options;
+  MiniGroupOptions options;
   options.shares = shares;
   options.experts = plan->plan.experts;
   options.max_rows = kRows;

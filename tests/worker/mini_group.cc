@@ -8,7 +8,7 @@
 
 namespace shoal::testing {
 
-MiniGroup::MiniGroup(const std::string& path, const GroupOptions& options) : options_(options) {
+MiniGroup::MiniGroup(const std::string& path, const MiniGroupOptions& options) : options_(options) {
   auto file = GgufFile::open(path);
   SHOAL_CHECK(file.is_ok(), file.status().message());
   auto spec = read_model_spec(*file);

@@ -24,7 +24,7 @@ struct Piece {
   std::vector<int32_t> tokens;
 };
 
-struct GroupOptions {
+struct MiniGroupOptions {
   std::vector<double> shares{1.0};  // one per rank
   ExpertPlan experts{};
   int routing_rank = -1;
@@ -40,7 +40,7 @@ struct GroupOptions {
 
 class MiniGroup {
  public:
-  MiniGroup(const std::string& path, const GroupOptions& options);
+  MiniGroup(const std::string& path, const MiniGroupOptions& options);
 
   // One step with these pieces, in this order; logits [vocab] of the last token of every piece.
   std::vector<std::vector<float>> step(const std::vector<Piece>& pieces);
@@ -65,7 +65,7 @@ class MiniGroup {
   void run_rank(Member& member, const std::vector<Piece>& pieces,
                 std::vector<std::vector<float>>* out);
 
-  GroupOptions options_;
+  MiniGroupOptions options_;
   ModelSpec spec_;
   std::vector<Member> members_;
 };

@@ -49,7 +49,7 @@ TEST_P(MoeInvariance, SameBitsInAnyCompany) {
     std::vector<float> one_thread;
     for (const int threads : thread_counts) {
       SCOPED_TRACE(std::string(layout.name) + ", " + std::to_string(threads) + " threads");
-      GroupOptions options = at_layout(spec, layout, {});
+      MiniGroupOptions options = at_layout(spec, layout, {});
       options.device.threads = threads;
       const auto logits = expect_batch_invariant(path, options);
       if (threads == 1) one_thread = logits;
@@ -61,7 +61,7 @@ TEST_P(MoeInvariance, SameBitsInAnyCompany) {
       EXPECT_TRUE(bit_equal(one_rank, one_thread)) << layout.name;
     }
   }
-  GroupOptions half;
+  MiniGroupOptions half;
   half.kv = KvType::kF16;
   expect_batch_invariant(path, half);
 }

@@ -24,7 +24,7 @@ struct Run {
   std::vector<uint64_t> choices;  // [mixture layers][experts]
 };
 
-Run run(const std::string& path, const GroupOptions& options, const std::vector<int32_t>& tokens) {
+Run run(const std::string& path, const MiniGroupOptions& options, const std::vector<int32_t>& tokens) {
   MiniGroup group(path, options);
   Run result{group.prefill(0, tokens, 64), group.transformer(0).expert_tokens()};
   for (size_t rank = 1; rank < options.shares.size(); ++rank) {
@@ -39,7 +39,7 @@ enum class Verdict { kComparable, kOtherExperts };
 Verdict compare(const std::string& path, const std::vector<MoeLayout>& layouts, bool int8,
                 const std::vector<int32_t>& tokens) {
   const ModelSpec spec = spec_of(path);
-  GroupOptions base;
+  MiniGroupOptions base;
   base.device.int8_activations = int8;
   const Run expected = run(path, base, tokens);
   float scale = 0, worst = 0;
@@ -148,7 +148,7 @@ TEST(RoutingRank, BroadcastChangesNothing) {
     const ModelSpec spec = spec_of(path);
     const auto tokens = random_tokens(rng, 20, shape.vocab);
     for (const MoeLayout& layout : moe_layouts()) {
-      GroupOptions options = at_layout(spec, layout, {});
+      MiniGroupOptions options = at_layout(spec, layout, {});
       options.routing_rank = -1;
       const auto everywhere = MiniGroup(path, options).prefill(0, tokens, 7);
       for (int rank = 0; rank < static_cast<int>(layout.shares.size()); ++rank) {

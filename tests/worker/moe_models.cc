@@ -62,8 +62,8 @@ const std::vector<MoeLayout>& moe_layouts() {
   return layouts;
 }
 
-GroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const GroupOptions& base) {
-  GroupOptions options = base;
+MiniGroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const MiniGroupOptions& base) {
+  MiniGroupOptions options = base;
   options.shares = layout.shares;
   options.experts.shares = layout.expert_shares;
   options.routing_rank = layout.routing_rank;

@@ -32,7 +32,7 @@ struct MoeLayout {
 const std::vector<MoeLayout>& moe_layouts();
 
 // `base` with the layout's shares and experts.
-GroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const GroupOptions& base);
+MiniGroupOptions at_layout(const ModelSpec& spec, const MoeLayout& layout, const MiniGroupOptions& base);
 
 ModelSpec spec_of(const std::string& path);
 

@@ -72,7 +72,7 @@ TEST_P(OracleTest, EveryLayout) {
   for (const LayerSpec& layer : spec->layer) has_experts |= layer.ffn.moe.experts > 0;
   for (const Layout& layout : kLayouts) {
     if (layout.only_mixtures && !has_experts) continue;
-    GroupOptions options;
+    MiniGroupOptions options;
     options.shares = layout.shares;
     options.experts = {layout.expert_shares, place(*spec, layout)};
     options.routing_rank = layout.routing_rank;
