@@ -12,6 +12,7 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "base/quote.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/latency.h"
 #include "cli/server.h"
@@ -148,10 +149,12 @@ void add_bench_command(CLI::App& app, CommandAction& action) {
   command->add_option("--streams", latency.streams, "Requests at once")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--prompt", latency.prompt, "Prompt tokens of each")
+  command->add_option("--prompt", latency.prompt, "Prompt tokens of each (4k: 4096)")
+      ->transform(token_count())
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  command->add_option("--generate", latency.generate, "Tokens to generate, each")
+  command->add_option("--generate", latency.generate, "Tokens to generate, each (4k: 4096)")
+      ->transform(token_count())
       ->check(CLI::Range(2, 1000000))
       ->capture_default_str();
   command->add_option("--repeats", latency.repeats, "Runs per layout; the median counts")

@@ -9,6 +9,7 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "bench/decode_figures.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
 #include "cli/version.h"
@@ -106,10 +107,12 @@ void add_bench_decode_command(CLI::App& bench, CommandAction& action) {
       ->capture_default_str();
   command->add_option("--layers", options->layers, "Only so many layers")
       ->check(CLI::Range(1, 1024));
-  command->add_option("--context", options->options.context, "Tokens of the prompt")
+  command->add_option("--context", options->options.context, "Tokens of the prompt (4k: 4096)")
+      ->transform(token_count())
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--generate", options->options.generate, "Tokens to generate")
+      ->transform(token_count())
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--kv-type", options->kv, "KV cache precision")

@@ -12,6 +12,7 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "bench/kernel_figures.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
 #include "cli/version.h"
@@ -128,10 +129,13 @@ void add_bench_kernels_command(CLI::App& bench, CommandAction& action) {
       ->add_option("--shapes", options->shapes,
                    "Matrices, NAME=OUTPUTSxFEATURES (gate…: two and their gate); 70b: a layer's")
       ->capture_default_str();
-  command->add_option("--rows", options->options.rows, "Rows of activations")
+  command->add_option("--rows", options->options.rows, "Rows of activations, one a token")
+      ->transform(token_count())
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--context", options->options.contexts, "Tokens attention looks at")
+  command
+      ->add_option("--context", options->options.contexts, "Tokens attention looks at (4k: 4096)")
+      ->transform(token_count())
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   command->add_option("--ops", options->options.ops, "Only these")

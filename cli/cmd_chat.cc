@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "cli/chat/piped_input.h"
 #include "cli/chat/session.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 
 namespace shoal {
@@ -21,6 +22,7 @@ namespace {
 struct ChatOptions {
   std::string url = "http://127.0.0.1:8080";
   std::string api_key;
+  std::string ca_file;
   std::vector<std::string> words;  // of a question; none: a conversation
   double temperature = 0.7;
   int64_t max_tokens = 0;
@@ -71,7 +73,7 @@ int run(ChatOptions options) {
   chat::Screen screen(signals);
   options.session.stats = options.stats.value_or(screen.terminal() && screen.notes_terminal());
   options.session.patience = from_seconds(options.timeout_seconds);
-  auto http = chat::HttpClient::open(*endpoint, options.api_key, signals);
+  auto http = chat::HttpClient::open(*endpoint, options.api_key, options.ca_file, signals);
   if (!http) return fail(kExitUsage, http.status());
   const bool converses = options.words.empty() && ::isatty(STDIN_FILENO) != 0;
   if (converses && options.session.json)
@@ -91,7 +93,13 @@ int run(ChatOptions options) {
 
 void add_chat_command(CLI::App& app, CommandAction& action) {
   auto options = std::make_shared<ChatOptions>();
-  if (const char* key = std::getenv("SHOAL_API_KEY")) options->api_key = key;
+  const auto from_environment = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value != nullptr ? value : "");
+  };
+  options->api_key = from_environment("SHOAL_API_KEY");
+  options->ca_file = from_environment("SSL_CERT_FILE");  // OpenSSL's own programs, then curl
+  if (options->ca_file.empty()) options->ca_file = from_environment("CURL_CA_BUNDLE");
   CLI::App* command = app.add_subcommand("chat", "Chat with a running server in the terminal");
   command->add_option(
       "prompt", options->words,
@@ -99,14 +107,18 @@ void add_chat_command(CLI::App& app, CommandAction& action) {
   command->add_option("--url", options->url, "The server, with or without /v1")
       ->capture_default_str();
   command->add_option("--api-key", options->api_key, "API key (default: $SHOAL_API_KEY)");
+  command->add_option("--ca-file", options->ca_file,
+                      "Certificates that https trusts, PEM (default: $SSL_CERT_FILE, "
+                      "$CURL_CA_BUNDLE, or the system's)");
   command->add_option("--model", options->session.settings.model,
                       "Model, if the server has several (default: its first)");
   command->add_option("--system", options->session.system, "System message");
   command->add_option("--temperature", options->temperature, "Sampling temperature")
       ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
-  command->add_option("--max-tokens", options->max_tokens, "Longest answer, in tokens")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--max-tokens", options->max_tokens, "Longest answer, in tokens (4k: 4096)")
+      ->transform(token_count())
+      ->check(CLI::Range(int64_t{1}, int64_t{INT32_MAX}));
   command
       ->add_option("--set", options->settings,
                    "NAME=VALUE of the request: top_p, top_k, min_p, seed, stop …")

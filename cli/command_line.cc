@@ -13,7 +13,8 @@
 namespace shoal {
 namespace {
 
-// Options of llama-server and vLLM that have another name here, or none.
+// Options of llama-server and vLLM, or of another command, that have another name here, or none. An
+// advice is given where the options it names exist.
 struct Hint {
   std::string_view option, advice;
 };
@@ -37,7 +38,12 @@ constexpr Hint kHints[] = {
     {"--ubatch-size", "use --max-batch-rows"},
     {"--max-num-batched-tokens", "use --max-batch-rows"},
     {"--served-model-name", "use --name"},
-    {"--api-key", "use --api-keys with a file: a command line can be read by others"},
+    {"--api-key",
+     "use --api-keys with a file (`shoal keygen --api-keys` makes one): a command line can be read "
+     "by others"},
+    {"--api-keys", "a file of keys is the server's; name one key in $SHOAL_API_KEY or --api-key"},
+    {"--api-key-file",
+     "a file of keys is the server's; name one key in $SHOAL_API_KEY or --api-key"},
     {"-ctk", "use --kv-type"},
     {"-ctv", "use --kv-type"},
     {"--cache-type-k", "use --kv-type"},
@@ -53,6 +59,8 @@ constexpr Hint kHints[] = {
     {"-hf", "name a file: nothing is downloaded"},
     {"--hf-repo", "name a file: nothing is downloaded"},
 };
+
+constexpr std::string_view kOptionLetters = "-abcdefghijklmnopqrstuvwxyz";
 
 std::string path_of(const CLI::App* command) {
   const CLI::App* parent = command->get_parent();
@@ -107,13 +115,24 @@ std::string owner_of(const CLI::App* app, std::string_view option) {
   return "";
 }
 
+// Whether a command with these options has every one that `advice` names.
+bool can_be_followed(std::string_view advice, const std::vector<std::string>& names) {
+  for (size_t at = advice.find("--"); at != std::string_view::npos; at = advice.find("--", at)) {
+    const size_t end = std::min(advice.find_first_not_of(kOptionLetters, at), advice.size());
+    if (std::ranges::find(names, advice.substr(at, end - at)) == names.end()) return false;
+    at = end;
+  }
+  return true;
+}
+
 std::string unknown_option(const CLI::App* root, const CLI::App* command, std::string_view word) {
   word = word.substr(0, word.find('='));
   const std::string known = fmt::format("{} has no option {}", path_of(command), in_quotes(word));
-  for (const Hint& hint : kHints) {
-    if (hint.option == word) return fmt::format("{}: {}", known, hint.advice);
-  }
   const std::vector<std::string> names = options_of(command);
+  for (const Hint& hint : kHints) {
+    if (hint.option == word && can_be_followed(hint.advice, names))
+      return fmt::format("{}: {}", known, hint.advice);
+  }
   const std::string_view guess = nearest(word, names);
   if (!guess.empty()) return fmt::format("{}; did you mean {}?", known, guess);
   if (const std::string owner = owner_of(root, word); !owner.empty()) {
@@ -180,6 +199,16 @@ std::vector<std::string> with_options_for_words(std::vector<std::string> argumen
     arguments[0] = "--version";
   }
   return arguments;
+}
+
+CLI::Validator token_count() {
+  return {[](std::string& text) {
+            const auto plain = config::expand_tokens(text);
+            if (!plain) return plain.status().message();
+            text = *plain;
+            return std::string();
+          },
+          ""};
 }
 
 std::string explain(const CLI::App& app, const std::vector<std::string>& arguments,

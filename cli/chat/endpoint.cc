@@ -106,6 +106,7 @@ Result<Endpoint> parse_endpoint(std::string_view url) {
   if (scheme != "http" && scheme != "https") return wrong("only http and https are spoken");
 
   Endpoint out;
+  out.secure = scheme == "https";
   out.loopback = is_loopback(part(parsed.get(), CURLUPART_HOST));
   if (const std::string query = part(parsed.get(), CURLUPART_QUERY); !query.empty())
     out.query = "?" + query;

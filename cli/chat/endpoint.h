@@ -14,6 +14,7 @@ struct Endpoint {
   std::string shown;  // as base, without user and secret: for messages
   // This machine's own address: no proxy is asked, whatever the environment says.
   bool loopback = false;
+  bool secure = false;  // https
 
   // `path` begins with a slash: "/chat/completions".
   std::string url(std::string_view path) const { return base + std::string(path) + query; }

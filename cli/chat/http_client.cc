@@ -2,11 +2,12 @@
 
 #include <curl/curl.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/core.h>
 
+#include "base/file.h"
 #include "base/quote.h"
 #include "cli/version.h"
 
@@ -26,10 +27,12 @@ using Headers = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
 
 class HttpClientImpl final : public HttpClient {
  public:
-  HttpClientImpl(Endpoint endpoint, Signals& signals)
-      : endpoint_(std::move(endpoint)), signals_(signals) {}
+  HttpClientImpl(Endpoint endpoint, std::string ca_file, Signals& signals)
+      : endpoint_(std::move(endpoint)), ca_file_(std::move(ca_file)), signals_(signals) {}
 
   Status start(const std::string& key) {
+    if (endpoint_.secure && !ca_file_.empty())
+      SHOAL_TRY(File::open(ca_file_).status().annotate("the certificates to trust"));
     for (const char c : key) {
       if (static_cast<unsigned char>(c) < 0x21 || c == 0x7f)
         return invalid_argument("the API key holds spaces or control characters");
@@ -63,10 +66,22 @@ class HttpClientImpl final : public HttpClient {
   std::string failure_of(CURL* easy, CURLcode code, const char* detail, bool answered) const;
 
   const Endpoint endpoint_;
+  const std::string ca_file_;
   Signals& signals_;
   Multi multi_{nullptr, curl_multi_cleanup};
   Headers headers_{nullptr, curl_slist_free_all};
 };
+
+// Whether a certificate was refused since it leads to none that is trusted; not since it has ended,
+// or is another host's.
+bool nobody_vouches(CURL* easy) {
+  // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, DEPTH_ZERO_SELF_SIGNED_CERT, SELF_SIGNED_CERT_IN_CHAIN,
+  // UNABLE_TO_GET_ISSUER_CERT_LOCALLY, UNABLE_TO_VERIFY_LEAF_SIGNATURE of OpenSSL's x509_vfy.h
+  constexpr long kUntrusted[] = {2, 18, 19, 20, 21};
+  long result = 0;
+  curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &result);
+  return std::ranges::find(kUntrusted, result) != std::end(kUntrusted);
+}
 
 size_t HttpClientImpl::on_bytes(char* bytes, size_t size, size_t n, void* data) {
   auto& exchange = *static_cast<Exchange*>(data);
@@ -103,13 +118,7 @@ void HttpClientImpl::set_up(CURL* easy, Exchange& exchange, char* error) {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   // Otherwise http_proxy, https_proxy, all_proxy and no_proxy count.
   if (endpoint_.loopback) curl_easy_setopt(easy, CURLOPT_PROXY, "");
-  // As OpenSSL's own programs do, and curl's.
-  for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"}) {
-    const char* file = std::getenv(name);
-    if (file == nullptr || *file == '\0') continue;
-    curl_easy_setopt(easy, CURLOPT_CAINFO, file);
-    break;
-  }
+  if (!ca_file_.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file_.c_str());
 }
 
 // Until the exchange is over; CURLE_ABORTED_BY_CALLBACK after Ctrl-C.
@@ -154,6 +163,11 @@ std::string HttpClientImpl::failure_of(CURL* easy, CURLcode code, const char* de
                         : (*detail != '\0' ? excerpt(detail) : curl_easy_strerror(code));
   if (code == CURLE_COULDNT_CONNECT && number == ECONNREFUSED)
     why += "; is a server running there (`shoal serve MODEL`)?";
+  if (code == CURLE_PEER_FAILED_VERIFICATION && nobody_vouches(easy))
+    why += "; if it is the right server, name its certificate or its issuer's: --ca-file FILE";
+  if (code == CURLE_SSL_CONNECT_ERROR) why += "; is it http that is spoken there?";
+  if (!endpoint_.secure && (code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING))
+    why += "; is it https that is spoken there?";
   return fmt::format("cannot reach {}: {}", endpoint_.shown, why);
 }
 
@@ -187,10 +201,10 @@ HttpReply HttpClientImpl::send(const HttpRequest& request) {
 }  // namespace
 
 Result<std::unique_ptr<HttpClient>> HttpClient::open(Endpoint endpoint, std::string key,
-                                                     Signals& signals) {
+                                                     std::string ca_file, Signals& signals) {
   static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (ready != CURLE_OK) return unavailable("cannot start the HTTP client");
-  auto client = std::make_unique<HttpClientImpl>(std::move(endpoint), signals);
+  auto client = std::make_unique<HttpClientImpl>(std::move(endpoint), std::move(ca_file), signals);
   SHOAL_TRY(client->start(key));
   return std::unique_ptr<HttpClient>(std::move(client));
 }

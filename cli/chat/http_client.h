@@ -36,8 +36,10 @@ struct HttpReply {
 class HttpClient {
  public:
   // `key`: sent as a bearer's; empty: none. kInvalidArgument: it cannot stand in a header.
+  // `ca_file`: PEM certificates that https trusts; empty: the system's. An error says that it
+  // cannot be read.
   static Result<std::unique_ptr<HttpClient>> open(Endpoint endpoint, std::string key,
-                                                  Signals& signals);
+                                                  std::string ca_file, Signals& signals);
   virtual ~HttpClient() = default;
   virtual HttpReply send(const HttpRequest& request) = 0;
   virtual const Endpoint& endpoint() const = 0;

@@ -6,13 +6,14 @@
 #include <fmt/core.h>
 
 #include "base/quote.h"
+#include "config/values.h"
 
 namespace shoal::chat {
 namespace {
 
 using Json = nlohmann::json;
 
-enum class Type { kNumber, kInteger, kText, kFlag };
+enum class Type { kNumber, kInteger, kTokens, kText, kFlag };
 
 constexpr struct {
   std::string_view name;
@@ -23,7 +24,7 @@ constexpr struct {
     {"top_k", Type::kInteger},
     {"min_p", Type::kNumber},
     {"seed", Type::kInteger},
-    {"max_tokens", Type::kInteger},
+    {"max_tokens", Type::kTokens},
     {"presence_penalty", Type::kNumber},
     {"frequency_penalty", Type::kNumber},
     {"repeat_penalty", Type::kNumber},
@@ -59,6 +60,12 @@ Result<Json> parse_value(std::string_view name, Type type, std::string_view text
     case Type::kInteger: {
       int64_t value = 0;
       if (!parse(text, &value)) return must_be("a whole number");
+      return Json(value);
+    }
+    case Type::kTokens: {
+      SHOAL_ASSIGN(const std::string plain, config::expand_tokens(text));
+      int64_t value = 0;
+      if (!parse(plain, &value)) return must_be("a number of tokens");
       return Json(value);
     }
     case Type::kFlag:

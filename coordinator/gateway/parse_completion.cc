@@ -82,7 +82,8 @@ std::variant<CompletionRequest, ApiError> parse_completion_request(const Json& b
   FieldReader fields(body, "", &error);
   CompletionRequest request;
   parse_prompt(fields, limits, &request);
-  request.options.echo = fields.boolean("echo").value_or(false);
+  const bool full_text = fields.boolean("return_full_text").value_or(false);  // Hugging Face's
+  request.options.echo = fields.boolean("echo").value_or(full_text);
   parse_options(fields, limits, &request.options);
   if (const auto count = fields.integer("logprobs", 0, limits.max_top_logprobs)) {
     request.options.sampling.top_logprobs = static_cast<int32_t>(*count);

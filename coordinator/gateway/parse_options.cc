@@ -201,7 +201,6 @@ constexpr KnownField kBoth[] = {
     {"dynatemp_range", Harmless::kZero},
     {"suffix", Harmless::kNull},
     // Parameters of Hugging Face's text generation, which its clients send to any endpoint.
-    {"return_full_text", Harmless::kFalse},
     {"truncate", Harmless::kNull},
     {"watermark", Harmless::kFalse},
     {"decoder_input_details", Harmless::kFalse},
@@ -211,6 +210,7 @@ constexpr KnownField kBoth[] = {
 
 constexpr KnownField kChatOnly[] = {
     {"echo", Harmless::kFalse},
+    {"return_full_text", Harmless::kFalse},
     {"tools", Harmless::kNull},
     {"tool_choice", Harmless::kNoneOrAuto},
     {"functions", Harmless::kNull},

@@ -334,8 +334,13 @@ TEST(Settings, AreCheckedByName) {
       "stop": "a=b", "ignore_eos": true, "max_tokens": 9, "top_p": 1.0})"));
   for (const char* pair :
        {"temperature=", "temperature=x", "temperature=nan", "temperature=1 ", "top_k=1.5",
-        "seed=99999999999999999999", "ignore_eos=yes", "stop=", "nothing=1", "=1", "seed"})
+        "seed=99999999999999999999", "seed=4k", "max_tokens=xk", "max_tokens=1.5k",
+        "max_tokens=", "ignore_eos=yes", "stop=", "nothing=1", "=1", "seed"})
     EXPECT_EQ(settings.set_pair(pair).code(), Code::kInvalidArgument) << pair;
+  EXPECT_TRUE(settings.set_pair("max_tokens=4k").is_ok());
+  EXPECT_EQ(settings.fields()["max_tokens"], 4096);
+  EXPECT_TRUE(settings.set_pair("max_tokens=-1").is_ok());
+  EXPECT_EQ(settings.fields()["max_tokens"], -1);
   EXPECT_TRUE(settings.set("stop", "default").is_ok());
   EXPECT_FALSE(settings.fields().contains("stop"));
 }

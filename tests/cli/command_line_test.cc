@@ -64,6 +64,28 @@ TEST(CommandLine, SaysWhatIsWrongLast) {
        "--device"},
       {{"serve", "m.gguf", "--max-model-len", "4096"},
        "shoal serve has no option '--max-model-len': use --context"},
+      {{"chat", "--max-model-len", "4096"}, "shoal chat has no option '--max-model-len'"},
+      {{"serve", "m.gguf", "--api-key", "k"},
+       "shoal serve has no option '--api-key': use --api-keys with a file (`shoal keygen "
+       "--api-keys` makes one): a command line can be read by others"},
+      {{"chat", "--api-keys", "f"},
+       "shoal chat has no option '--api-keys': a file of keys is the server's; name one key in "
+       "$SHOAL_API_KEY or --api-key"},
+      {{"chat", "--api-key-file=f"},
+       "shoal chat has no option '--api-key-file': a file of keys is the server's; name one key in "
+       "$SHOAL_API_KEY or --api-key"},
+      {{"worker", "--api-key", "k"}, "shoal worker has no option '--api-key'; shoal chat has it"},
+      {{"worker", "--api-keys", "f"},
+       "shoal worker has no option '--api-keys'; shoal serve has it"},
+      {{"bench", "latency", "m.gguf", "--prompt", "4q"},
+       "shoal bench latency: --prompt: Value 4q not in range 1 to 1000000"},
+      {{"bench", "latency", "m.gguf", "--prompt", "qk"},
+       "shoal bench latency: --prompt: 'qk' is not a number of tokens such as 4096, 32k or 1M (k "
+       "is 1024)"},
+      {{"bench", "latency", "m.gguf", "--generate", "1M"},
+       "shoal bench latency: --generate: Value 1048576 not in range 2 to 1000000"},
+      {{"chat", "--max-tokens", "0k"},
+       "shoal chat: --max-tokens: Value 0 not in range 1 to 2147483647"},
       {{"serve", "a.gguf", "b.gguf"}, "shoal serve does not know what to do with 'b.gguf'"},
       {{"serve", "m.gguf", "--name", "a", "--name", "b"}, "shoal serve: --name is given twice"},
       {{"serve", "m.gguf", "--port"}, "shoal serve: --port needs a value"},
@@ -86,7 +108,11 @@ TEST(CommandLine, WhatPeopleTryIsUnderstood) {
        {Words{"serve", "-m", "m.gguf", "-c", "32k", "-t", "2", "-a", "n"},
         Words{"serve", "--model", "m.gguf", "--ctx-size", "1M", "--alias", "n"},
         Words{"coordinator", "-m", "m.gguf", "--host", "::1", "--port", "1"},
-        Words{"inspect", "-m", "m.gguf"}, Words{"bench", "latency", "--model", "m.gguf"}}) {
+        Words{"bench", "latency", "m.gguf", "--prompt", "4k", "--generate", "1K"},
+        Words{"bench", "decode", "s", "--context", "1M", "--generate", "2k"},
+        Words{"bench", "kernels", "--rows", "1", "4k", "--context", "512", "1k"},
+        Words{"chat", "--max-tokens", "4k", "--ca-file", "f"}, Words{"inspect", "-m", "m.gguf"},
+        Words{"bench", "latency", "--model", "m.gguf"}}) {
     EXPECT_EQ(said(words), "") << words[1];
   }
   for (const Words& words : {Words{"help"}, Words{"--help"}, Words{"-h"}, Words{"help", "serve"},

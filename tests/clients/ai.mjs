@@ -113,6 +113,14 @@ await run({
     assert.ok(!events.some(({type}) => type === "error"));
   },
 
+  async "a completion that begins with its prompt"() {
+    const options = settings({maxTokens: 8, endless: true});
+    options.providerOptions.shoal.echo = true;
+    const {text} = await generateText({model: client.provider.completionModel(model), prompt: question, ...options});
+    const own = await client.complete(question, {maxTokens: 8, endless: true});
+    assert.equal(text, client.framed(question) + own.text);
+  },
+
   async "what there is not: embeddings"() {
     const attempt = embed({model: client.provider.textEmbeddingModel(model), value: "x", maxRetries: 0});
     const {status, message} = client.read(await failureOf(attempt));

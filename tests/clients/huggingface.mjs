@@ -77,8 +77,9 @@ await run({
     assert.equal((await generate({...hot, do_sample: true})).generated_text, drawn.text);
     const nothing = {return_full_text: false, watermark: false, decoder_input_details: false, top_n_tokens: 0};
     assert.equal((await generate({...hot, ...nothing, do_sample: false})).generated_text, greedy.text);
+    assert.equal((await generate({temperature: 0, return_full_text: true})).generated_text, question + greedy.text);
     // What would change the answer is refused, not left out in silence.
-    for (const [name, value] of Object.entries({return_full_text: true, truncate: 4, top_n_tokens: 3, watermark: true, adapter_id: "x"})) {
+    for (const [name, value] of Object.entries({truncate: 4, top_n_tokens: 3, watermark: true, adapter_id: "x"})) {
       const {status, message} = client.read(await failureOf(generate({[name]: value})));
       assert.equal(status, 400);
       assert.match(message, new RegExp(`'${name}' is not supported`));

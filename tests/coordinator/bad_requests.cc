@@ -187,6 +187,7 @@ void add_unsupported(std::vector<BadRequest>* out) {
            {R"("logprobs":true,"top_logprobs":65)", "top_logprobs"},
            {R"("logprobs":true,"top_logprobs":-1)", "top_logprobs"},
            {R"("echo":true)", "echo"},
+           {R"("return_full_text":true)", "return_full_text"},
            {R"("best_of":2)", "best_of"},
        }) {
     out->push_back(chat(fields, param));
@@ -198,7 +199,7 @@ void add_unsupported(std::vector<BadRequest>* out) {
            {R"("suffix":"tail")", "suffix"},
            {R"("best_of":3,"n":2)", "best_of"},
            {R"("do_sample":"no")", "do_sample"},
-           {R"("return_full_text":true)", "return_full_text"},
+           {R"("return_full_text":1)", "return_full_text"},
            {R"("truncate":100)", "truncate"},
            {R"("watermark":true)", "watermark"},
            {R"("decoder_input_details":true)", "decoder_input_details"},

@@ -244,6 +244,21 @@ TEST(GatewayParse, AnAssistantMayHaveSaidNothing) {
   }
 }
 
+// The prompt before the answer, in OpenAI's word and Hugging Face's.
+TEST(GatewayParse, WhatEchoes) {
+  const std::pair<const char*, bool> cases[] = {
+      {R"("echo":true)", true},
+      {R"("return_full_text":true)", true},
+      {R"("return_full_text":false)", false},
+      {R"("return_full_text":true,"echo":null)", true},
+      {R"("return_full_text":true,"echo":false)", false},
+  };
+  for (const auto& [fields, wanted] : cases) {
+    EXPECT_EQ(completion(fmt::format(R"({{"prompt":"a",{}}})", fields)).options.echo, wanted)
+        << fields;
+  }
+}
+
 TEST(GatewayParse, PromptForms) {
   EXPECT_EQ(std::get<std::string>(completion(R"({"prompt":"a b"})").prompts.at(0)), "a b");
   const auto tokens = completion(R"({"prompt":[1,2,259],"best_of":2,"n":2,"logprobs":0})");

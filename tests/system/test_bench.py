@@ -23,6 +23,11 @@ class Bench(unittest.TestCase):
         self.assertIn(f"{os.path.getsize(self.model) / 1e9:.3g} GB", self.summary)
         self.assertRegex(self.summary, r"billion parameters, .* billion active")
 
+    def test_sizes_as_of_serve(self):
+        done = shoal("bench", "latency", harness.TINY_DENSE, "--layout", "1x1", "--prompt", "1k", "--generate", "2", "--repeats", "1", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["prompt"], 1024)
+
     def test_experts_of_every_rank(self):
         for experts in ("sliced", "placed"):
             done = shoal("bench", "latency", self.model, "--layout", "2x1", "--streams", "5", "--prompt", "20",

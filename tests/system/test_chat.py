@@ -71,6 +71,9 @@ class Question(unittest.TestCase):
         self.assertEqual({name: body[name] for name in ("top_p", "seed", "stop", "max_tokens", "temperature", "model")},
                          {"top_p": 0.5, "seed": 7, "stop": "END", "max_tokens": 9, "temperature": 0, "model": "m1"})
         self.assertEqual(body["messages"][0], {"role": "system", "content": "Be brief."})
+        self.ask("hi", "--max-tokens", "4k")
+        self.ask("hi", "--set", "max_tokens=1M")
+        self.assertEqual([body["max_tokens"] for body in self.server.posts()[1:]], [4096, 1 << 20])
         done = self.ask("hi", "--set", "top_q=1")
         self.assertEqual((done.returncode, done.stdout), (2, b""))
         self.assertIn(b"there is no setting 'top_q'; there are temperature, top_p", done.stderr)
