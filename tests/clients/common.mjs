@@ -23,7 +23,7 @@ const calls = [
   {role: "tool", tool_call_id: "call_1", content: "5"}, {role: "tool", tool_call_id: "call_2", content: "8"},
   {role: "assistant", content: "5 and 8."}, user("What is 5 plus 8?")
 ];
-const endless = {endless: true, maxTokens: 1500};
+const endless = {endless: true, maxTokens: 1_000_000};  // as much as the context holds
 const late = 2000;  // ms in which a client that left has to be noticed
 
 // Of a stream: {text, pieces, reason, usage}.

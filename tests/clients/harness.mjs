@@ -16,6 +16,9 @@ export const apiKey = givenKey;
 export const keyed = apiKey !== "none";  // whether the server asks for a key
 export const load = createRequire(path.resolve(process.env.SHOAL_CLIENT_MODULES ?? process.cwd(), "x.js"));
 
+// Sanitizer builds are many times slower; deadlines that are promises stretch with them.
+const slowdown = Number(process.env.SHOAL_TEST_SLOWDOWN ?? 1);
+
 // Some clients look things up at their makers' servers; none of these cases needs that.
 const realFetch = globalThis.fetch;
 globalThis.fetch = (resource, options) => {
@@ -25,7 +28,7 @@ globalThis.fetch = (resource, options) => {
 };
 
 export const {OpenAI} = load("openai");
-export const openai = new OpenAI({baseURL: `${url}/v1`, apiKey, maxRetries: 0, timeout: 120_000});
+export const openai = new OpenAI({baseURL: `${url}/v1`, apiKey, maxRetries: 0, timeout: 120_000 * slowdown});
 
 export const model = "any-name/will-do";
 export const question = "What is 2 plus 3?";
@@ -69,7 +72,7 @@ export async function cancelled() {
 }
 
 async function until(condition, milliseconds, what) {
-  const end = Date.now() + milliseconds;
+  const end = Date.now() + milliseconds * slowdown;
   while (!await condition()) {
     if (Date.now() > end) assert.fail(`${what} after ${milliseconds} ms`);
     await new Promise((resolve) => setTimeout(resolve, 20));
