@@ -41,8 +41,8 @@ using Event = std::variant<SubmitEvent, CancelEvent, wire::Incoming, PeerGoneEve
                            DisconnectedEvent, WorkerDiedEvent, DrainEvent, StopEvent, TickEvent>;
 
 struct SendAction {
-  wire::PeerId peer;
-  wire::Message message;
+  std::vector<wire::PeerId> peers;
+  wire::ToWorker message;
 };
 struct AcceptAction {  // this peer's hello was accepted: see wire::CoordinatorLink::accept()
   wire::PeerId peer;

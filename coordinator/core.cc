@@ -272,9 +272,11 @@ void Core::watch_steps(TimePoint now, Actions& actions) {
 void Core::schedule(TimePoint now, Actions& actions) {
   while (auto step = scheduler_.next(now)) {
     watch_.sent(cost_of(*step), own_now_);
+    std::vector<wire::PeerId> ranks;
     for (uint32_t rank = 0; rank < membership_.world(); ++rank) {
-      actions.emplace_back(SendAction{membership_.peer_of_rank(rank), *step});
+      ranks.push_back(membership_.peer_of_rank(rank));
     }
+    actions.emplace_back(SendAction{std::move(ranks), *std::move(step)});
   }
 }
 

@@ -206,12 +206,14 @@ void EngineLoop::tell(RequestId id, const Call& call) {
 }
 
 void EngineLoop::send(const SendAction& action, std::vector<Event>& follow_up) {
-  const Status status = link_.send(action.peer, action.message);
-  if (status) return;
+  const std::vector<Status> sent = link_.send(action.peers, action.message);
   // A heartbeat that does not fit can be missed; anything else is needed, in order.
   const bool is_heartbeat = std::holds_alternative<wire::CoordinatorHeartbeat>(action.message);
-  if (is_heartbeat && status.code() == Code::kResourceExhausted) return;
-  follow_up.push_back(PeerGoneEvent{action.peer, "it cannot be reached: " + status.message()});
+  for (size_t i = 0; i < sent.size(); ++i) {
+    if (sent[i] || (is_heartbeat && sent[i].code() == Code::kResourceExhausted)) continue;
+    follow_up.push_back(
+        PeerGoneEvent{action.peers[i], "it cannot be reached: " + sent[i].message()});
+  }
 }
 
 void EngineLoop::publish(TimePoint now) {

@@ -62,7 +62,7 @@ void Membership::on_message(const wire::Incoming& incoming, TimePoint now, Actio
     // Anybody else is lost or unknown. It gets no answer: silence makes it say hello again.
     worker->heard = now;
     worker->spoke = true;
-    on_member_message(*worker, incoming.message, now, actions);
+    std::visit([&](const auto& message) { on(*worker, message, now, actions); }, incoming.message);
   }
   form_if_possible(now, actions);
 }
@@ -127,7 +127,7 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
                           Actions& actions) {
   const auto refuse = [&](const std::string& reason) {
     ++refused_hellos_;
-    actions.emplace_back(SendAction{incoming.peer, wire::Refused{reason}});
+    actions.emplace_back(SendAction{{incoming.peer}, wire::Refused{reason}});
     if (now - last_refusal_logged_ < kRefusalLogInterval) return;
     last_refusal_logged_ = now;
     actions.emplace_back(
@@ -141,7 +141,7 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
   const wire::Settings settings = said == options_.settings.end() ? wire::Settings{} : said->second;
   if (hello.settings_id != wire::settings_id(settings)) {
     // It comes again, by these, before it counts.
-    actions.emplace_back(SendAction{incoming.peer, settings});
+    actions.emplace_back(SendAction{{incoming.peer}, settings});
     return;
   }
   // One process, one name.
@@ -158,7 +158,7 @@ void Membership::on_hello(const wire::Incoming& incoming, const wire::Hello& hel
     lose(holder, Loss::kReplaced, fmt::format("replaced by a newer process (pid {})", hello.pid),
          now, actions);
     actions.emplace_back(
-        SendAction{old_peer, wire::Refused{"another process has taken over this name"}});
+        SendAction{{old_peer}, wire::Refused{"another process has taken over this name"}});
   }
   admit(incoming, hello, now, actions);
 }
@@ -175,7 +175,7 @@ void Membership::on_hello_again(Worker& worker, const wire::Hello& hello, TimePo
   worker.spoke = false;
   worker.hello = hello;
   note_memory(worker);
-  actions.emplace_back(SendAction{worker.peer, wire::CoordinatorHeartbeat{epoch_}});
+  actions.emplace_back(SendAction{{worker.peer}, wire::CoordinatorHeartbeat{epoch_}});
   note_epoch(worker, hello.newest_epoch, now, actions);
 }
 
@@ -211,7 +211,7 @@ void Membership::admit(const wire::Incoming& incoming, const wire::Hello& hello,
   by_peer_[incoming.peer] = hello.name;
   note_epoch(worker, hello.newest_epoch, now, actions);
   actions.emplace_back(AcceptAction{incoming.peer});
-  actions.emplace_back(SendAction{incoming.peer, wire::CoordinatorHeartbeat{epoch_}});
+  actions.emplace_back(SendAction{{incoming.peer}, wire::CoordinatorHeartbeat{epoch_}});
   actions.emplace_back(
       LogAction{LogLevel::kInfo, fmt::format("worker '{}' joined: {} on {}, pid {}", hello.name,
                                              hello.device, hello.host_name, hello.pid)});
@@ -226,38 +226,31 @@ bool Membership::make_room() {
   return true;
 }
 
-void Membership::on_member_message(Worker& worker, const wire::Message& message, TimePoint now,
-                                   Actions& actions) {
-  if (const auto* beat = std::get_if<wire::WorkerHeartbeat>(&message)) {
-    on_heartbeat(worker, *beat, now, actions);
-  } else if (const auto* goodbye = std::get_if<wire::Goodbye>(&message)) {
-    lose(worker, Loss::kLeft, "it said goodbye: " + excerpt(goodbye->reason), now, actions);
-  } else if (const auto* changed = std::get_if<wire::ModelChanged>(&message)) {
-    on_model_changed(worker, *changed, now, actions);
-  } else if (worker.rank < 0) {
-    return;  // the rest is about an epoch this worker is no part of
-  } else if (const auto* progress = std::get_if<wire::LoadProgress>(&message)) {
-    if (progress->epoch != epoch_ || phase_ != Phase::kForming) return;
-    if (progress->bytes_done > worker.bytes_done) formed_progress_ = now;
-    worker.bytes_done = progress->bytes_done;
-    worker.bytes_total = progress->bytes_total;
-  } else if (const auto* ready = std::get_if<wire::Ready>(&message)) {
-    on_ready(worker, *ready, now, actions);
-  } else if (const auto* failed = std::get_if<wire::Failed>(&message)) {
-    on_failed(worker, *failed, now, actions);
-  } else if (const auto* set = std::get_if<wire::StoreSet>(&message)) {
-    check_store(rendezvous_.set(*set, actions), now, actions);
-  } else if (const auto* get = std::get_if<wire::StoreGet>(&message)) {
-    check_store(rendezvous_.get(worker.peer, *get, actions), now, actions);
-  }
+void Membership::on(Worker& worker, const wire::Goodbye& goodbye, TimePoint now, Actions& actions) {
+  lose(worker, Loss::kLeft, "it said goodbye: " + excerpt(goodbye.reason), now, actions);
+}
+
+void Membership::on(Worker& worker, const wire::LoadProgress& progress, TimePoint now, Actions&) {
+  if (worker.rank < 0 || progress.epoch != epoch_ || phase_ != Phase::kForming) return;
+  if (progress.bytes_done > worker.bytes_done) formed_progress_ = now;
+  worker.bytes_done = progress.bytes_done;
+  worker.bytes_total = progress.bytes_total;
+}
+
+void Membership::on(Worker& worker, const wire::StoreSet& set, TimePoint now, Actions& actions) {
+  if (worker.rank >= 0) check_store(rendezvous_.set(set, actions), now, actions);
+}
+
+void Membership::on(Worker& worker, const wire::StoreGet& get, TimePoint now, Actions& actions) {
+  if (worker.rank >= 0) check_store(rendezvous_.get(worker.peer, get, actions), now, actions);
 }
 
 void Membership::check_store(const Status& status, TimePoint now, Actions& actions) {
   if (!status.is_ok()) end_epoch(Loss::kProtocol, status.message(), false, now, actions);
 }
 
-void Membership::on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
-                              Actions& actions) {
+void Membership::on(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
+                    Actions& actions) {
   if (!beat.busy) worker.must_show_idle = false;
   note_epoch(worker, beat.epoch, now, actions);
 }
@@ -266,9 +259,10 @@ void Membership::note_epoch(Worker& worker, uint64_t epoch, TimePoint now, Actio
   if (epoch <= epoch_) return;
   const std::string what = fmt::format("has seen plan epoch {}", epoch);
   if (is_garbage(epoch)) {  // it would drop every plan of ours
-    actions.emplace_back(SendAction{
-        worker.peer, wire::Refused{fmt::format(
-                         "it {}, which no coordinator can have made; start it again", what)}});
+    actions.emplace_back(
+        SendAction{{worker.peer},
+                   wire::Refused{fmt::format(
+                       "it {}, which no coordinator can have made; start it again", what)}});
     return lose(worker, Loss::kProtocol, "it " + what, now, actions);
   }
   newest_seen_ = std::max(newest_seen_, epoch);
@@ -281,9 +275,8 @@ void Membership::note_epoch(Worker& worker, uint64_t epoch, TimePoint now, Actio
   if (!again) form_not_before_ = form_not_before_after_join_ = now;
 }
 
-void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint now,
-                          Actions& actions) {
-  if (ready.epoch != epoch_ || phase_ != Phase::kForming) return;
+void Membership::on(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions) {
+  if (worker.rank < 0 || ready.epoch != epoch_ || phase_ != Phase::kForming) return;
   worker.is_ready = true;
   worker.loaded = true;
   worker.weight_bytes = ready.weight_bytes;
@@ -305,9 +298,8 @@ void Membership::on_ready(Worker& worker, const wire::Ready& ready, TimePoint no
                                    options_.world, fmt::join(kv_blocks_, " + "))});
 }
 
-void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint now,
-                           Actions& actions) {
-  if (failed.epoch != epoch_) return;
+void Membership::on(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions) {
+  if (worker.rank < 0 || failed.epoch != epoch_) return;
   // A group that has served once can be formed: whatever went wrong is worth another try.
   const bool permanent = failed.permanent && phase_ == Phase::kForming;
   const bool was_forming = phase_ == Phase::kForming;
@@ -316,8 +308,8 @@ void Membership::on_failed(Worker& worker, const wire::Failed& failed, TimePoint
   if (was_forming) failed_at_file_ = permanent && failed.kind == wire::FailureKind::kFile;
 }
 
-void Membership::on_model_changed(const Worker& worker, const wire::ModelChanged& changed,
-                                  TimePoint now, Actions& actions) {
+void Membership::on(Worker& worker, const wire::ModelChanged& changed, TimePoint now,
+                    Actions& actions) {
   // Once per plan that failed: trying again costs a load.
   if (phase_ != Phase::kIdle || changed.epoch != epoch_ || !failed_at_file_) return;
   failed_at_file_ = false;
@@ -383,7 +375,7 @@ void Membership::lose_rank(uint32_t rank, Loss loss, const std::string& reason, 
   if (phase_ != Phase::kServing) return;
   Worker& worker = workers_.at(members_[rank]);
   // Its control thread may still listen.
-  actions.emplace_back(SendAction{worker.peer, wire::Shutdown{reason}});
+  actions.emplace_back(SendAction{{worker.peer}, wire::Shutdown{reason}});
   lose(worker, loss, reason, now, actions);
 }
 
@@ -393,14 +385,14 @@ void Membership::tick(TimePoint now, Actions& actions) {
     if (!worker.connected) continue;
     if (worker.broken && now >= worker.probe_at) {
       worker.broken = false;  // or the send fails
-      actions.emplace_back(SendAction{worker.peer, wire::CoordinatorHeartbeat{epoch_}});
+      actions.emplace_back(SendAction{{worker.peer}, wire::CoordinatorHeartbeat{epoch_}});
     }
     if (now - worker.heard > options_.lost_after) {
       lose(worker, Loss::kSilent,
            fmt::format("no sign of life for {:.1f} s", to_seconds(now - worker.heard)), now,
            actions);
     } else if (worker.must_show_idle && now > worker.idle_by) {
-      actions.emplace_back(SendAction{worker.peer, wire::Shutdown{"still busy after an abort"}});
+      actions.emplace_back(SendAction{{worker.peer}, wire::Shutdown{"still busy after an abort"}});
       lose(worker, Loss::kHung,
            fmt::format("it hangs: still busy {:.1f} s after its plan was withdrawn",
                        to_seconds(now - worker.aborted_at)),
@@ -412,7 +404,7 @@ void Membership::tick(TimePoint now, Actions& actions) {
   if (now - last_heartbeat_ >= options_.heartbeat) {
     last_heartbeat_ = now;
     for (const auto& [peer, name] : by_peer_) {
-      actions.emplace_back(SendAction{peer, wire::CoordinatorHeartbeat{epoch_}});
+      actions.emplace_back(SendAction{{peer}, wire::CoordinatorHeartbeat{epoch_}});
     }
   }
   form_if_possible(now, actions);
@@ -420,7 +412,7 @@ void Membership::tick(TimePoint now, Actions& actions) {
 
 void Membership::stop(const std::string& reason, Actions& actions) {
   for (const auto& [peer, name] : by_peer_) {
-    actions.emplace_back(SendAction{peer, wire::Shutdown{reason}});
+    actions.emplace_back(SendAction{{peer}, wire::Shutdown{reason}});
   }
   for (auto& [name, worker] : workers_) worker.rank = -1;
   members_.clear();

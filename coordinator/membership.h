@@ -176,14 +176,20 @@ class Membership {
   void admit(const wire::Incoming& incoming, const wire::Hello& hello, TimePoint now,
              Actions& actions);
   bool make_room();
-  void on_member_message(Worker& worker, const wire::Message& message, TimePoint now,
-                         Actions& actions);
-  void on_ready(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions);
-  void on_failed(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions);
-  void on_model_changed(const Worker& worker, const wire::ModelChanged& changed, TimePoint now,
-                        Actions& actions);
-  void on_heartbeat(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now,
-                    Actions& actions);
+  // One for each of wire::ToCoordinator. Most are about an epoch that the worker must be part of.
+  void on(Worker& worker, const wire::WorkerHeartbeat& beat, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::Goodbye& goodbye, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::LoadProgress& progress, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::Ready& ready, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::Failed& failed, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::ModelChanged& changed, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::StoreSet& set, TimePoint now, Actions& actions);
+  void on(Worker& worker, const wire::StoreGet& get, TimePoint now, Actions& actions);
+  // On its own way: on_hello().
+  void on(Worker&, const wire::Hello&, TimePoint, Actions&) {}
+  // The core takes these.
+  void on(Worker&, const wire::StepResult&, TimePoint, Actions&) {}
+  void on(Worker&, const wire::ExpertLoad&, TimePoint, Actions&) {}
   // The newest plan a worker says it has seen.
   void note_epoch(Worker& worker, uint64_t epoch, TimePoint now, Actions& actions);
   bool is_garbage(uint64_t epoch) const;
@@ -225,8 +231,8 @@ class Membership {
   GroupLoss last_loss_;
   bool has_served_ = false;
   std::string permanent_failure_;  // of forming, before anything has served
-  std::string last_failure_;  // of forming or serving, for people; empty once serving
-  uint32_t failures_ = 0;     // in a row
+  std::string last_failure_;       // of forming or serving, for people; empty once serving
+  uint32_t failures_ = 0;          // in a row
   bool failed_at_file_ =
       false;                   // the last epoch did: whoever watches the file says when it changes
   TimePoint forgive_until_{};  // see on_standstill()

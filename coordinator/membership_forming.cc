@@ -76,7 +76,7 @@ void Membership::end_epoch(Loss loss, const std::string& why, bool permanent, Ti
     worker.must_show_idle = true;
     worker.aborted_at = now;
     worker.idle_by = now + to_idle;
-    actions.emplace_back(SendAction{worker.peer, wire::Abort{epoch_, reason}});
+    actions.emplace_back(SendAction{{worker.peer}, wire::Abort{epoch_, reason}});
   }
   if (phase_ == Phase::kServing) last_loss_ = {loss, reason};
   last_failure_ = reason;
@@ -178,7 +178,7 @@ void Membership::form(const std::vector<Worker*>& by_rank, TimePoint now, Action
   rendezvous_.begin(epoch_);
   for (uint32_t rank = 0; rank < options_.world; ++rank) {
     plan->rank = rank;
-    actions.emplace_back(SendAction{by_rank[rank]->peer, *plan});
+    actions.emplace_back(SendAction{{by_rank[rank]->peer}, *plan});
   }
   actions.emplace_back(LogAction{
       LogLevel::kInfo, fmt::format("plan epoch {} forms: {}", epoch_, fmt::join(members_, ", "))});

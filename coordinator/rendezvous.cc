@@ -29,8 +29,7 @@ Status Rendezvous::set(const wire::StoreSet& message, Actions& actions) {
   values_.emplace(message.key, message.value);
   if (auto waiting = waiting_.extract(message.key)) {
     waiting_count_ -= waiting.mapped().size();
-    for (const wire::PeerId& peer : waiting.mapped())
-      actions.emplace_back(SendAction{peer, message});
+    actions.emplace_back(SendAction{std::move(waiting.mapped()), message});
   }
   return Status::ok();
 }
@@ -38,7 +37,7 @@ Status Rendezvous::set(const wire::StoreSet& message, Actions& actions) {
 Status Rendezvous::get(const wire::PeerId& peer, const wire::StoreGet& message, Actions& actions) {
   if (message.epoch != epoch_) return Status::ok();
   if (const auto known = values_.find(message.key); known != values_.end()) {
-    actions.emplace_back(SendAction{peer, wire::StoreSet{epoch_, message.key, known->second}});
+    actions.emplace_back(SendAction{{peer}, wire::StoreSet{epoch_, message.key, known->second}});
     return Status::ok();
   }
   if (waiting_count_ >= kMaxWaiting) {

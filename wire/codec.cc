@@ -6,6 +6,7 @@
 #include <google/protobuf/arena.h>
 
 #include "base/utf8.h"
+#include "wire/frame_check.h"
 #include "wire/shoal.pb.h"
 #include "wire/validate.h"
 
@@ -13,13 +14,6 @@ namespace shoal::wire {
 namespace {
 
 constexpr uint32_t kWantsSample = 1, kWantsScores = 2;  // bits of Step.row_wants
-
-// Repeated messages a frame may hold: results or new sequences of every slot, and as many appends.
-// Bounds what parsing can allocate to a small multiple of the frame.
-constexpr int kMaxNestedMessages = 4 * kMaxSlots;
-// Cluster id and message, and room for what later versions may add to the envelope.
-constexpr int kMaxEnvelopeParts = 8;
-constexpr uint64_t kFirstBodyField = 16;  // of Envelope; smaller numbers are scalars and text
 
 // ------------------------------------------------------------------------------------- encoding
 
@@ -292,7 +286,7 @@ Status get(const pb::PromptScores& p, int i, PromptScores* m) {
   return Status::ok();
 }
 
-Result<Message> get(const pb::StepResult& p) {
+Result<StepResult> get(const pb::StepResult& p) {
   StepResult m;
   m.epoch = p.epoch();
   m.step = p.step();
@@ -311,7 +305,7 @@ Result<Message> get(const pb::StepResult& p) {
   }
   m.stats = {p.forward_seconds(), p.collective_seconds(), p.wait_seconds(),
              p.sample_seconds(),  p.expert_seconds(),     p.weight_bytes()};
-  return Message(std::move(m));
+  return m;
 }
 
 Assign get(const pb::Assign& p) {
@@ -355,7 +349,7 @@ SamplingParams get(const pb::SamplingParams& p) {
   return m;
 }
 
-Result<Message> get(const pb::Step& p) {
+Result<Step> get(const pb::Step& p) {
   Step m;
   m.epoch = p.epoch();
   m.step = p.step();
@@ -390,60 +384,85 @@ Result<Message> get(const pb::Step& p) {
     m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), (wants & kWantsSample) != 0,
                       (wants & kWantsScores) != 0});
   }
-  return Message(std::move(m));
+  return m;
 }
 
-Result<Message> get_body(const pb::Envelope& e) {
+template <class M, class T>
+constexpr bool kCarries = false;
+template <class... Ts, class T>
+constexpr bool kCarries<std::variant<Ts...>, T> = (std::is_same_v<Ts, T> || ...);
+
+// The message as one of those that M may be.
+template <class M, class T>
+Result<M> as(T message) {
+  if constexpr (kCarries<M, T>) {
+    return M(std::move(message));
+  } else {
+    using Other = std::conditional_t<std::is_same_v<M, ToWorker>, ToCoordinator, ToWorker>;
+    return invalid_argument(fmt::format("{}: not a message a {} sends",
+                                        message_name(Other(std::move(message))),
+                                        std::is_same_v<M, ToWorker> ? "coordinator" : "worker"));
+  }
+}
+
+template <class M, class T>
+Result<M> as(Result<T> message) {
+  if (!message) return message.status();
+  return as<M>(std::move(message).value());
+}
+
+template <class M>
+Result<M> get_body(const pb::Envelope& e) {
   switch (e.body_case()) {
     case pb::Envelope::kHello:
-      return Message(get(e.hello()));
+      return as<M>(get(e.hello()));
     case pb::Envelope::kLoadProgress: {
       const auto& p = e.load_progress();
-      return Message(LoadProgress{p.epoch(), p.bytes_done(), p.bytes_total()});
+      return as<M>(LoadProgress{p.epoch(), p.bytes_done(), p.bytes_total()});
     }
     case pb::Envelope::kReady: {
       const auto& p = e.ready();
-      return Message(
+      return as<M>(
           Ready{p.epoch(), p.weight_bytes(), p.kv_bytes(), p.scratch_bytes(), p.load_seconds()});
     }
     case pb::Envelope::kFailed: {
       const auto& p = e.failed();
-      return Message(Failed{p.epoch(), p.permanent(), p.message(), narrow<FailureKind>(p.kind())});
+      return as<M>(Failed{p.epoch(), p.permanent(), p.message(), narrow<FailureKind>(p.kind())});
     }
     case pb::Envelope::kModelChanged:
-      return Message(ModelChanged{e.model_changed().epoch()});
+      return as<M>(ModelChanged{e.model_changed().epoch()});
     case pb::Envelope::kStepResult:
-      return get(e.step_result());
+      return as<M>(get(e.step_result()));
     case pb::Envelope::kWorkerHeartbeat: {
       const auto& p = e.worker_heartbeat();
-      return Message(WorkerHeartbeat{p.epoch(), p.last_step(), p.resident_bytes(), p.busy()});
+      return as<M>(WorkerHeartbeat{p.epoch(), p.last_step(), p.resident_bytes(), p.busy()});
     }
     case pb::Envelope::kExpertLoad: {
       const auto& p = e.expert_load();
-      return Message(ExpertLoad{p.epoch(), p.experts(), {p.tokens().begin(), p.tokens().end()}});
+      return as<M>(ExpertLoad{p.epoch(), p.experts(), {p.tokens().begin(), p.tokens().end()}});
     }
     case pb::Envelope::kGoodbye:
-      return Message(Goodbye{e.goodbye().reason()});
+      return as<M>(Goodbye{e.goodbye().reason()});
     case pb::Envelope::kAssign:
-      return Message(get(e.assign()));
+      return as<M>(get(e.assign()));
     case pb::Envelope::kStep:
-      return get(e.step());
+      return as<M>(get(e.step()));
     case pb::Envelope::kCoordinatorHeartbeat:
-      return Message(CoordinatorHeartbeat{e.coordinator_heartbeat().epoch()});
+      return as<M>(CoordinatorHeartbeat{e.coordinator_heartbeat().epoch()});
     case pb::Envelope::kAbort:
-      return Message(Abort{e.abort().epoch(), e.abort().reason()});
+      return as<M>(Abort{e.abort().epoch(), e.abort().reason()});
     case pb::Envelope::kRefused:
-      return Message(Refused{e.refused().reason()});
+      return as<M>(Refused{e.refused().reason()});
     case pb::Envelope::kShutdown:
-      return Message(Shutdown{e.shutdown().reason()});
+      return as<M>(Shutdown{e.shutdown().reason()});
     case pb::Envelope::kSettings:
-      return Message(get(e.settings()));
+      return as<M>(get(e.settings()));
     case pb::Envelope::kStoreSet: {
       const auto& p = e.store_set();
-      return Message(StoreSet{p.epoch(), p.key(), p.value()});
+      return as<M>(StoreSet{p.epoch(), p.key(), p.value()});
     }
     case pb::Envelope::kStoreGet:
-      return Message(StoreGet{e.store_get().epoch(), e.store_get().key()});
+      return as<M>(StoreGet{e.store_get().epoch(), e.store_get().key()});
     case pb::Envelope::BODY_NOT_SET:
       break;
   }
@@ -468,100 +487,36 @@ Status check_envelope(const pb::Envelope& e) {
   return Status::ok();
 }
 
-// ------------------------------------------------------------------- before anything is allocated
-
-// A cursor over protobuf's wire format, just enough to count elements.
-class Scanner {
- public:
-  explicit Scanner(std::string_view bytes) : bytes_(bytes) {}
-  bool done() const { return bytes_.empty(); }
-
-  // The next field; `payload` is what a length-delimited one contains. False: malformed.
-  bool next(uint64_t* number, bool* is_bytes, std::string_view* payload) {
-    uint64_t tag = 0, length = 0;
-    if (!varint(&tag)) return false;
-    *number = tag >> 3;
-    *is_bytes = (tag & 7) == 2;
-    *payload = {};
-    switch (tag & 7) {
-      case 0:
-        return varint(&length);
-      case 1:
-        return skip(8);
-      case 5:
-        return skip(4);
-      case 2:
-        if (!varint(&length) || length > bytes_.size()) return false;
-        *payload = bytes_.substr(0, length);
-        return skip(length);
-      default:
-        return false;  // groups are not used
-    }
-  }
-
- private:
-  bool varint(uint64_t* value) {
-    *value = 0;
-    for (int shift = 0; shift < 64 && !bytes_.empty(); shift += 7) {
-      const auto byte = static_cast<uint8_t>(bytes_.front());
-      bytes_.remove_prefix(1);
-      *value |= uint64_t{byte & 0x7fu} << shift;
-      if (byte < 0x80) return true;
-    }
-    return false;
-  }
-  bool skip(uint64_t count) {
-    if (count > bytes_.size()) return false;
-    bytes_.remove_prefix(count);
-    return true;
-  }
-
-  std::string_view bytes_;
-};
-
-// Elements of messages (length-delimited fields two levels down) are what costs many times its
-// bytes once parsed; everything else is at most 4 bytes of memory a byte.
-Status check_nested_count(std::string_view frame) {
-  int nested = 0;
-  int parts = 0;
-  uint64_t number = 0;
-  bool is_bytes = false;
-  Scanner envelope(frame);
-  while (!envelope.done()) {
-    std::string_view body;
-    if (!envelope.next(&number, &is_bytes, &body)) return data_loss("a malformed frame");
-    // A second body replaces the first, but the arena keeps both.
-    if (is_bytes && ++parts > kMaxEnvelopeParts) {
-      return data_loss("a frame of more than one message");
-    }
-    if (!is_bytes || number < kFirstBodyField) continue;
-    Scanner message(body);
-    while (!message.done()) {
-      std::string_view element;
-      if (!message.next(&number, &is_bytes, &element)) return data_loss("a malformed frame");
-      if (is_bytes && ++nested > kMaxNestedMessages) {
-        return data_loss(fmt::format("a frame of more than {} elements", kMaxNestedMessages));
-      }
-    }
-  }
-  return Status::ok();
+template <class M>
+std::string body_of(const M& message) {
+  google::protobuf::Arena arena;
+  auto& e = *google::protobuf::Arena::CreateMessage<pb::Envelope>(&arena);
+  std::visit([&e](const auto& m) { put(m, e); }, message);
+  return e.SerializeAsString();
 }
 
 }  // namespace
 
-std::string encode(const Message& message, const EnvelopeInfo& envelope) {
-  google::protobuf::Arena arena;
-  auto& e = *google::protobuf::Arena::CreateMessage<pb::Envelope>(&arena);
+std::string encode_body(const ToWorker& message) { return body_of(message); }
+std::string encode_body(const ToCoordinator& message) { return body_of(message); }
+
+// A message's bytes are its fields' one after the other: the envelope's and its body's.
+std::string encode_frame(const EnvelopeInfo& envelope, std::string_view body) {
+  pb::Envelope e;
   e.set_protocol_version(envelope.protocol_version);
   e.set_cluster(envelope.cluster);
   e.set_incarnation(envelope.incarnation);
   e.set_sequence(envelope.sequence);
   e.set_acknowledged(envelope.acknowledged);
-  std::visit([&e](const auto& m) { put(m, e); }, message);
-  return e.SerializeAsString();
+  std::string frame;
+  frame.reserve(e.ByteSizeLong() + body.size());
+  e.AppendToString(&frame);
+  frame.append(body);
+  return frame;
 }
 
-Result<Decoded> decode(std::string_view frame) {
+template <class M>
+Result<Decoded<M>> decode(std::string_view frame) {
   if (frame.size() > kMaxMessageBytes) {
     return data_loss(
         fmt::format("a frame of {} bytes; at most {}", frame.size(), kMaxMessageBytes));
@@ -573,11 +528,14 @@ Result<Decoded> decode(std::string_view frame) {
     return data_loss("a malformed frame");
   }
   SHOAL_TRY(check_envelope(e));
-  SHOAL_ASSIGN(Message message, get_body(e));
+  SHOAL_ASSIGN(M message, get_body<M>(e));
   SHOAL_TRY(validate(message));
-  return Decoded{
+  return Decoded<M>{
       {e.protocol_version(), e.cluster(), e.incarnation(), e.sequence(), e.acknowledged()},
       std::move(message)};
 }
+
+template Result<Decoded<ToWorker>> decode(std::string_view frame);
+template Result<Decoded<ToCoordinator>> decode(std::string_view frame);
 
 }  // namespace shoal::wire

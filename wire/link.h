@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -17,7 +19,7 @@ using PeerId = std::string;  // opaque; one per worker process, stable while it 
 
 struct Incoming {
   PeerId peer;
-  Message message;
+  ToCoordinator message;
   // The sender's authenticated identity (its CURVE public key, Z85), empty without authentication.
   // A worker name belongs to the key that brought it: another key cannot take it over.
   std::string key = {};
@@ -40,8 +42,12 @@ struct LinkCounters {
 class CoordinatorLink {
  public:
   virtual ~CoordinatorLink() = default;
-  // Never blocks. kUnavailable: the peer is gone; kResourceExhausted: it does not drain its queue.
-  virtual Status send(const PeerId& peer, const Message& message) = 0;
+  // To each of `peers`, encoded once; never blocks. One Status for each. kUnavailable: the peer is
+  // gone; kResourceExhausted: it does not drain its queue.
+  virtual std::vector<Status> send(std::span<const PeerId> peers, const ToWorker& message) = 0;
+  Status send(const PeerId& peer, const ToWorker& message) {
+    return send(std::span(&peer, 1), message).front();
+  }
   // The next valid message, or nothing after `timeout` or wake(). Invalid or unauthenticated input
   // is dropped, counted and logged (rate-limited) inside.
   virtual std::optional<Incoming> receive(Duration timeout) = 0;
@@ -61,8 +67,8 @@ class CoordinatorLink {
 class WorkerLink {
  public:
   virtual ~WorkerLink() = default;
-  virtual Status send(const Message& message) = 0;
-  virtual std::optional<Message> receive(Duration timeout) = 0;
+  virtual Status send(const ToCoordinator& message) = 0;
+  virtual std::optional<ToWorker> receive(Duration timeout) = 0;
   virtual void wake() = 0;
 };
 

@@ -14,8 +14,11 @@ namespace shoal::wire {
 class MemoryNetwork::CoordinatorEnd final : public CoordinatorLink {
  public:
   explicit CoordinatorEnd(MemoryNetwork& network) : network_(network) {}
-  Status send(const PeerId& peer, const Message& message) override {
-    return network_.send_to_worker(peer, message);
+  using CoordinatorLink::send;
+  std::vector<Status> send(std::span<const PeerId> peers, const ToWorker& message) override {
+    std::vector<Status> sent;
+    for (const PeerId& peer : peers) sent.push_back(network_.send_to_worker(peer, message));
+    return sent;
   }
   std::optional<Incoming> receive(Duration timeout) override {
     return network_.receive_any(timeout);
@@ -54,10 +57,10 @@ class MemoryNetwork::WorkerEnd final : public WorkerLink {
     connection.closed = true;
     connection.to_worker.frames.clear();
   }
-  Status send(const Message& message) override {
+  Status send(const ToCoordinator& message) override {
     return network_.send_to_coordinator(peer_, message);
   }
-  std::optional<Message> receive(Duration timeout) override {
+  std::optional<ToWorker> receive(Duration timeout) override {
     return network_.receive_at(peer_, timeout);
   }
   void wake() override {
@@ -141,11 +144,12 @@ void MemoryNetwork::reconnect(const PeerId& peer) {
   connection.introduced = false;
 }
 
-Status MemoryNetwork::push(Lane& lane, const Message& message, bool bounded) {
+template <class M>
+Status MemoryNetwork::push(Lane& lane, const M& message) {
   const auto cleaned = with_clean_text(message);
-  const Message& outgoing = cleaned ? *cleaned : message;
+  const M& outgoing = cleaned ? *cleaned : message;
   SHOAL_TRY(validate(outgoing));
-  if (bounded && lane.frames.size() >= options_.max_queued) {
+  if (lane.frames.size() >= options_.max_queued) {
     return resource_exhausted(fmt::format("{} messages wait already", lane.frames.size()));
   }
   push_frame(lane, encode(outgoing, {kProtocolVersion, "memory", 1, ++lane.sequence, 0}));
@@ -177,22 +181,20 @@ std::optional<MemoryNetwork::Frame> MemoryNetwork::pop_due(Lane& lane, TimePoint
   return frame;
 }
 
-Status MemoryNetwork::send_to_worker(const PeerId& peer, const Message& message) {
-  SHOAL_TRY(check_direction(message, Sender::kCoordinator));
+Status MemoryNetwork::send_to_worker(const PeerId& peer, const ToWorker& message) {
   const std::lock_guard lock(mutex_);
   const auto found = connections_.find(peer);
   if (found == connections_.end() || !found->second.up || !found->second.introduced) {
     return unavailable(fmt::format("worker {} is not connected", peer));
   }
-  return push(found->second.to_worker, message, true);
+  return push(found->second.to_worker, message);
 }
 
-Status MemoryNetwork::send_to_coordinator(const PeerId& peer, const Message& message) {
-  SHOAL_TRY(check_direction(message, Sender::kWorker));
+Status MemoryNetwork::send_to_coordinator(const PeerId& peer, const ToCoordinator& message) {
   const std::lock_guard lock(mutex_);
   Connection& connection = at(peer);
   if (!connection.up) return unavailable("the coordinator is not connected");
-  return push(connection.to_coordinator, message, true);
+  return push(connection.to_coordinator, message);
 }
 
 std::optional<Incoming> MemoryNetwork::take_incoming(TimePoint now) {
@@ -202,12 +204,10 @@ std::optional<Incoming> MemoryNetwork::take_incoming(TimePoint now) {
     if (next == connections_.end()) next = connections_.begin();
     auto& [peer, connection] = *next;
     while (auto frame = pop_due(connection.to_coordinator, now)) {
-      auto decoded = decode(frame->bytes);
-      Status status = decoded.status();
-      if (status) status = check_direction(decoded->message, Sender::kWorker);
-      if (!status) {
+      auto decoded = decode<ToCoordinator>(frame->bytes);
+      if (!decoded) {
         ++rejected_;
-        log_debug(fmt::format("dropped a message of {}: {}", peer, status.message()));
+        log_debug(fmt::format("dropped a message of {}: {}", peer, decoded.status().message()));
         continue;
       }
       connection.introduced = true;
@@ -234,13 +234,13 @@ std::optional<Incoming> MemoryNetwork::receive_any(Duration timeout) {
   return {};
 }
 
-std::optional<Message> MemoryNetwork::receive_at(const PeerId& peer, Duration timeout) {
+std::optional<ToWorker> MemoryNetwork::receive_at(const PeerId& peer, Duration timeout) {
   const TimePoint deadline = clock_.now() + timeout;
   std::unique_lock lock(mutex_);
   Connection& connection = at(peer);
   for (;;) {
     if (auto frame = pop_due(connection.to_worker, clock_.now())) {
-      auto decoded = decode(frame->bytes);
+      auto decoded = decode<ToWorker>(frame->bytes);
       SHOAL_CHECK(decoded.is_ok(), "a message changed on its way: " + decoded.status().message());
       return std::move(decoded->message);
     }

@@ -91,13 +91,14 @@ class MemoryNetwork {
     bool woken = false;
   };
 
-  Status push(Lane& lane, const Message& message, bool bounded);
+  template <class M>
+  Status push(Lane& lane, const M& message);
   void push_frame(Lane& lane, std::string bytes);
   std::optional<Frame> pop_due(Lane& lane, TimePoint now);
-  Status send_to_worker(const PeerId& peer, const Message& message);
-  Status send_to_coordinator(const PeerId& peer, const Message& message);
+  Status send_to_worker(const PeerId& peer, const ToWorker& message);
+  Status send_to_coordinator(const PeerId& peer, const ToCoordinator& message);
   std::optional<Incoming> receive_any(Duration timeout);
-  std::optional<Message> receive_at(const PeerId& peer, Duration timeout);
+  std::optional<ToWorker> receive_at(const PeerId& peer, Duration timeout);
   std::optional<Incoming> take_incoming(TimePoint now);
   Connection& at(const PeerId& peer);
   void report_disconnected(const PeerId& peer, const Connection& connection);

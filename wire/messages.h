@@ -19,6 +19,7 @@ inline constexpr uint32_t kProtocolVersion = 5;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
+inline constexpr uint64_t kMaxEnvelopeBytes = 128;       // of it, for all but the message itself
 inline constexpr uint32_t kMaxWorld = 64;          // more hosts than one group can profit from
 inline constexpr uint32_t kMaxSlots = 4096;        // sequences alive on a worker
 inline constexpr uint32_t kMaxRowsPerStep = 8192;  // tokens in one step
@@ -291,8 +292,10 @@ struct StoreGet {  // answered with StoreSet as soon as the key exists
   std::string key;
 };
 
-using Message = std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat,
-                             ExpertLoad, Goodbye, ModelChanged, Assign, Step, CoordinatorHeartbeat,
-                             Abort, Refused, Shutdown, Settings, StoreSet, StoreGet>;
+// What either side may say; whoever reads them visits all.
+using ToCoordinator = std::variant<Hello, LoadProgress, Ready, Failed, StepResult, WorkerHeartbeat,
+                                   ExpertLoad, Goodbye, ModelChanged, StoreSet, StoreGet>;
+using ToWorker =
+    std::variant<Assign, Step, CoordinatorHeartbeat, Abort, Refused, Shutdown, Settings, StoreSet>;
 
 }  // namespace shoal::wire

@@ -405,77 +405,68 @@ Status check(const StoreGet& m) {
   return text({"StoreGet.key"}, m.key, 1);
 }
 
-struct Kind {
-  std::string_view name;
-  bool from_worker;
-  bool from_coordinator;
+// One for every message: another one does not compile until it has a name and a check().
+std::string_view name_of(const Hello&) { return "Hello"; }
+std::string_view name_of(const LoadProgress&) { return "LoadProgress"; }
+std::string_view name_of(const Ready&) { return "Ready"; }
+std::string_view name_of(const Failed&) { return "Failed"; }
+std::string_view name_of(const StepResult&) { return "StepResult"; }
+std::string_view name_of(const WorkerHeartbeat&) { return "WorkerHeartbeat"; }
+std::string_view name_of(const ExpertLoad&) { return "ExpertLoad"; }
+std::string_view name_of(const Goodbye&) { return "Goodbye"; }
+std::string_view name_of(const ModelChanged&) { return "ModelChanged"; }
+std::string_view name_of(const Assign&) { return "Assign"; }
+std::string_view name_of(const Step&) { return "Step"; }
+std::string_view name_of(const CoordinatorHeartbeat&) { return "CoordinatorHeartbeat"; }
+std::string_view name_of(const Abort&) { return "Abort"; }
+std::string_view name_of(const Refused&) { return "Refused"; }
+std::string_view name_of(const Shutdown&) { return "Shutdown"; }
+std::string_view name_of(const Settings&) { return "Settings"; }
+std::string_view name_of(const StoreSet&) { return "StoreSet"; }
+std::string_view name_of(const StoreGet&) { return "StoreGet"; }
+
+// The part of a message that is for people.
+template <class M>
+auto free_text(M& message) -> decltype(&message.reason) {
+  return &message.reason;
+}
+std::string* free_text(Failed& message) { return &message.message; }
+template <class M>
+concept HasFreeText = requires(M& message) {
+  free_text(message);
 };
 
-Kind kind_of(const Message& message) {
-  struct Visitor {
-    Kind operator()(const Hello&) const { return {"Hello", true, false}; }
-    Kind operator()(const LoadProgress&) const { return {"LoadProgress", true, false}; }
-    Kind operator()(const Ready&) const { return {"Ready", true, false}; }
-    Kind operator()(const Failed&) const { return {"Failed", true, false}; }
-    Kind operator()(const StepResult&) const { return {"StepResult", true, false}; }
-    Kind operator()(const WorkerHeartbeat&) const { return {"WorkerHeartbeat", true, false}; }
-    Kind operator()(const ExpertLoad&) const { return {"ExpertLoad", true, false}; }
-    Kind operator()(const Goodbye&) const { return {"Goodbye", true, false}; }
-    Kind operator()(const ModelChanged&) const { return {"ModelChanged", true, false}; }
-    Kind operator()(const Assign&) const { return {"Assign", false, true}; }
-    Kind operator()(const Step&) const { return {"Step", false, true}; }
-    Kind operator()(const CoordinatorHeartbeat&) const {
-      return {"CoordinatorHeartbeat", false, true};
-    }
-    Kind operator()(const Abort&) const { return {"Abort", false, true}; }
-    Kind operator()(const Refused&) const { return {"Refused", false, true}; }
-    Kind operator()(const Shutdown&) const { return {"Shutdown", false, true}; }
-    Kind operator()(const Settings&) const { return {"Settings", false, true}; }
-    Kind operator()(const StoreSet&) const { return {"StoreSet", true, true}; }
-    Kind operator()(const StoreGet&) const { return {"StoreGet", true, false}; }
-  };
-  return std::visit(Visitor{}, message);
+template <class AnyMessage>
+std::optional<AnyMessage> clean_copy(const AnyMessage& message) {
+  return std::visit(
+      [](const auto& m) -> std::optional<AnyMessage> {
+        using M = std::remove_cvref_t<decltype(m)>;
+        if constexpr (HasFreeText<M>) {
+          M copy = m;
+          std::string& text = *free_text(copy);
+          std::string clean = bounded_message(text);
+          if (clean == text) return {};
+          text = std::move(clean);
+          return AnyMessage(std::move(copy));
+        }
+        return {};
+      },
+      message);
 }
 
-// The part of a message that is for people, or null.
-std::string* free_text(Message& message) {
-  if (auto* m = std::get_if<Failed>(&message)) return &m->message;
-  if (auto* m = std::get_if<Goodbye>(&message)) return &m->reason;
-  if (auto* m = std::get_if<Abort>(&message)) return &m->reason;
-  if (auto* m = std::get_if<Refused>(&message)) return &m->reason;
-  if (auto* m = std::get_if<Shutdown>(&message)) return &m->reason;
-  return nullptr;
-}
-
-bool has_free_text(const Message& message) {
-  return std::holds_alternative<Failed>(message) || std::holds_alternative<Goodbye>(message) ||
-         std::holds_alternative<Abort>(message) || std::holds_alternative<Refused>(message) ||
-         std::holds_alternative<Shutdown>(message);
-}
+constexpr auto kName = [](const auto& m) { return name_of(m); };
+constexpr auto kCheck = [](const auto& m) { return check(m); };
 
 }  // namespace
 
-std::optional<Message> with_clean_text(const Message& message) {
-  if (!has_free_text(message)) return {};
-  std::optional<Message> copy = message;
-  std::string& text = *free_text(*copy);
-  const std::string clean = bounded_message(text);
-  if (clean == text) return {};
-  text = clean;
-  return copy;
-}
+std::string_view message_name(const ToWorker& message) { return std::visit(kName, message); }
+std::string_view message_name(const ToCoordinator& message) { return std::visit(kName, message); }
+Status validate(const ToWorker& message) { return std::visit(kCheck, message); }
+Status validate(const ToCoordinator& message) { return std::visit(kCheck, message); }
 
-std::string_view message_name(const Message& message) { return kind_of(message).name; }
-
-Status validate(const Message& message) {
-  return std::visit([](const auto& m) { return check(m); }, message);
-}
-
-Status check_direction(const Message& message, Sender sender) {
-  const Kind kind = kind_of(message);
-  if (sender == Sender::kWorker ? kind.from_worker : kind.from_coordinator) return Status::ok();
-  return invalid_argument(fmt::format("{}: not a message a {} sends", kind.name,
-                                      sender == Sender::kWorker ? "worker" : "coordinator"));
+std::optional<ToWorker> with_clean_text(const ToWorker& message) { return clean_copy(message); }
+std::optional<ToCoordinator> with_clean_text(const ToCoordinator& message) {
+  return clean_copy(message);
 }
 
 }  // namespace shoal::wire

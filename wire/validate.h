@@ -11,20 +11,18 @@
 
 namespace shoal::wire {
 
-enum class Sender : uint8_t { kCoordinator, kWorker };
-
 // "Step", "Hello" …: for logs and errors.
-std::string_view message_name(const Message& message);
+std::string_view message_name(const ToWorker& message);
+std::string_view message_name(const ToCoordinator& message);
 
 // Every bound of wire/messages.h and those between fields.
-Status validate(const Message& message);
-
-// Whether `sender` may send this kind of message at all.
-Status check_direction(const Message& message, Sender sender);
+Status validate(const ToWorker& message);
+Status validate(const ToCoordinator& message);
 
 // What send() does with free text (reasons, error messages): texts come from anywhere, exceptions
 // and file names included, and a failure must not be lost because its message is odd. A copy with
 // the text bounded and clean (base/quote.h), or nothing if `message` is fine as it is.
-std::optional<Message> with_clean_text(const Message& message);
+std::optional<ToWorker> with_clean_text(const ToWorker& message);
+std::optional<ToCoordinator> with_clean_text(const ToCoordinator& message);
 
 }  // namespace shoal::wire

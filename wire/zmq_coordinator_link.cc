@@ -51,7 +51,8 @@ class ZmqCoordinatorLink::Impl {
 
   Status bind(const ZmqCoordinatorOptions& options);
   Status bind_addresses(const ZmqCoordinatorOptions& options);
-  Status send(const PeerId& peer, const Message& message);
+  std::vector<Status> send(std::span<const PeerId> peers, const ToWorker& message);
+  Status send(const PeerId& id, std::string_view body);
   std::optional<Incoming> receive(Duration timeout);
   std::optional<PeerId> next_disconnected();
 
@@ -134,16 +135,24 @@ Status ZmqCoordinatorLink::Impl::bind_addresses(const ZmqCoordinatorOptions& opt
   return endpoint.empty() ? skipped : Status::ok();
 }
 
-Status ZmqCoordinatorLink::Impl::send(const PeerId& id, const Message& message) {
-  SHOAL_TRY(check_direction(message, Sender::kCoordinator));
-  SHOAL_TRY(validate(message));
-  SHOAL_ASSIGN(PeerTable::Peer* const peer, peers_.find_for_sending(id, 0));
-  const std::string frame =
-      encode(message, {kProtocolVersion, cluster_, incarnation_, peer->sent + 1, peer->received});
-  if (frame.size() > kMaxMessageBytes) {
-    return invalid_argument(fmt::format("{} of {} bytes; at most {}", message_name(message),
-                                        frame.size(), kMaxMessageBytes));
+std::vector<Status> ZmqCoordinatorLink::Impl::send(std::span<const PeerId> peers,
+                                                   const ToWorker& message) {
+  if (Status valid = validate(message); !valid) return {peers.size(), valid};
+  const std::string body = encode_body(message);
+  if (body.size() > kMaxMessageBytes - kMaxEnvelopeBytes) {
+    return {peers.size(),
+            invalid_argument(fmt::format("{} of {} bytes; at most {}", message_name(message),
+                                         body.size(), kMaxMessageBytes - kMaxEnvelopeBytes))};
   }
+  std::vector<Status> sent;
+  for (const PeerId& peer : peers) sent.push_back(send(peer, body));
+  return sent;
+}
+
+Status ZmqCoordinatorLink::Impl::send(const PeerId& id, std::string_view body) {
+  SHOAL_ASSIGN(PeerTable::Peer* const peer, peers_.find_for_sending(id, 0));
+  const std::string frame = encode_frame(
+      {kProtocolVersion, cluster_, incarnation_, peer->sent + 1, peer->received}, body);
   SHOAL_TRY(peers_.find_for_sending(id, frame.size()).status());
   SHOAL_TRY(send_frame(peer->routing, frame).annotate(fmt::format("worker {}", id)));
   peers_.sent(*peer, frame.size());
@@ -172,7 +181,7 @@ Status ZmqCoordinatorLink::Impl::send_frame(const std::string& routing, std::str
 
 void ZmqCoordinatorLink::Impl::refuse(const std::string& routing, const std::string& reason) {
   // Outside the sequence: the receiver may not be a peer at all, and does not go on.
-  const Message refused = Refused{reason};
+  const ToWorker refused = Refused{reason};
   const auto cleaned = with_clean_text(refused);
   (void)send_frame(routing, encode(cleaned ? *cleaned : refused,
                                    {kProtocolVersion, cluster_, incarnation_, 1, 0}));
@@ -218,10 +227,10 @@ Result<Incoming> ZmqCoordinatorLink::Impl::open_frame(const Frame& frame) {
   if (peers_.is_blocked(frame.routing, frame.name)) {
     return failed_precondition("its connection is cut off");
   }
-  auto decoded = frame.whole ? decode(frame.payload.bytes())
-                             : Result<Decoded>(data_loss("it has not exactly one part"));
+  auto decoded = frame.whole
+                     ? decode<ToCoordinator>(frame.payload.bytes())
+                     : Result<Decoded<ToCoordinator>>(data_loss("it has not exactly one part"));
   Status status = decoded.status();
-  if (status) status = check_direction(decoded->message, Sender::kWorker);
   if (status && decoded->envelope.cluster != cluster_) {
     status = invalid_argument("it belongs to another cluster");
   }
@@ -299,9 +308,10 @@ Result<std::unique_ptr<ZmqCoordinatorLink>> ZmqCoordinatorLink::bind(
   return std::unique_ptr<ZmqCoordinatorLink>(new ZmqCoordinatorLink(std::move(impl)));
 }
 
-Status ZmqCoordinatorLink::send(const PeerId& peer, const Message& message) {
+std::vector<Status> ZmqCoordinatorLink::send(std::span<const PeerId> peers,
+                                             const ToWorker& message) {
   const auto cleaned = with_clean_text(message);
-  return impl_->send(peer, cleaned ? *cleaned : message);
+  return impl_->send(peers, cleaned ? *cleaned : message);
 }
 std::optional<Incoming> ZmqCoordinatorLink::receive(Duration timeout) {
   return impl_->receive(timeout);

@@ -43,7 +43,8 @@ class ZmqCoordinatorLink final : public CoordinatorLink {
   static Result<std::unique_ptr<ZmqCoordinatorLink>> bind(const ZmqCoordinatorOptions& options);
   ~ZmqCoordinatorLink() override;
 
-  Status send(const PeerId& peer, const Message& message) override;
+  using CoordinatorLink::send;
+  std::vector<Status> send(std::span<const PeerId> peers, const ToWorker& message) override;
   std::optional<Incoming> receive(Duration timeout) override;
   void wake() override;
   void accept(const PeerId& peer) override;
@@ -80,8 +81,8 @@ class ZmqWorkerLink final : public WorkerLink {
   static Result<std::unique_ptr<ZmqWorkerLink>> connect(const ZmqWorkerOptions& options);
   ~ZmqWorkerLink() override;
 
-  Status send(const Message& message) override;
-  std::optional<Message> receive(Duration timeout) override;
+  Status send(const ToCoordinator& message) override;
+  std::optional<ToWorker> receive(Duration timeout) override;
   void wake() override;
 
   uint64_t rejected_messages() const;  // thread-safe

@@ -43,8 +43,8 @@ class ZmqWorkerLink::Impl {
         incarnation_(options.incarnation != 0 ? options.incarnation : random_seed() | 1) {}
 
   Status connect(const ZmqWorkerOptions& options);
-  Status send(const Message& message);
-  std::optional<Message> receive(Duration timeout);
+  Status send(const ToCoordinator& message);
+  std::optional<ToWorker> receive(Duration timeout);
 
   WakeUp wake_up;  // wake()
   std::atomic<uint64_t> rejected{0};
@@ -55,8 +55,8 @@ class ZmqWorkerLink::Impl {
   void drain_monitor();
   void choose_address(TimePoint now);
   Status use(const std::string& address);
-  std::optional<Message> take(TimePoint deadline);
-  Result<Message> open_frame(std::string_view bytes);
+  std::optional<ToWorker> take(TimePoint deadline);
+  Result<ToWorker> open_frame(std::string_view bytes);
   void wait(Duration timeout);
   void reject(const Status& reason);
 
@@ -144,8 +144,7 @@ void ZmqWorkerLink::Impl::choose_address(TimePoint now) {
   if (Status status = use(rotation_.current()); !status) lookups_.warn(status.message());
 }
 
-Status ZmqWorkerLink::Impl::send(const Message& message) {
-  SHOAL_TRY(check_direction(message, Sender::kWorker));
+Status ZmqWorkerLink::Impl::send(const ToCoordinator& message) {
   SHOAL_TRY(validate(message));
   const std::lock_guard lock(mutex_);
   // Encoded under the lock: sequence numbers leave in order.
@@ -201,9 +200,8 @@ void ZmqWorkerLink::Impl::reject(const Status& reason) {
   rejects_.warn("dropped a message of the coordinator: " + reason.message());
 }
 
-Result<Message> ZmqWorkerLink::Impl::open_frame(std::string_view bytes) {
-  SHOAL_ASSIGN(Decoded decoded, decode(bytes));
-  SHOAL_TRY(check_direction(decoded.message, Sender::kCoordinator));
+Result<ToWorker> ZmqWorkerLink::Impl::open_frame(std::string_view bytes) {
+  SHOAL_ASSIGN(Decoded<ToWorker> decoded, decode<ToWorker>(bytes));
   const EnvelopeInfo& envelope = decoded.envelope;
   if (envelope.cluster != cluster_) return invalid_argument("it belongs to another cluster");
   // Comes outside the sequence, from a coordinator that may not count this worker as a peer.
@@ -221,7 +219,7 @@ Result<Message> ZmqWorkerLink::Impl::open_frame(std::string_view bytes) {
   return std::move(decoded.message);
 }
 
-std::optional<Message> ZmqWorkerLink::Impl::take(TimePoint deadline) {
+std::optional<ToWorker> ZmqWorkerLink::Impl::take(TimePoint deadline) {
   for (;;) {
     ZmqFrame frame;
     bool parts = false;
@@ -235,7 +233,7 @@ std::optional<Message> ZmqWorkerLink::Impl::take(TimePoint deadline) {
       }
     }
     auto message =
-        parts ? Result<Message>(data_loss("it has several parts")) : open_frame(frame.bytes());
+        parts ? Result<ToWorker>(data_loss("it has several parts")) : open_frame(frame.bytes());
     if (message) return std::move(message).value();
     reject(message.status());
     if (std::chrono::steady_clock::now() >= deadline) return {};
@@ -251,7 +249,7 @@ void ZmqWorkerLink::Impl::wait(Duration timeout) {
   input_.clear();
 }
 
-std::optional<Message> ZmqWorkerLink::Impl::receive(Duration timeout) {
+std::optional<ToWorker> ZmqWorkerLink::Impl::receive(Duration timeout) {
   const TimePoint deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
     drain_monitor();
@@ -272,11 +270,11 @@ Result<std::unique_ptr<ZmqWorkerLink>> ZmqWorkerLink::connect(const ZmqWorkerOpt
   return std::unique_ptr<ZmqWorkerLink>(new ZmqWorkerLink(std::move(impl)));
 }
 
-Status ZmqWorkerLink::send(const Message& message) {
+Status ZmqWorkerLink::send(const ToCoordinator& message) {
   const auto cleaned = with_clean_text(message);
   return impl_->send(cleaned ? *cleaned : message);
 }
-std::optional<Message> ZmqWorkerLink::receive(Duration timeout) { return impl_->receive(timeout); }
+std::optional<ToWorker> ZmqWorkerLink::receive(Duration timeout) { return impl_->receive(timeout); }
 void ZmqWorkerLink::wake() { impl_->wake_up.set(); }
 uint64_t ZmqWorkerLink::rejected_messages() const { return impl_->rejected.load(); }
 bool ZmqWorkerLink::connected() const { return impl_->connected.load(); }

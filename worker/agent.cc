@@ -136,10 +136,36 @@ bool Agent::give(Job job) {
   return taken;
 }
 
+void Agent::handle(const wire::StoreSet& value) { store_.deliver(value); }
+
+// Its arrival is what it says.
+void Agent::handle(const wire::CoordinatorHeartbeat&) {}
+
+void Agent::handle(const wire::Abort& abort) {
+  if (abort.epoch == epoch_.load()) give_up(abort.reason);
+}
+
+void Agent::handle(const wire::Refused& refused) {
+  result_ = failed_precondition("the coordinator refused this worker: " +
+                                bounded_message(refused.reason));
+  ended_ = true;
+}
+
+void Agent::handle(const wire::Settings& settings) {
+  // Hellos sent before this agent began bring more than one answer.
+  if (wire::settings_id(settings) == options_.settings_id) return;
+  new_settings_ = settings;
+  ended_ = true;
+}
+
+void Agent::handle(const wire::Shutdown& shutdown) {
+  log_info("shutting down: " + excerpt(shutdown.reason));
+  ended_ = true;
+}
+
 Status Agent::run() {
   std::thread compute([this] { compute_loop(); });
-  Status result;
-  while (!stopping_.load()) {
+  while (!stopping_.load() && !ended_) {
     const TimePoint now = std::chrono::steady_clock::now();
     if (welcome_ && observed_.advance(now) - heard_ > options_.coordinator_silence) {
       log_warn("the coordinator is silent; keeping the weights and introducing myself again");
@@ -153,36 +179,16 @@ Status Agent::run() {
     if (!message) continue;
     heard_ = observed_.advance(std::chrono::steady_clock::now());
     welcome_ = true;
-    if (const auto* plan = std::get_if<wire::Assign>(&*message)) {
-      handle(*plan);
-    } else if (const auto* step = std::get_if<wire::Step>(&*message)) {
-      handle(*step);
-    } else if (const auto* value = std::get_if<wire::StoreSet>(&*message)) {
-      store_.deliver(*value);
-    } else if (const auto* abort = std::get_if<wire::Abort>(&*message)) {
-      if (abort->epoch == epoch_.load()) give_up(abort->reason);
-    } else if (const auto* refused = std::get_if<wire::Refused>(&*message)) {
-      result = failed_precondition("the coordinator refused this worker: " +
-                                   bounded_message(refused->reason));
-      break;
-    } else if (const auto* settings = std::get_if<wire::Settings>(&*message)) {
-      // Hellos sent before this agent began bring more than one answer.
-      if (wire::settings_id(*settings) == options_.settings_id) continue;
-      new_settings_ = *settings;
-      break;
-    } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&*message)) {
-      log_info("shutting down: " + excerpt(shutdown->reason));
-      break;
-    }
+    std::visit([this](const auto& m) { handle(m); }, *message);
   }
   stopping_.store(true);
-  if (device_lost_.load()) result = unavailable("the device is lost to this process; it ends");
+  if (device_lost_.load()) result_ = unavailable("the device is lost to this process; it ends");
   if (!new_settings_)
-    (void)link_.send(wire::Goodbye{result.is_ok() ? "stopped" : result.message()});
+    (void)link_.send(wire::Goodbye{result_.is_ok() ? "stopped" : result_.message()});
   give_up("the worker stops");
   jobs_.close();
   join(compute);
-  return result;
+  return result_;
 }
 
 void Agent::join(std::thread& compute) {

@@ -68,8 +68,15 @@ class Agent {
 
   void say_hello();
   void heartbeat_if_due(TimePoint now);
+  // One for each of wire::ToWorker.
   void handle(const wire::Assign& plan);
   void handle(const wire::Step& step);
+  void handle(const wire::CoordinatorHeartbeat& beat);
+  void handle(const wire::Abort& abort);
+  void handle(const wire::Refused& refused);
+  void handle(const wire::Shutdown& shutdown);
+  void handle(const wire::Settings& settings);
+  void handle(const wire::StoreSet& value);
   bool give(Job job);  // to the compute thread; false: there is no room
   void give_up(const std::string& reason);
   void compute_loop();
@@ -95,8 +102,8 @@ class Agent {
 
   std::atomic<bool> stopping_{false};
   std::atomic<bool> device_lost_{false};
-  std::atomic<uint64_t> epoch_{0};      // the newest plan; jobs of older ones are dropped
-  std::atomic<uint64_t> last_step_{0};  // last step computed in epoch_
+  std::atomic<uint64_t> epoch_{0};       // the newest plan; jobs of older ones are dropped
+  std::atomic<uint64_t> last_step_{0};   // last step computed in epoch_
   std::atomic<uint32_t> unfinished_{0};  // jobs, those in the queue too
   std::atomic<bool> loading_{false};
   std::atomic<uint64_t> bytes_done_{0}, bytes_total_{0};
@@ -104,6 +111,8 @@ class Agent {
   BoundedQueue<Job> jobs_;
 
   // Control thread only.
+  bool ended_ = false;  // by a message
+  Status result_;       // of run()
   std::optional<wire::Settings> new_settings_;
   bool welcome_ = false;  // the coordinator has answered since the last hello
   TimePoint heard_{};     // in observed_'s time

@@ -61,8 +61,9 @@ class Client final : public TokenSink {
 class Link final : public wire::CoordinatorLink {
  public:
   explicit Link(wire::CoordinatorLink& inner) : inner_(inner) {}
-  Status send(const wire::PeerId& peer, const wire::Message& message) override {
-    return inner_.send(peer, message);
+  std::vector<Status> send(std::span<const wire::PeerId> peers,
+                           const wire::ToWorker& message) override {
+    return inner_.send(peers, message);
   }
   std::optional<wire::Incoming> receive(Duration timeout) override {
     return inner_.receive(timeout);

@@ -115,10 +115,6 @@ void FakeCluster::record(const SendAction& action) {
   if (const auto* abort = std::get_if<wire::Abort>(&action.message)) aborts.push_back(*abort);
   const auto* step = std::get_if<wire::Step>(&action.message);
   if (step == nullptr) return;
-  if (!steps.empty() && steps.back().step.epoch == step->epoch &&
-      steps.back().step.step == step->step) {
-    return;  // the same to another rank
-  }
   steps.push_back({*step, static_cast<size_t>(step->step - returned_[step->epoch])});
 }
 
@@ -133,9 +129,11 @@ void FakeCluster::perform(const Actions& actions, std::vector<Event>& follow_up)
   for (const Action& action : actions) {
     if (const auto* message = std::get_if<SendAction>(&action)) {
       record(*message);
-      const Status status = network.coordinator().send(message->peer, message->message);
-      EXPECT_NE(status.code(), Code::kInvalidArgument) << status.message();
-      if (!status) follow_up.push_back(PeerGoneEvent{message->peer, status.message()});
+      const auto sent = network.coordinator().send(message->peers, message->message);
+      for (size_t i = 0; i < sent.size(); ++i) {
+        EXPECT_NE(sent[i].code(), Code::kInvalidArgument) << sent[i].message();
+        if (!sent[i]) follow_up.push_back(PeerGoneEvent{message->peers[i], sent[i].message()});
+      }
     } else if (const auto* prompt = std::get_if<PromptAction>(&action)) {
       Stream& stream = streams.at(prompt->id);
       EXPECT_TRUE(stream.finishes == 0 && stream.tokens.empty()) << "scores come first";

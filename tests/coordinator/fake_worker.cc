@@ -49,7 +49,7 @@ FakeWorker::FakeWorker(const FakeWorkerOptions& options, const FakeModel& model,
       fail_load_(options.fail_load),
       epoch_(options.seen_epoch) {}
 
-void FakeWorker::send(const wire::Message& message) { (void)link_.send(message); }
+void FakeWorker::send(const wire::ToCoordinator& message) { (void)link_.send(message); }
 
 void FakeWorker::turn() {
   if (exited_ || frozen_) return;
@@ -104,7 +104,7 @@ void FakeWorker::give_up() {
   step_due_.reset();
 }
 
-void FakeWorker::take(const wire::Message& message) {
+void FakeWorker::take(const wire::ToWorker& message) {
   if (const auto* plan = std::get_if<wire::Assign>(&message)) {
     if (plan->epoch <= epoch_) return;
     give_up();

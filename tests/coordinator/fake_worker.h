@@ -97,7 +97,7 @@ class FakeWorker {
     uint64_t step = 0;
   };
 
-  void take(const wire::Message& message);
+  void take(const wire::ToWorker& message);
   void give_up();
   void work(TimePoint now);
   void finish_load();
@@ -110,7 +110,7 @@ class FakeWorker {
   std::string read(uint32_t group, uint32_t position, uint32_t slot);
   // The cell of a position, or null: it has no block.
   Cell* cell(uint32_t group, uint32_t position, const Slot& slot);
-  void send(const wire::Message& message);
+  void send(const wire::ToCoordinator& message);
   Duration draw_step_time();
 
   const FakeWorkerOptions options_;

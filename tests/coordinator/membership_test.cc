@@ -69,7 +69,7 @@ TEST(Membership, AWorkerGoesByTheConfigurationBeforeItCounts) {
   hello.name = "a";
   hello.incarnation = 7;
   hello.device_kind = "cpu";
-  const auto answer = [&]() -> wire::Message {
+  const auto answer = [&]() -> wire::ToWorker {
     Actions actions;
     membership.on_message({"a#7", hello, "key"}, TimePoint(1s), actions);
     for (const auto& action : actions) {
@@ -77,7 +77,7 @@ TEST(Membership, AWorkerGoesByTheConfigurationBeforeItCounts) {
     }
     return wire::Shutdown{"nothing was sent"};
   };
-  const wire::Message first = answer();
+  const wire::ToWorker first = answer();
   ASSERT_TRUE(std::holds_alternative<wire::Settings>(first));
   EXPECT_EQ(std::get<wire::Settings>(first), options.settings["a"]);
   hello.settings_id = wire::settings_id(std::get<wire::Settings>(first));
@@ -399,7 +399,10 @@ TEST(Membership, TheRendezvousStoreAnswersAndFencesEpochs) {
     for (const Action& action : cluster.core.handle(Event(incoming), cluster.clock.now())) {
       const auto* sent = std::get_if<SendAction>(&action);
       const auto* set = sent ? std::get_if<wire::StoreSet>(&sent->message) : nullptr;
-      if (set) out.push_back(sent->peer + " " + set->key + "=" + set->value);
+      if (set == nullptr) continue;
+      for (const wire::PeerId& peer : sent->peers) {
+        out.push_back(peer + " " + set->key + "=" + set->value);
+      }
     }
     return out;
   };

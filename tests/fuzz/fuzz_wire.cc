@@ -14,8 +14,9 @@
 namespace shoal::wire {
 namespace {
 
-void check_frame(std::string_view frame) {
-  const auto decoded = decode(frame);
+template <class M>
+void check_frame_as(std::string_view frame) {
+  const auto decoded = decode<M>(frame);
   if (!decoded) {
     SHOAL_CHECK(!decoded.status().message().empty(), "an error without a message");
     return;
@@ -23,9 +24,14 @@ void check_frame(std::string_view frame) {
   const Status valid = validate(decoded->message);
   SHOAL_CHECK(valid.is_ok(), valid.message());
   const std::string bytes = encode(decoded->message, decoded->envelope);
-  const auto again = decode(bytes);
+  const auto again = decode<M>(bytes);
   SHOAL_CHECK(again.is_ok(), "not readable again: " + again.status().message());
   SHOAL_CHECK(encode(again->message, again->envelope) == bytes, "changed when read again");
+}
+
+void check_frame(std::string_view frame) {
+  check_frame_as<ToCoordinator>(frame);
+  check_frame_as<ToWorker>(frame);
 }
 
 // The selector byte in front of each frame picks connection, key and descriptor, or an event.
@@ -43,7 +49,7 @@ void deliver(uint8_t selector, std::string_view frame, PeerTable* table) {
     default:
       break;
   }
-  const auto decoded = decode(frame);
+  const auto decoded = decode<ToCoordinator>(frame);
   if (!decoded) {
     (void)table->misbehaved(routing, name, fd);
     return;

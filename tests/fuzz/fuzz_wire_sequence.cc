@@ -195,7 +195,7 @@ class Harness {
     say(peer, hello);
   }
 
-  wire::Message small_message(Peer& peer) {
+  wire::ToCoordinator small_message(Peer& peer) {
     const uint64_t epoch = epoch_for(peer);
     switch (input_.below(11)) {
       case 0:
@@ -293,13 +293,12 @@ class Harness {
   }
 
   void raw(Peer& peer) {
-    const auto decoded = wire::decode(input_.bytes(input_.byte()));
-    if (!decoded) return;
-    if (const auto* step = std::get_if<wire::Step>(&decoded->message)) {
-      const auto table = make_table();
-      (void)table->apply(*step);
+    const std::string_view frame = input_.bytes(input_.byte());
+    if (const auto decoded = wire::decode<wire::ToWorker>(frame)) {
+      const auto* step = std::get_if<wire::Step>(&decoded->message);
+      if (step != nullptr) (void)make_table()->apply(*step);
     }
-    say(peer, decoded->message);
+    if (const auto decoded = wire::decode<wire::ToCoordinator>(frame)) say(peer, decoded->message);
   }
 
   void submit_or_cancel() {
@@ -350,10 +349,10 @@ class Harness {
   }
 
   // As a link would: only what survives the codec and the validator arrives.
-  void say(Peer& peer, const wire::Message& message) {
-    const auto decoded =
-        wire::decode(wire::encode(message, {wire::kProtocolVersion, "fuzz", 1, 1, 0}));
-    if (!decoded || !wire::check_direction(decoded->message, wire::Sender::kWorker)) return;
+  void say(Peer& peer, const wire::ToCoordinator& message) {
+    const auto decoded = wire::decode<wire::ToCoordinator>(
+        wire::encode(message, {wire::kProtocolVersion, "fuzz", 1, 1, 0}));
+    if (!decoded) return;
     handle(wire::Incoming{id_of(peer), decoded->message, peer.key});
   }
 
@@ -382,27 +381,32 @@ class Harness {
 
   void deliver(const SendAction& send, std::vector<Event>& follow_up) {
     const auto cleaned = wire::with_clean_text(send.message);
-    const wire::Message& message = cleaned ? *cleaned : send.message;
+    const wire::ToWorker& message = cleaned ? *cleaned : send.message;
     const Status valid = wire::validate(message);
     SHOAL_CHECK(valid.is_ok(), "the coordinator sends " + valid.message());
-    SHOAL_CHECK(wire::check_direction(message, wire::Sender::kCoordinator).is_ok(), "direction");
-    const auto peer = std::find_if(peers_.begin(), peers_.end(),
-                                   [&](const Peer& p) { return id_of(p) == send.peer; });
-    SHOAL_CHECK(peer != peers_.end(), "a message to nobody");
-    if (peer->unreachable) {
-      follow_up.push_back(PeerGoneEvent{send.peer, "it cannot be reached"});
-      return;
+    for (const wire::PeerId& id : send.peers) {
+      const auto peer =
+          std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return id_of(p) == id; });
+      SHOAL_CHECK(peer != peers_.end(), "a message to nobody");
+      if (peer->unreachable) {
+        follow_up.push_back(PeerGoneEvent{id, "it cannot be reached"});
+      } else {
+        arrive(*peer, message);
+      }
     }
+  }
+
+  static void arrive(Peer& peer, const wire::ToWorker& message) {
     if (const auto* plan = std::get_if<wire::Assign>(&message)) {
-      if (peer->plan && plan->epoch <= peer->plan->epoch) return;
-      peer->plan = *plan;
-      peer->steps.clear();
-      peer->table = make_table();
-      peer->said_ready = false;
+      if (peer.plan && plan->epoch <= peer.plan->epoch) return;
+      peer.plan = *plan;
+      peer.steps.clear();
+      peer.table = make_table();
+      peer.said_ready = false;
     } else if (const auto* step = std::get_if<wire::Step>(&message)) {
-      if (peer->plan && step->epoch == peer->plan->epoch) peer->steps.push_back(*step);
+      if (peer.plan && step->epoch == peer.plan->epoch) peer.steps.push_back(*step);
     } else if (std::holds_alternative<wire::Abort>(message)) {
-      peer->steps.clear();
+      peer.steps.clear();
     }
   }
 

@@ -62,7 +62,8 @@ inline StepResult sample_step_result() {
   return m;
 }
 
-inline std::vector<Message> sample_messages() {
+// One of each kind, in the variant's order.
+inline std::vector<ToCoordinator> messages_of_workers() {
   Hello hello;
   hello.build = "shoal 0.1.0";
   hello.incarnation = 0x123456789abcdef0ull;
@@ -89,15 +90,38 @@ inline std::vector<Message> sample_messages() {
           ExpertLoad{9, 2, {5, 1ull << 40, 0, 7}},
           Goodbye{"stopped"},
           ModelChanged{9},
-          sample_assign(),
+          StoreSet{9, "rank0/address", std::string("\0\xff raw", 6)},
+          StoreGet{9, "rank0/address"}};
+}
+
+inline std::vector<ToWorker> messages_of_coordinators() {
+  return {sample_assign(),
           sample_step(),
           CoordinatorHeartbeat{9},
           Abort{9, "rank 2 is silent"},
           Refused{"protocol version 2; this coordinator speaks 1"},
           Shutdown{"drained"},
           Settings{4, {0, 1, 7}, "cuda:3"},
-          StoreSet{9, "rank0/address", std::string("\0\xff raw", 6)},
-          StoreGet{9, "rank0/address"}};
+          StoreSet{9, "rank0/address", std::string("\0\xff raw", 6)}};
+}
+
+inline Hello sample_hello() { return std::get<Hello>(messages_of_workers()[0]); }
+
+// A message of either side as what it is sent as; StoreSet, which both send, as a coordinator's.
+template <class M>
+auto as_sent(const M& message) {
+  if constexpr (std::is_constructible_v<ToWorker, M>) {
+    return ToWorker(message);
+  } else {
+    return ToCoordinator(message);
+  }
+}
+
+// `call` with every sample of either side.
+template <class Call>
+void for_each_message(const Call& call) {
+  for (const ToCoordinator& message : messages_of_workers()) call(message);
+  for (const ToWorker& message : messages_of_coordinators()) call(message);
 }
 
 // A step of `rows` decode rows in steady state: nothing new, nothing ended.

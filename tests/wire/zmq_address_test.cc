@@ -9,7 +9,7 @@
 namespace shoal::wire {
 namespace {
 
-const Message kSign = WorkerHeartbeat{1, 0, 0, false};
+const ToCoordinator kSign = WorkerHeartbeat{1, 0, 0, false};
 
 class ZmqAddresses : public testing::ZmqTest {
  protected:

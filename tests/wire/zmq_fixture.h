@@ -50,7 +50,7 @@ class ZmqTest : public ::testing::Test {
     return true;
   }
   // Until the worker's message is through: it connects in the background.
-  static bool send_soon(ZmqWorkerLink& link, const Message& message,
+  static bool send_soon(ZmqWorkerLink& link, const ToCoordinator& message,
                         Duration patience = kPatience) {
     return eventually(
         [&] {

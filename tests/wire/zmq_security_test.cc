@@ -57,7 +57,8 @@ class RawClient {
 class ZmqSecurityTest : public ZmqTest {
  protected:
   // What a well-behaved worker sends, for raw clients.
-  std::string frame(const Message& message, uint64_t sequence = 1, uint64_t incarnation = 9) const {
+  std::string frame(const ToCoordinator& message, uint64_t sequence = 1,
+                    uint64_t incarnation = 9) const {
     return encode(message, {kProtocolVersion, cluster_id(coordinator_keys_.public_key), incarnation,
                             sequence, 0});
   }
@@ -267,8 +268,10 @@ TEST_F(ZmqSecurityTest, InvalidMessagesAreDroppedAndThenTheirSender) {
   const std::vector<std::vector<std::string>> invalid = {
       {"garbage"},
       {""},
-      {"", beat(2)},                // a REQ's empty delimiter
-      {frame(sample_assign(), 2)},  // wrong direction
+      {"", beat(2)},  // a REQ's empty delimiter
+      {encode(ToWorker(sample_assign()),
+              {kProtocolVersion, cluster_id(coordinator_keys_.public_key), 9, 2,
+               0})},  // wrong direction
       {encode(WorkerHeartbeat{}, {kProtocolVersion, "other cluster", 9, 2, 0})},
       {encode(WorkerHeartbeat{},
               {kProtocolVersion + 1, cluster_id(coordinator_keys_.public_key), 9, 2, 0})}};
