@@ -283,6 +283,12 @@ std::string on_terminal(unsigned short columns, const std::function<void()>& bod
             0);
   terminal.close();
   collector.join();
+#ifdef SHOAL_SANITIZED
+  // LeakSanitizer's word on the threads that a fork leaves behind.
+  if (const size_t note = text.find("Running thread"); note != std::string::npos) {
+    text.resize(text.rfind("==", text.rfind("==", note) - 1));
+  }
+#endif
   return text;
 }
 

@@ -33,7 +33,12 @@ void limit_allocations(Device& device, uint64_t bytes);
 void limit_attention_memory(Device& device, uint64_t bytes);
 void limit_product_floats(Device& device, int64_t floats);
 
+// Orders of threads a test tries. Sanitizers make each ten times as slow.
+#ifdef SHOAL_SANITIZED
+inline constexpr uint64_t kEmulatorSeeds = 1;
+#else
 inline constexpr uint64_t kEmulatorSeeds = 8;
+#endif
 
 // Fails the test if a launch since the last call did; the message names kernel, block and thread.
 inline void expect_clean(Device& device) {
