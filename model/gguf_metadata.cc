@@ -55,7 +55,7 @@ std::string expected(std::string_view what, const GgufValue& value) {
   return fmt::format("expected {}, found {}", what, value.describe());
 }
 
-// Element i as an unsigned number in [lo, hi]; `value` has integer or bool elements.
+// Element i as an unsigned number in [lo, hi]; `value` has integer elements.
 std::string to_uint(const GgufValue& value, uint64_t i, uint64_t lo, uint64_t hi, uint64_t* out) {
   const int64_t number = value.int_at(i);
   if (number < 0 && value.element_type != GgufType::kUint64) {
@@ -130,8 +130,7 @@ Converted<std::vector<float>> convert_floats(const GgufValue& value) {
 }
 
 Converted<std::vector<int64_t>> convert_ints(const GgufValue& value) {
-  if (!value.is_array() ||
-      !(is_integer(value.element_type) || value.element_type == GgufType::kBool)) {
+  if (!value.is_array() || !is_integer(value.element_type)) {
     return {{}, expected("an array of integers", value)};
   }
   Converted<std::vector<int64_t>> out;
@@ -147,7 +146,7 @@ Converted<std::vector<int64_t>> convert_ints(const GgufValue& value) {
 
 Converted<std::vector<uint64_t>> convert_per_layer(const GgufValue& value, uint64_t n, uint64_t lo,
                                                    uint64_t hi) {
-  if (!is_integer(value.element_type) && value.element_type != GgufType::kBool) {
+  if (!is_integer(value.element_type)) {
     return {{}, expected("an unsigned integer, or an array of them with one per layer", value)};
   }
   if (value.is_array() && value.count != n) {

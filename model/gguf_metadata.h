@@ -83,10 +83,9 @@ class GgufMetadata {
   Result<std::string_view> get_string(std::string_view key) const;
   Result<std::vector<std::string_view>> get_string_array(std::string_view key) const;
   Result<std::vector<float>> get_float_array(std::string_view key) const;  // as get_float
-  // Integer or bool elements of any width; a u64 beyond int64 is an error.
+  // Integer elements of any width; a u64 beyond int64 is an error.
   Result<std::vector<int64_t>> get_int_array(std::string_view key) const;
-  // A value per layer: a scalar (repeated n times) or an array of exactly n; integers or bools,
-  // each in [lo, hi].
+  // A value per layer: a scalar (repeated n times) or an array of exactly n; integers in [lo, hi].
   Result<std::vector<uint64_t>> get_uint_per_layer(std::string_view key, uint64_t n,
                                                    uint64_t lo = 0, uint64_t hi = kAny) const;
 

@@ -113,6 +113,13 @@ constexpr const TensorTypeTraits& traits(TensorType type) {
 }
 constexpr std::string_view tensor_type_name(TensorType type) { return traits(type).name; }
 
+// Whether a model's weights may be of it: not of integers, whose values need a scale that no tensor
+// of a plain integer type has.
+constexpr bool holds_weights(TensorType type) {
+  using enum TensorType;
+  return type != kI8 && type != kI16 && type != kI32 && type != kI64;
+}
+
 // Bytes of a row of n elements. REQUIRES: n is a multiple of block_elems, the result fits 64 bits
 // (true of every tensor of a GgufFile).
 uint64_t row_bytes(TensorType type, uint64_t n);

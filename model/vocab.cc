@@ -1,9 +1,11 @@
 #include "model/vocab.h"
 
 #include <algorithm>
+#include <string_view>
 #include <unordered_set>
 
 #include "base/quote.h"
+#include "base/utf8.h"
 #include "model/gguf.h"
 
 namespace shoal {
@@ -12,6 +14,34 @@ namespace {
 Result<std::string> text_or(const GgufFile& file, std::string_view key, std::string fallback) {
   SHOAL_ASSIGN(const auto found, file.find_string(key));
   return found ? std::string(*found) : std::move(fallback);
+}
+
+// Texts that no tokenizer makes on purpose: they can be served, but not all of them be written.
+void judge_texts(Vocab* vocab) {
+  constexpr const char* kKey = "key 'tokenizer.ggml.tokens': ";
+  struct Found {
+    size_t count = 0, first = 0;
+    void add(size_t i) { first = count++ == 0 ? i : first; }
+    std::string text() const {
+      return std::to_string(count) + " token(s), the first of them " + std::to_string(first) + ", ";
+    }
+  } empty, invalid, repeated;
+  std::unordered_set<std::string_view> seen;
+  for (size_t i = 0; i < vocab->tokens.size(); ++i) {
+    const std::string& token = vocab->tokens[i];
+    if (token.empty()) {
+      empty.add(i);
+    } else if (!seen.insert(token).second) {
+      repeated.add(i);
+    }
+    if (!is_valid_utf8(token)) invalid.add(i);
+  }
+  const auto warn = [&](const Found& found, const char* what) {
+    if (found.count > 0) vocab->warnings.push_back(kKey + found.text() + what);
+  };
+  warn(empty, "have no text; no text becomes one of them");
+  warn(invalid, "are not valid UTF-8; no text becomes one of them");
+  warn(repeated, "have the text of one before; text becomes the last one of equal texts only");
 }
 
 Status read_tables(const GgufFile& file, Vocab* vocab) {
@@ -40,7 +70,13 @@ Status read_tables(const GgufFile& file, Vocab* vocab) {
       }
       vocab->kinds[i] = static_cast<TokenKind>((*kinds)[i]);
     }
+  } else {
+    vocab->warnings.push_back(
+        "key 'tokenizer.ggml.token_type' is missing: control tokens that a chat template writes "
+        "are "
+        "read as plain text");
   }
+  judge_texts(vocab);
   SHOAL_ASSIGN(const auto merges, file.find_string_array("tokenizer.ggml.merges"));
   if (merges) vocab->merges.assign(merges->begin(), merges->end());
   for (size_t i = 0; i < vocab->merges.size(); ++i) {

@@ -43,6 +43,8 @@ struct Vocab {
 
 // Errors name the file and key: missing tables, lengths that disagree, ids beyond the vocabulary.
 // Those of padding, unknown, separator and mask, which nobody needs, are a warning and left out.
+// Missing kinds (all tokens are normal ones), tokens of equal text, without text and of text that
+// is not UTF-8 are a warning.
 Result<Vocab> read_vocab(const GgufFile& file);
 
 // For a model whose embedding has `rows` rows: plain tokens beyond them go, with their merges,

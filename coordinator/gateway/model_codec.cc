@@ -125,6 +125,12 @@ Result<ModelCodec> make_model_codec(const GgufFile& file, int64_t rows,
     }
   }
   out.end_tokens = tokenizer->end_of_generation();
+  if (out.end_tokens.empty()) {
+    out.warnings.push_back(
+        "key 'tokenizer.ggml.eos_token_id' is missing, and no token is known to end an answer: "
+        "only "
+        "max_tokens and stop strings end one");
+  }
   out.codec = std::make_unique<ModelTextCodec>(std::move(tokenizer), std::move(chat));
   return out;
 }

@@ -3,6 +3,7 @@
 // row of the table in model_spec.cc.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -64,7 +65,9 @@ Result<MoeLayer> read_moe(const ArchMetadata& meta, const MoeDefaults& defaults)
 // feed_forward_length of each layer, or 0 where the key is missing (all layers are mixtures).
 Result<std::vector<int64_t>> read_dense_features(const ArchMetadata& meta, const ModelSpec& spec);
 
-// Collects declarations; the first missing or misshapen tensor becomes status().
+// Collects declarations; the first missing or misshapen tensor becomes status(), and so does one
+// that some blocks have and others lack where every block may have it or not: no model is made that
+// way, and answers without it would be another model's.
 class TensorDeclarer {
  public:
   TensorDeclarer(const GgufFile& file, ModelSpec& spec) : file_(file), spec_(spec) {}
@@ -78,12 +81,16 @@ class TensorDeclarer {
   // A vector of n; `split` says how it is cut (rows of the output it belongs to).
   void vector(Role role, int layer, const std::string& name, int64_t n, Split split,
               bool bias = false);
+  // The same where it may be missing: has_optional().
   void optional_vector(Role role, int layer, const std::string& name, int64_t n, Split split,
                        bool bias = false);
   // name.weight of the residual stream's width and, for a LayerNorm, name.bias if it is there.
   void norm(Role role, int layer, const std::string& name);
   bool has(const std::string& name) const;
-  const Status& status() const { return status_; }
+  // Whether `name`, a tensor of block `layer` (−1: of none), is there, which all blocks that are
+  // asked must answer alike.
+  bool has_optional(int layer, const std::string& name);
+  Status status() const;
 
   // Everything of a decoder with ordinary blocks: globals(), then attention() and ffn() of each
   // layer. `ffn_norm`: name of the norm before the FFN, or empty if there is none.
@@ -114,6 +121,14 @@ class TensorDeclarer {
   const GgufFile& file_;
   ModelSpec& spec_;
   Status status_;
+  struct Presence {
+    std::string with, without;  // a tensor that is there, one that is not
+  };
+  // One of two forms must be there.
+  void need_either(const std::string& name, const std::string& other);
+  // Tensors of one `kind` are all there or none of them.
+  void note_optional(const std::string& kind, const std::string& name, bool there);
+  std::map<std::string, Presence> optional_;  // by kind: for most, what follows "blk.N."
 };
 
 // One function per row of the table in model_spec.cc.

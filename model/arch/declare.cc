@@ -21,6 +21,11 @@ bool has_shape(const TensorInfo& tensor, const std::vector<int64_t>& dims) {
   return true;
 }
 
+// The scale of a matrix multiplies its products; these are looked up or folded into others.
+bool takes_scale(Role role) {
+  return role != Role::kTokenEmbedding && role != Role::kLatentKB && role != Role::kLatentVB;
+}
+
 std::string block_name(int layer) { return "blk." + std::to_string(layer) + "."; }
 
 }  // namespace
@@ -29,12 +34,46 @@ bool TensorDeclarer::has(const std::string& name) const {
   return file_.find_tensor(name) != nullptr;
 }
 
+void TensorDeclarer::note_optional(const std::string& kind, const std::string& name, bool there) {
+  Presence& presence = optional_[kind];
+  (there ? presence.with : presence.without) = name;
+}
+
+void TensorDeclarer::need_either(const std::string& name, const std::string& other) {
+  if (!status_.is_ok() || has(name) || has(other)) return;
+  status_ = not_found(
+      fmt::format("tensors '{}' and '{}' are missing; architecture '{}' needs one of them", name,
+                  other, spec_.architecture));
+}
+
+bool TensorDeclarer::has_optional(int layer, const std::string& name) {
+  const bool there = has(name);
+  if (layer >= 0) note_optional(name.substr(block_name(layer).size()), name, there);
+  return there;
+}
+
+Status TensorDeclarer::status() const {
+  if (!status_.is_ok()) return status_;
+  for (const auto& [kind, presence] : optional_) {
+    if (presence.with.empty() || presence.without.empty()) continue;
+    return not_found(fmt::format(
+        "tensor '{}' is missing, but '{}' is there: a model has all tensors of such a kind or none",
+        presence.without, presence.with));
+  }
+  return Status::ok();
+}
+
 void TensorDeclarer::declare(TensorDecl decl, const std::vector<int64_t>& dims) {
   if (!status_.is_ok()) return;
   const TensorInfo* tensor = file_.find_tensor(decl.name);
   if (tensor == nullptr) {
     status_ = not_found("tensor '" + decl.name + "' is missing; architecture '" +
                         spec_.architecture + "' needs it");
+    return;
+  }
+  if (!holds_weights(tensor->type)) {
+    status_ = unsupported(fmt::format("tensor '{}' is of type {}, which holds no weights",
+                                      decl.name, tensor_type_name(tensor->type)));
     return;
   }
   if (!has_shape(*tensor, dims)) {
@@ -46,10 +85,15 @@ void TensorDeclarer::declare(TensorDecl decl, const std::vector<int64_t>& dims) 
   // NVFP4 files keep a per-tensor scale beside the blocks: X.scale for X.weight.
   const std::string scale = decl.name.substr(0, decl.name.rfind('.')) + ".scale";
   if (const TensorInfo* info = file_.find_tensor(scale); info != nullptr && decl.cols > 1) {
-    if (info->elements() != 1) {
-      status_ =
-          unsupported(fmt::format("tensor '{}' has {} elements; one scale for '{}' was expected",
-                                  scale, info->elements(), decl.name));
+    if (!takes_scale(decl.role)) {
+      status_ = unsupported(
+          fmt::format("tensor '{}': a scale of '{}' is not supported", scale, decl.name));
+      return;
+    }
+    if (info->elements() != 1 || !holds_weights(info->type)) {
+      status_ = unsupported(
+          fmt::format("tensor '{}' has {} elements of type {}; one scale for '{}' was expected",
+                      scale, info->elements(), tensor_type_name(info->type), decl.name));
       return;
     }
     decl.scale_name = scale;
@@ -91,14 +135,15 @@ void TensorDeclarer::vector(Role role, int layer, const std::string& name, int64
 
 void TensorDeclarer::optional_vector(Role role, int layer, const std::string& name, int64_t n,
                                      Split split, bool bias) {
-  if (has(name)) vector(role, layer, name, n, split, bias);
+  if (has_optional(layer, name)) vector(role, layer, name, n, split, bias);
 }
 
 void TensorDeclarer::norm(Role role, int layer, const std::string& name) {
   vector(role, layer, name + ".weight", spec_.width, Split::kReplicated);
-  if (spec_.norm == NormKind::kLayer) {
-    optional_vector(role, layer, name + ".bias", spec_.width, Split::kReplicated, true);
-  }
+  if (spec_.norm != NormKind::kLayer) return;
+  const std::string bias = name + ".bias";
+  note_optional("LayerNorm", bias, has(bias));
+  if (has(bias)) vector(role, layer, bias, spec_.width, Split::kReplicated, true);
 }
 
 void TensorDeclarer::projection(Role role, int layer, const std::string& name, int64_t rows,
@@ -126,10 +171,10 @@ void TensorDeclarer::globals() {
   int64_t pairs = 0;
   for (const LayerSpec& layer : spec_.layer) pairs = std::max(pairs, layer.attention.rope.dims / 2);
   optional_vector(Role::kRopeFactors, -1, "rope_freqs.weight", pairs, Split::kReplicated);
-  optional_vector(Role::kRopeFactorsLong, -1, "rope_factors_long.weight", pairs,
-                  Split::kReplicated);
-  optional_vector(Role::kRopeFactorsShort, -1, "rope_factors_short.weight", pairs,
-                  Split::kReplicated);
+  const std::string lengths[] = {"rope_factors_long.weight", "rope_factors_short.weight"};
+  if (!has(lengths[0]) && !has(lengths[1])) return;
+  vector(Role::kRopeFactorsLong, -1, lengths[0], pairs, Split::kReplicated);
+  vector(Role::kRopeFactorsShort, -1, lengths[1], pairs, Split::kReplicated);
 }
 
 void TensorDeclarer::query_key_value(int layer) {
@@ -137,6 +182,7 @@ void TensorDeclarer::query_key_value(int layer) {
   const std::string block = block_name(layer);
   const int64_t q_rows = a.heads * a.head_dim;
   const int64_t kv_rows = a.kv_heads * a.head_dim;
+  need_either(block + "attn_q.weight", block + "attn_qkv.weight");
   if (!has(block + "attn_qkv.weight")) {
     projection(Role::kAttnQ, layer, block + "attn_q", q_rows, spec_.width, Split::kHeadRows,
                Split::kHeadRows);
@@ -163,7 +209,7 @@ void TensorDeclarer::query_key_value(int layer) {
                     .first_row = part.first,
                     .split = part.split};
     declare(decl, {spec_.width, file_rows});
-    if (!has(block + "attn_qkv.bias")) continue;
+    if (!has_optional(layer, block + "attn_qkv.bias")) continue;
     decl.bias = true;
     decl.name = block + "attn_qkv.bias";
     decl.cols = 1;
@@ -183,6 +229,9 @@ void TensorDeclarer::attention(int layer) {
   // The output bias is added once, after the reduce: replicated.
   projection(Role::kAttnOut, layer, block + "attn_output", spec_.width, a.heads * a.output_dim(),
              Split::kHeadCols, Split::kReplicated);
+  // Where an architecture may norm them or not, the first of the two says so.
+  note_optional("attn_q_norm.weight", block + "attn_q_norm.weight",
+                a.qk_norm == QkNorm::kRms || a.qk_norm == QkNorm::kLayerPerHead);
   if (a.qk_norm == QkNorm::kRms) {
     vector(Role::kAttnQNorm, layer, block + "attn_q_norm.weight", a.head_dim, Split::kReplicated);
     vector(Role::kAttnKNorm, layer, block + "attn_k_norm.weight", a.head_dim, Split::kReplicated);
@@ -207,6 +256,7 @@ void TensorDeclarer::latent_attention(int layer) {
   const LatentAttention& latent = a.latent;
   const std::string block = block_name(layer);
   const int64_t q_rows = a.heads * a.query_dim();
+  need_either(block + "attn_q.weight", block + "attn_q_a.weight");
   if (latent.q_rank > 0) {
     matrix(Role::kLatentQA, layer, block + "attn_q_a.weight", latent.q_rank, spec_.width,
            Split::kLatent);
@@ -228,13 +278,14 @@ void TensorDeclarer::latent_up_projections(int layer) {
   const AttentionLayer& a = spec_.layer[static_cast<size_t>(layer)].attention;
   const LatentAttention& latent = a.latent;
   const std::string block = block_name(layer);
-  if (has(block + "attn_k_b.weight") && has(block + "attn_v_b.weight")) {
+  if (has(block + "attn_k_b.weight") || has(block + "attn_v_b.weight")) {
     stacked(Role::kLatentKB, layer, block + "attn_k_b.weight", a.heads, latent.kv_rank, latent.nope,
             Split::kHeadRows);
     stacked(Role::kLatentVB, layer, block + "attn_v_b.weight", a.heads, latent.value,
             latent.kv_rank, Split::kHeadRows);
     return;
   }
+  need_either(block + "attn_k_b.weight", block + "attn_kv_b.weight");
   const std::vector<int64_t> dims = {latent.kv_rank, a.heads * (latent.nope + latent.value)};
   declare({.role = Role::kLatentKB,
            .layer = layer,
@@ -273,8 +324,8 @@ void TensorDeclarer::dense_ffn(int layer) {
   }
   // Phi-3 keeps gate and up in one matrix, gate first.
   const TensorInfo* up = file_.find_tensor(block + "ffn_up.weight");
-  if (ffn.gated && !has(block + "ffn_gate.weight") && up != nullptr && up->n_dims >= 2 &&
-      static_cast<int64_t>(up->dims[1]) == 2 * features) {
+  const bool one_half = up != nullptr && static_cast<int64_t>(up->dims[1]) == features;
+  if (ffn.gated && !has(block + "ffn_gate.weight") && !one_half) {
     for (const Role role : {Role::kFfnGate, Role::kFfnUp}) {
       declare({.role = role,
                .layer = layer,
@@ -311,7 +362,7 @@ void TensorDeclarer::expert(Role role, int layer, const std::string& name, int64
                   .experts = experts,
                   .expert_rows = parts * rows};
   declare(decl, {cols, parts * rows, experts});
-  if (!has(name + ".bias")) return;
+  if (!has_optional(layer, name + ".bias")) return;
   decl.bias = true;
   decl.name = name + ".bias";
   decl.cols = 1;
@@ -332,6 +383,7 @@ void TensorDeclarer::mixture(int layer) {
              Split::kReplicated, Split::kReplicated);
   optional_vector(Role::kRouterSelectionBias, layer, block + "exp_probs_b.bias", moe.experts,
                   Split::kReplicated);
+  need_either(block + "ffn_gate_exps.weight", block + "ffn_gate_up_exps.weight");
   if (has(block + "ffn_gate_up_exps.weight")) {
     expert(Role::kExpertGate, layer, block + "ffn_gate_up_exps", moe.features, spec_.width,
            Split::kExpertRows, Split::kExpertRows, 0, 2);
@@ -364,7 +416,7 @@ void TensorDeclarer::shared_expert(int layer) {
          Split::kSharedRows);
   matrix(Role::kSharedDown, layer, block + "ffn_down_shexp.weight", spec_.width, features,
          Split::kSharedCols);
-  if (has(block + "ffn_gate_inp_shexp.weight")) {
+  if (has_optional(layer, block + "ffn_gate_inp_shexp.weight")) {
     matrix(Role::kSharedRouter, layer, block + "ffn_gate_inp_shexp.weight", 1, spec_.width,
            Split::kReplicated);
   }

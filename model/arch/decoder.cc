@@ -60,7 +60,9 @@ Status read_layer_dims(const ArchMetadata& meta, RopeStyle style, ModelSpec* spe
 Status read_vocab_size(const ArchMetadata& meta, ModelSpec* spec) {
   const TensorInfo* embedding = meta.file().find_tensor("token_embd.weight");
   if (embedding == nullptr) return not_found("tensor 'token_embd.weight' is missing");
-  if (embedding->n_dims != 2) return invalid_argument("tensor 'token_embd.weight' is not a matrix");
+  if (embedding->dims[2] * embedding->dims[3] != 1) {
+    return invalid_argument("tensor 'token_embd.weight' is not a matrix");
+  }
   spec->vocab = static_cast<int64_t>(embedding->dims[1]);
   SHOAL_ASSIGN(const int64_t declared, meta.integer("vocab_size", 1, 1 << 28, spec->vocab));
   if (declared != spec->vocab) {

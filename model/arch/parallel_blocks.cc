@@ -17,7 +17,7 @@ Result<ModelSpec> read_falcon(const ArchMetadata& meta) {
   declare.decoder("");
   for (int layer = 0; layer < spec.layers; ++layer) {
     const std::string name = "blk." + std::to_string(layer) + ".attn_norm_2";
-    if (declare.has(name + ".weight")) declare.norm(Role::kAttnNorm2, layer, name);
+    if (declare.has_optional(layer, name + ".weight")) declare.norm(Role::kAttnNorm2, layer, name);
   }
   SHOAL_TRY(declare.status());
   return spec;

@@ -240,6 +240,57 @@ TEST(MixtureSpec, EveryMistakeIsNamed) {
   for (const Mistake& mistake : mistakes) expect_refused(Description::glm4moe, mistake);
 }
 
+// What may be in a block or not is in all blocks of its kind or in none.
+TEST(MixtureSpec, BlocksAreAlike) {
+  const auto three_blocks = [] {
+    Description d = Description::glm4moe();
+    d.keys["block_count"] = u32(3);
+    for (const auto& [name, dims] : std::map(d.tensors)) {
+      if (name.starts_with("blk.1.")) d.tensors["blk.2." + name.substr(6)] = dims;
+    }
+    return d;
+  };
+  ASSERT_TRUE(three_blocks().read().is_ok()) << three_blocks().read().status().message();
+  const struct {
+    const char* tail;
+    std::vector<uint64_t> dims;
+    bool of_mixtures = false;  // else of every block
+  } optional[] = {{"attn_q.bias", {64}},
+                  {"attn_k.bias", {32}},
+                  {"attn_output.bias", {64}},
+                  {"attn_q_norm.weight", {16}},
+                  {"exp_probs_b.bias", {8}, true},
+                  {"ffn_gate_inp.bias", {8}, true},
+                  {"ffn_up_exps.bias", {32, 8}, true},
+                  {"ffn_gate_inp_shexp.weight", {64, 1}, true}};
+  for (const auto& tensor : optional) {
+    std::vector<std::string> blocks = {"blk.1.", "blk.2."};
+    if (!tensor.of_mixtures) blocks.push_back("blk.0.");
+    const bool norm = std::string(tensor.tail) == "attn_q_norm.weight";
+    for (const std::string& odd : blocks) {
+      for (const bool there : {false, true}) {
+        Description d = three_blocks();
+        for (const std::string& block : blocks) {
+          d.tensors.erase(block + tensor.tail);
+          if ((block == odd) == there) d.tensors[block + tensor.tail] = tensor.dims;
+          if ((block == odd) == there && norm) d.tensors[block + "attn_k_norm.weight"] = {16};
+        }
+        const auto spec = d.read();
+        ASSERT_FALSE(spec.is_ok()) << odd << tensor.tail;
+        EXPECT_NE(spec.status().message().find("'" + odd + tensor.tail + "'"), std::string::npos)
+            << spec.status().message();
+      }
+    }
+    Description all = three_blocks();
+    for (const std::string& block : blocks) {
+      all.tensors[block + tensor.tail] = tensor.dims;
+      if (norm) all.tensors[block + "attn_k_norm.weight"] = {16};
+    }
+    const auto spec = all.read();
+    EXPECT_TRUE(spec.is_ok() && spec->warnings.empty()) << spec.status().message();
+  }
+}
+
 TEST(LatentSpec, EveryMistakeIsNamed) {
   const auto key = [](const char* name, GgufValue value) {
     return [=](Description& d) { d.keys[name] = value; };
@@ -259,7 +310,14 @@ TEST(LatentSpec, EveryMistakeIsNamed) {
        [](Description& d) { d.keys.erase("rope.dimension_count"); }},
       {"blk.0.attn_kv_a_mqa.weight", shape("blk.0.attn_kv_a_mqa.weight", {64, 32})},
       {"blk.1.attn_k_b.weight", shape("blk.1.attn_k_b.weight", {8, 32, 5})},
-      {"blk.1.attn_kv_b.weight", [](Description& d) { d.tensors.erase("blk.1.attn_v_b.weight"); }},
+      {"blk.1.attn_k_b.weight", [](Description& d) { d.tensors.erase("blk.1.attn_k_b.weight"); }},
+      {"blk.1.attn_v_b.weight", [](Description& d) { d.tensors.erase("blk.1.attn_v_b.weight"); }},
+      {"blk.1.attn_kv_b.weight",
+       [](Description& d) {
+         d.tensors.erase("blk.1.attn_k_b.weight");
+         d.tensors.erase("blk.1.attn_v_b.weight");
+       }},
+      {"blk.1.attn_k_b.scale", shape("blk.1.attn_k_b.scale", {1})},
       {"blk.0.attn_q_b.weight", shape("blk.0.attn_q_b.weight", {24, 60})},
   };
   for (const Mistake& mistake : mistakes) expect_refused(Description::deepseek2, mistake);

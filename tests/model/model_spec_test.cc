@@ -17,6 +17,7 @@ namespace {
 struct Description {  // of a small llama
   std::map<std::string, GgufValue> keys;
   std::map<std::string, std::vector<uint64_t>> tensors;
+  std::map<std::string, TensorType> types;  // others are F32
 
   Description() {
     const auto u32 = [](uint32_t value) { return gguf_value(value); };
@@ -41,7 +42,9 @@ struct Description {  // of a small llama
     for (const auto& [key, value] : keys) writer.add_kv(key, value);
     for (const auto& [name, dims] : tensors) {
       const auto zeros = [](uint64_t, uint64_t, std::span<uint8_t>) { return Status::ok(); };
-      SHOAL_TRY(writer.add_tensor(name, TensorType::kF32, dims, zeros));
+      const auto type = types.find(name);
+      SHOAL_TRY(writer.add_tensor(name, type == types.end() ? TensorType::kF32 : type->second, dims,
+                                  zeros));
     }
     SHOAL_ASSIGN(auto bytes, writer.finish_bytes());
     SHOAL_ASSIGN(const GgufFile file,
@@ -119,6 +122,14 @@ TEST(ModelSpec, EveryMistakeIsNamed) {
       {"blk.0.attn_q.bias", [](auto& d) { d.tensors["blk.0.attn_q.bias"] = {65}; }},
       {"rope_freqs.weight", [](auto& d) { d.tensors["rope_freqs.weight"] = {7}; }},
       {"blk.0.ffn_gate.scale", [](auto& d) { d.tensors["blk.0.ffn_gate.scale"] = {2}; }},
+      {"blk.0.ffn_gate.scale",
+       [](auto& d) {
+         d.tensors["blk.0.ffn_gate.scale"] = {1};
+         d.types["blk.0.ffn_gate.scale"] = TensorType::kI32;
+       }},
+      {"token_embd.scale", [](auto& d) { d.tensors["token_embd.scale"] = {1}; }},
+      {"rope_factors_short.weight", [](auto& d) { d.tensors["rope_factors_long.weight"] = {8}; }},
+      {"rope_factors_long.weight", [](auto& d) { d.tensors["rope_factors_short.weight"] = {8}; }},
   };
   for (const auto& c : cases) {
     Description description;
@@ -127,6 +138,40 @@ TEST(ModelSpec, EveryMistakeIsNamed) {
     ASSERT_FALSE(spec.is_ok()) << c.expected;
     EXPECT_NE(spec.status().message().find(c.expected), std::string::npos)
         << spec.status().message();
+  }
+}
+
+TEST(ModelSpec, IntegersHoldNoWeights) {
+  const Description good;
+  for (const auto& [name, dims] : good.tensors) {
+    for (const TensorType type :
+         {TensorType::kI8, TensorType::kI16, TensorType::kI32, TensorType::kI64}) {
+      Description description;
+      description.types[name] = type;
+      const auto spec = description.read();
+      ASSERT_FALSE(spec.is_ok()) << name;
+      const std::string expected =
+          "tensor '" + name + "' is of type " + std::string(tensor_type_name(type));
+      EXPECT_NE(spec.status().message().find(expected), std::string::npos)
+          << spec.status().message();
+    }
+    for (const TensorType type : {TensorType::kF16, TensorType::kBF16, TensorType::kF64}) {
+      Description description;
+      description.types[name] = type;
+      const auto spec = description.read();
+      EXPECT_TRUE(spec.is_ok()) << spec.status().message();
+    }
+  }
+}
+
+TEST(ModelSpec, DimensionsOfOneBehindTheOthersDoNotCount) {
+  for (const auto& [name, dims] : Description().tensors) {
+    Description description;
+    description.tensors[name].push_back(1);
+    const auto spec = description.read();
+    EXPECT_TRUE(spec.is_ok()) << spec.status().message();
+    description.tensors[name].back() = 2;
+    EXPECT_FALSE(description.read().is_ok()) << name;
   }
 }
 

@@ -71,6 +71,28 @@ TEST(Vocab, MissingKindsAreNormalAndMinusOneIsNoId) {
   EXPECT_EQ(vocab->kinds, std::vector<TokenKind>(4, TokenKind::kNormal));
   EXPECT_FALSE(vocab->eos);
   EXPECT_EQ(vocab->pre, "default");
+  ASSERT_EQ(vocab->warnings.size(), 1u);
+  EXPECT_NE(vocab->warnings[0].find("'tokenizer.ggml.token_type' is missing"), std::string::npos);
+}
+
+TEST(Vocab, TextsThatNoTokenizerMakesAreWarnedOf) {
+  using Strings = std::vector<std::string>;
+  EXPECT_TRUE(read(good())->warnings.empty());
+  const std::pair<Strings, const char*> cases[] = {
+      {{"a", "b", "a", "<s>"}, "1 token(s), the first of them 2, have the text of one before"},
+      {{"a", "a", "ab", "ab"}, "2 token(s), the first of them 1, have the text of one before"},
+      {{"", "b", "ab", "<s>"}, "1 token(s), the first of them 0, have no text"},
+      {{"a", "", "", "<s>"}, "2 token(s), the first of them 1, have no text"},
+      {{"a", "b", "ab", "\xff"}, "1 token(s), the first of them 3, are not valid UTF-8"}};
+  for (const auto& [tokens, warning] : cases) {
+    Values values = good();
+    values["tokenizer.ggml.tokens"] = gguf_value(tokens);
+    const auto vocab = read(values);
+    ASSERT_TRUE(vocab) << vocab.status().to_string();
+    ASSERT_EQ(vocab->warnings.size(), 1u) << warning;
+    EXPECT_NE(vocab->warnings[0].find(warning), std::string::npos) << vocab->warnings[0];
+    EXPECT_NE(vocab->warnings[0].find("'tokenizer.ggml.tokens'"), std::string::npos);
+  }
 }
 
 TEST(Vocab, NoneIsMinusOneInAnyIntegerType) {
@@ -205,6 +227,10 @@ TEST(Vocab, RefusalsNameTheKeyAndTheProblem) {
   refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, 7}),
          "7 for token 3");
   refuse("tokenizer.ggml.token_type", gguf_value(std::vector<int32_t>{1, 1, 1, -1}), "-1");
+  GgufValue bools = gguf_value(std::vector<int32_t>{1, 1, 1, 1});
+  bools.element_type = GgufType::kBool;
+  bools.data.assign(4, '\1');
+  refuse("tokenizer.ggml.token_type", bools, "an array of 4 bool");
   refuse("tokenizer.ggml.merges", gguf_value(Strings{"a b", "ab"}), "entry 1");
   refuse("tokenizer.ggml.merges", gguf_value(Strings{"a "}), "entry 0");
   refuse("tokenizer.ggml.merges", gguf_value(Strings{""}), "entry 0");
