@@ -301,7 +301,8 @@ def tensor_variants(slate):
         yield variant(at, "a 1 behind", "same" if len(info.dims) < 4 else "shape",
                       dataclasses.replace(info, dims=info.dims + [1]))
         for name, dims in shapes(info.dims):
-            yield variant(at, name, "shape", dataclasses.replace(info, dims=dims, offset=None))
+            as_many = math.prod(dims) == math.prod(info.dims)
+            yield variant(at, name, "shape", dataclasses.replace(info, dims=dims, offset=info.offset if as_many else None))
         for name, kind, type_id, data in retyped(tensor):
             yield variant(at, name, kind, dataclasses.replace(info, kind=type_id, offset=None, data=data))
         before = slate.tensors[at - 1]
