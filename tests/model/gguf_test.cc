@@ -276,7 +276,7 @@ TEST(GgufWrite, RoundTripOfEverything) {
   EXPECT_EQ(*file->get_float("f64"), 0.125);
   EXPECT_TRUE(*file->get_bool("flag"));
   EXPECT_EQ(*file->get_string_array("strings"), (std::vector<std::string_view>{"a", "", "\xff"}));
-  EXPECT_EQ(*file->get_int_array("bools"), (std::vector<int64_t>{1, 0}));
+  expect_has(error_of(file->get_int_array("bools")), {"found an array of 2 bool"});
   ASSERT_EQ(file->tensors().size(), data.size());
   for (size_t i = 0; i < data.size(); ++i) {
     const TensorInfo& tensor = file->tensors()[i];
