@@ -23,16 +23,26 @@ TEST(WireSeeds, AreCurrent) {
   }
 }
 
+// The name of a frame's message, whichever side sends it; empty: it cannot be read.
+std::string name_of(std::string_view frame) {
+  if (const auto decoded = decode<ToWorker>(frame)) {
+    return std::string(message_name(decoded->message));
+  }
+  const auto decoded = decode<ToCoordinator>(frame);
+  return decoded ? std::string(message_name(decoded->message)) : "";
+}
+
+constexpr size_t kKinds =
+    std::variant_size_v<ToWorker> + std::variant_size_v<ToCoordinator> - 1;  // StoreSet is in both
+
 TEST(WireSeeds, EveryFrameOfEveryMessageIsRead) {
   std::set<std::string> read;
   for (const auto& [path, bytes] : wire_seeds()) {
     if (!path.starts_with("fuzz_wire/") || path.ends_with("/sequence")) continue;
-    const auto decoded = decode(bytes);
-    ASSERT_TRUE(decoded.is_ok()) << path << ": " << decoded.status().message();
-    EXPECT_EQ(path, "fuzz_wire/" + std::string(message_name(decoded->message)));
+    EXPECT_EQ(path, "fuzz_wire/" + name_of(bytes));
     read.insert(path);
   }
-  EXPECT_EQ(read.size(), std::variant_size_v<Message>);
+  EXPECT_EQ(read.size(), kKinds);
   // As fuzz_wire.cc takes a sequence apart.
   const std::string sequence = wire_seeds().at("fuzz_wire/sequence");
   std::string_view input = sequence;
@@ -41,13 +51,13 @@ TEST(WireSeeds, EveryFrameOfEveryMessageIsRead) {
     const size_t length = static_cast<uint8_t>(input[1]) | static_cast<uint8_t>(input[2]) << 8;
     ASSERT_LE(3 + length, input.size());
     if (length > 0) {
-      EXPECT_TRUE(decode(input.substr(3, length)).is_ok()) << frames;
+      EXPECT_NE(name_of(input.substr(3, length)), "") << frames;
       ++frames;
     }
     input.remove_prefix(3 + length);
   }
   EXPECT_TRUE(input.empty());
-  EXPECT_GT(frames, 2 * std::variant_size_v<Message>);
+  EXPECT_GT(frames, 2 * kKinds);
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ inline std::map<std::string, std::string> wire_seeds() {
   constexpr char kHello = 0, kRaw = 17;
   raw = std::string{kHello, 0, 0, kHello, 1, 0};
   uint64_t number = 0;
-  for (const Message& message : sample_messages()) {
+  for_each_message([&](const auto& message) {
     const EnvelopeInfo envelope{kProtocolVersion, "cluster", 5, ++number, number - 1};
     const std::string frame = encode(message, envelope);
     seeds["fuzz_wire/" + std::string(message_name(message))] = frame;
@@ -46,7 +46,7 @@ inline std::map<std::string, std::string> wire_seeds() {
       raw +=
           std::string{kRaw, static_cast<char>(number % 2), static_cast<char>(frame.size())} + frame;
     }
-  }
+  });
   return seeds;
 }
 
