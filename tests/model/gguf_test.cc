@@ -42,7 +42,7 @@ TEST(GgufRead, ShippedModel) {
   EXPECT_GT(end + 32, file->parts()[0].size);
 }
 
-TEST(GgufRead, LargeVocabularyIsFast) {
+TEST(GgufRead, LargeVocabulary) {
   SHOAL_SKIP_WITHOUT_SHARED("vocabs/llama-bpe.gguf");
   const std::string path = *shared_path("vocabs/llama-bpe.gguf");
   ASSERT_TRUE(GgufFile::open(path).is_ok());  // warms the page cache
@@ -57,9 +57,6 @@ TEST(GgufRead, LargeVocabularyIsFast) {
   EXPECT_TRUE(file->tensors().empty());
   RecordProperty("parse_ms", std::to_string(ms));
   std::printf("llama-bpe.gguf: %.1f ms\n", ms);
-#ifndef SHOAL_SANITIZED
-  EXPECT_LT(ms, 100.0);
-#endif
 }
 
 GgufFile parse_ok(const std::vector<std::string>& keys) {
