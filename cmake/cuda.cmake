@@ -36,11 +36,6 @@ endif()
 set(SHOAL_NVCC_FLAGS -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr -Werror=all-warnings -diag-suppress=2810
     -ccbin ${CMAKE_CXX_COMPILER} -Xptxas -v -I${PROJECT_SOURCE_DIR})
 
-set(nvcc_launcher)
-if(SHOAL_CCACHE)
-  set(nvcc_launcher ${SHOAL_CCACHE})
-endif()
-
 # shoal_nvcc(SOURCE x.cu OUT x.o FLAGS …): one translation unit. What ptxas says of registers, memory and
 # spills goes to OUT.ptxas (tests/cuda/ptxas_report.py reads it).
 function(shoal_nvcc)
@@ -50,7 +45,7 @@ function(shoal_nvcc)
   add_custom_command(
     OUTPUT ${ARG_OUT}
     BYPRODUCTS ${ARG_OUT}.ptxas
-    COMMAND ${PROJECT_SOURCE_DIR}/cmake/nvcc.sh ${ARG_OUT}.ptxas ${nvcc_launcher} ${SHOAL_NVCC}
+    COMMAND ${PROJECT_SOURCE_DIR}/cmake/nvcc.sh ${ARG_OUT}.ptxas ${SHOAL_LAUNCHER} ${SHOAL_NVCC}
             ${SHOAL_NVCC_FLAGS} ${ARG_FLAGS} -MD -MF ${ARG_OUT}.d -MT ${ARG_OUT} -o ${ARG_OUT} ${ARG_SOURCE}
     DEPFILE ${ARG_OUT}.d
     DEPENDS ${ARG_SOURCE} ${PROJECT_SOURCE_DIR}/cmake/nvcc.sh

@@ -1,9 +1,24 @@
 # Helpers every folder uses: one flag set, one way to declare a library and a test.
 find_package(Threads REQUIRED)
 
+# ccache compiles nothing at all where it may not write its cache (in a home that is read-only): then the cache is in the
+# build tree.
 find_program(SHOAL_CCACHE ccache)
-if(SHOAL_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${SHOAL_CCACHE})
+set(SHOAL_LAUNCHER)
+if(SHOAL_CCACHE)
+  set(SHOAL_LAUNCHER ${SHOAL_CCACHE})
+  set(probe ${CMAKE_BINARY_DIR}/CMakeFiles/ccache_probe)
+  file(WRITE ${probe}.cc "int probe;\n")
+  execute_process(COMMAND ${SHOAL_CCACHE} ${CMAKE_CXX_COMPILER} -c ${probe}.cc -o ${probe}.o
+                  RESULT_VARIABLE probe_status OUTPUT_QUIET ERROR_VARIABLE probe_error)
+  if(NOT probe_status EQUAL 0)
+    string(STRIP "${probe_error}" probe_error)
+    message(STATUS "ccache keeps its cache in ${CMAKE_BINARY_DIR}/ccache: ${probe_error}")
+    set(SHOAL_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_DIR=${CMAKE_BINARY_DIR}/ccache ${SHOAL_CCACHE})
+  endif()
+endif()
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${SHOAL_LAUNCHER})
 endif()
 
 if(NOT CMAKE_BUILD_TYPE)

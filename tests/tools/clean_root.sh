@@ -90,9 +90,9 @@ enter() {  # enter OWNER HOME CTEST ARGUMENTS…
   if [ "$owner" = user ]; then  # ccache's own place is in the home: CMake has to find another
     mount --bind "$root$home" "$root$home"
     mount -o remount,ro,bind "$root$home"
-    mkdir -p "$root$inside/main/build/ccache"
-    chown shoal: "$root$inside/main/build" "$root$inside/main/build/ccache"
-    mount --bind "$place/ccache" "$root$inside/main/build/ccache"
+    mkdir -p "$root$inside/main/build/release/ccache"
+    chown -R --reference="$root$home" "$root$inside/main/build"
+    mount --bind "$place/ccache" "$root$inside/main/build/release/ccache"
   else
     mkdir -p "$root$home/.cache/ccache"
     mount --bind "$place/ccache" "$root$home/.cache/ccache"
