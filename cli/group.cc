@@ -169,6 +169,8 @@ Status complete_group_plan(const config::Config& config, const ServedModel& mode
   const TensorTypeOf types = tensor_types(*model.file);
   const ExpertPlan previous{assign->experts.shares, assign->experts.ranks};
   request.memory = usable_memory(workers);
+  for (const wire::Hello& worker : workers)
+    request.holders.push_back(fmt::format("worker '{}' on {}", worker.name, worker.host_name));
   request.expert_shares = expert_shares(layout, request.memory, workers);
 
   const int64_t block_tokens = config.kv.block_tokens;

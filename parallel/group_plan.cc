@@ -35,8 +35,8 @@ class GroupPlanner {
     out.plan = request_.plan;
     out.plan.experts = experts;
     SHOAL_ASSIGN(out.memory, make_memory_plan(spec_, type_of_, out.plan, request_.options));
-    SHOAL_ASSIGN(out.blocks,
-                 fit_blocks(out.memory, request_.memory, request_.required, request_.wanted));
+    SHOAL_ASSIGN(out.blocks, fit_blocks(out.memory, request_.memory, request_.required,
+                                        request_.wanted, request_.holders));
     return out;
   }
 
@@ -53,7 +53,9 @@ class GroupPlanner {
     SHOAL_ASSIGN(MemoryPlan memory,
                  make_memory_plan(spec_, type_of_, everywhere, request_.options));
     const MemoryPlan rest = without_experts(std::move(memory));
-    SHOAL_TRY(fit_blocks(rest, request_.memory, request_.required, request_.required).status());
+    SHOAL_TRY(
+        fit_blocks(rest, request_.memory, request_.required, request_.required, request_.holders)
+            .status());
     SHOAL_ASSIGN(bytes_, expert_bytes(spec_, type_of_));
     if (auto plan = with_room(rest, request_.wanted)) return plan;
     return with_room(rest, request_.required);

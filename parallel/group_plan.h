@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/status.h"
@@ -31,7 +32,9 @@ struct GroupRequest {
   std::vector<double> load;    // as PlacementRequest
   MemoryOptions options;
   std::vector<uint64_t> memory;  // [world] bytes each rank may use
-  int64_t required = 1;          // KV blocks, as fit_blocks()
+  // [world] what refusals call who holds each rank; empty: nobody does yet.
+  std::vector<std::string> holders;
+  int64_t required = 1;  // KV blocks, as fit_blocks()
   int64_t wanted = 1;
 };
 

@@ -270,22 +270,31 @@ std::string describe_blocks(const RankMemory& rank, const std::vector<int64_t>& 
   return fmt::format("{} KV blocks of {}", counts, sizes);
 }
 
-Status weights_do_not_fit(const RankMemory& rank, uint64_t available) {
+// "rank 1 (worker 'b' on h) does not fit"
+std::string misfit(const RankMemory& rank, const std::vector<std::string>& holders) {
+  if (holders.empty()) return fmt::format("rank {} does not fit", rank.rank);
+  return fmt::format("rank {} ({}) does not fit", rank.rank,
+                     holders.at(static_cast<size_t>(rank.rank)));
+}
+
+Status weights_do_not_fit(const RankMemory& rank, uint64_t available, const std::string& who) {
   const std::string experts = rank.expert_bytes == 0 ? ""
                                                      : fmt::format(" ({} of them experts)",
                                                                    format_bytes(rank.expert_bytes));
+  const uint64_t needed = rank.weight_bytes + rank.scratch_bytes;
   return resource_exhausted(fmt::format(
-      "rank {} does not fit: weights {}{} and scratch {} make {}, but it may use {}; use more "
+      "{}: weights {}{} and scratch {} make {}, but it may use {}, {} too little; use more "
       "workers, another quantisation, {}or give this one a smaller share",
-      rank.rank, format_bytes(rank.weight_bytes), experts, format_bytes(rank.scratch_bytes),
-      format_bytes(rank.weight_bytes + rank.scratch_bytes), format_bytes(available),
+      who, format_bytes(rank.weight_bytes), experts, format_bytes(rank.scratch_bytes),
+      format_bytes(needed), format_bytes(available), format_bytes(needed - available),
       rank.expert_bytes == 0 ? "" : "workers that hold experts only, "));
 }
 
 }  // namespace
 
 Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& memory,
-                           int64_t required, int64_t wanted) {
+                           int64_t required, int64_t wanted,
+                           const std::vector<std::string>& holders) {
   SHOAL_CHECK(memory.size() == plan.ranks.size(), "a memory figure per rank");
   SHOAL_CHECK(1 <= required && required <= wanted && wanted <= kMaxPlannedBlocks,
               "1 ≤ required ≤ wanted KV blocks");
@@ -294,7 +303,7 @@ Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& 
   for (const RankMemory& rank : plan.ranks) {
     const uint64_t available = memory[static_cast<size_t>(rank.rank)];
     const BlockRoom room = block_room(plan, rank, available);
-    if (!room.weights_fit) return weights_do_not_fit(rank, available);
+    if (!room.weights_fit) return weights_do_not_fit(rank, available, misfit(rank, holders));
     if (room.blocks < blocks) {
       blocks = room.blocks;
       tightest = &rank;
@@ -303,13 +312,15 @@ Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& 
   if (blocks >= required) return blocks;
   const int64_t tokens = plan.options.block_tokens;
   const std::vector<int64_t> needed = plan.group_blocks(required);
+  const uint64_t bytes = tightest->bytes_with(needed);
+  const uint64_t available = memory[static_cast<size_t>(tightest->rank)];
   return resource_exhausted(fmt::format(
-      "rank {} does not fit: weights {}, scratch {} and {} ({} tokens) make {}, but it may use {}; "
+      "{}: weights {}, scratch {} and {} ({} tokens) make {}, but it may use {}, {} too little; "
       "the largest context that fits is {} tokens",
-      tightest->rank, format_bytes(tightest->weight_bytes), format_bytes(tightest->scratch_bytes),
-      describe_blocks(*tightest, needed), required * tokens,
-      format_bytes(tightest->bytes_with(needed)),
-      format_bytes(memory[static_cast<size_t>(tightest->rank)]), blocks * tokens));
+      misfit(*tightest, holders), format_bytes(tightest->weight_bytes),
+      format_bytes(tightest->scratch_bytes), describe_blocks(*tightest, needed), required * tokens,
+      format_bytes(bytes), format_bytes(available), format_bytes(bytes - available),
+      blocks * tokens));
 }
 
 std::string format_bytes(uint64_t bytes) {

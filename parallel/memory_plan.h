@@ -82,11 +82,13 @@ BlockRoom block_room(const MemoryPlan& plan, const RankMemory& rank, uint64_t me
 // How many KV blocks a group that sees everything gets: the least of the ranks' room, at most
 // `wanted`; group_blocks() gives those of every group. An error (kResourceExhausted) if some rank
 // has less than `required` (one sequence of the context length, say): it names the rank, what
-// weights, scratch and blocks need, what there is, and what would fit. memory: bytes each rank may
-// use, [world]. REQUIRES: 1 ≤ required ≤ wanted ≤ kMaxPlannedBlocks.
+// weights, scratch and blocks need, what there is, what is missing, and what would fit. memory:
+// bytes each rank may use, [world]; holders: what to call who holds each rank, [world], or empty.
+// REQUIRES: 1 ≤ required ≤ wanted ≤ kMaxPlannedBlocks.
 inline constexpr int64_t kMaxPlannedBlocks = int64_t{1} << 30;
 Result<int64_t> fit_blocks(const MemoryPlan& plan, const std::vector<uint64_t>& memory,
-                           int64_t required, int64_t wanted);
+                           int64_t required, int64_t wanted,
+                           const std::vector<std::string>& holders = {});
 
 // [mixture layers in order] bytes of one whole expert of the layer.
 Result<std::vector<uint64_t>> expert_bytes(const ModelSpec& spec, const TensorTypeOf& type_of);

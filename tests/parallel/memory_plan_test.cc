@@ -276,8 +276,9 @@ TEST(MemoryPlan, RefusalsNameTheFigures) {
   blocks = fit_blocks(plan, {5 * mib + (10 << 10), 40 * mib}, 100, 5000);
   ASSERT_FALSE(blocks.is_ok());
   EXPECT_EQ(blocks.status().code(), Code::kResourceExhausted);
-  for (const char* part : {"rank 0", "weights 4.0 MiB", "scratch 1.0 MiB",
-                           "100 KV blocks of 1.0 KiB", "1600 tokens", "fits is 160 tokens"}) {
+  for (const char* part :
+       {"rank 0", "weights 4.0 MiB", "scratch 1.0 MiB", "100 KV blocks of 1.0 KiB", "1600 tokens",
+        "90.0 KiB too little", "fits is 160 tokens"}) {
     EXPECT_NE(blocks.status().message().find(part), std::string::npos)
         << part << " in " << blocks.status().message();
   }
@@ -286,6 +287,12 @@ TEST(MemoryPlan, RefusalsNameTheFigures) {
   EXPECT_NE(blocks.status().message().find("rank 1 does not fit: weights 2.0 MiB and"),
             std::string::npos)
       << blocks.status().message();
+  blocks = fit_blocks(plan, {60 * mib, 2 * mib}, 100, 5000, {"worker 'a' on h", "worker 'b' on i"});
+  for (const char* part : {"rank 1 (worker 'b' on i) does not fit: weights 2.0 MiB and",
+                           "make 3.0 MiB, but it may use 2.0 MiB, 1.0 MiB too little"}) {
+    EXPECT_NE(blocks.status().message().find(part), std::string::npos)
+        << part << " in " << blocks.status().message();
+  }
   plan.ranks[1].expert_bytes = 1 << 20;
   blocks = fit_blocks(plan, {60 * mib, 3 * mib - 1}, 100, 5000);
   EXPECT_NE(blocks.status().message().find("(1.0 MiB of them experts)"), std::string::npos)

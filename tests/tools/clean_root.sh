@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The README's test command in a bare Debian 12: a minbase root by debootstrap in which nothing is installed, without
 # /etc/hosts and without CUDA; once as root, then as an ordinary user whose home is read-only.
-# usage: clean_root.sh [--as root|user] [--keep] [CTEST ARGUMENTS]
+# usage: clean_root.sh [--as root|user] [--keep] [CTEST ARGUMENTS | --run COMMAND…]
 #   --as     only this one of the two; `user` needs the packages that a run as root installed
 #   --keep   go on in the root and the build trees of the last run instead of starting bare
+#   --run    this in the tree instead of the test command
 # Everything is in build/clean-root; all that it starts and mounts is gone when it ends, however it ends. The machine's
 # Debian sources and proxy serve the root, and its ccache lies in build/clean-root/ccache.
 set -euo pipefail
@@ -13,7 +14,7 @@ place=$repository/build/clean-root
 inside=/srv/shoal  # where the tree's parent lies in the root
 
 die() { echo "clean-root: $*" >&2; exit 1; }
-usage() { sed -n '4,6s/^# //p' "${BASH_SOURCE[0]}"; exit "$1"; }
+usage() { sed -n '4,7s/^# //p' "${BASH_SOURCE[0]}"; exit "$1"; }
 
 sources() {  # the machine's lists of Debian 12, or Debian's own
   local found
@@ -60,7 +61,7 @@ clone() {  # clone OWNER: HEAD, without anything that git ignores
 }
 
 # In namespaces of its own, with $root as the only file system: what follows can reach and leave nothing outside.
-enter() {  # enter OWNER HOME CTEST ARGUMENTS…
+enter() {  # enter OWNER HOME COMMAND…
   local owner=$1 home=$2 root=$place/root node
   shift 2
   mount --bind "$root" "$root"
@@ -101,17 +102,18 @@ enter() {  # enter OWNER HOME CTEST ARGUMENTS…
   pivot_root . .outside
   cd /
   umount -l .outside
-  local run=(env -i HOME="$home" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb SHOAL_JOBS="$jobs" "$inside/main/dev" test "$@")
+  cd "$inside/main"
+  local run=(env -i HOME="$home" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb SHOAL_JOBS="$jobs" "$@")
   [ "$owner" = root ] || run=(setpriv --reuid=shoal --regid=shoal --init-groups "${run[@]}")
   exec "${run[@]}"
 }
 
-run_as() {  # run_as OWNER CTEST ARGUMENTS…
+run_as() {  # run_as OWNER COMMAND…
   local owner=$1 home=root
   [ "$owner" = root ] || home=home/shoal
   shift
   clone "$owner" "$home"
-  echo "clean-root: ./dev test as $owner of $(git -C "$repository" describe --always), $(date +%T)"
+  echo "clean-root: $* as $owner of $(git -C "$repository" describe --always), $(date +%T)"
   setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$here/clean_root.sh" --enter "$shared" "$jobs" "$owner" "/$home" "$@"
 }
 
@@ -120,11 +122,12 @@ if [ "${1:-}" = --enter ]; then
   shift 3
   enter "$@"
 fi
-owners=(root user) keep=""
+owners=(root user) keep="" run=(./dev test)
 while [ $# -gt 0 ]; do
   case "$1" in
     --as) [[ ${2:-} =~ ^(root|user)$ ]] || usage 2 >&2; owners=("$2"); shift 2 ;;
     --keep) keep=1; shift ;;
+    --run) shift; run=(); break ;;
     --help) usage 0 ;;
     *) break ;;
   esac
@@ -145,6 +148,6 @@ else
 fi
 status=0
 for owner in "${owners[@]}"; do
-  run_as "$owner" "$@" || { status=$?; echo "clean-root: failed as $owner"; }
+  run_as "$owner" "${run[@]}" "$@" || { status=$?; echo "clean-root: failed as $owner"; }
 done
 exit $status
