@@ -65,6 +65,28 @@ int64_t block_of(std::string_view tensor) {
   return at > kPrefix.size() && at < tensor.size() && tensor[at] == '.' ? block : -1;
 }
 
+// A block that is left out, since it predicts further tokens, says so by its tensors.
+Status check_skipped_blocks(const GgufFile& file, const ModelSpec& spec) {
+  for (int64_t block = spec.layers; block < spec.layers + spec.skipped_layers; ++block) {
+    const std::string prefix = "blk." + std::to_string(block) + ".";
+    const TensorInfo* first = nullptr;
+    bool predicts = false;
+    for (const TensorInfo& tensor : file.tensors()) {
+      if (!tensor.name.starts_with(prefix)) continue;
+      if (first == nullptr) first = &tensor;
+      predicts = predicts || tensor.name.starts_with(prefix + "nextn.");
+    }
+    if (first == nullptr || predicts) continue;  // some files leave such blocks out
+    return invalid_argument("key '" + spec.architecture + ".nextn_predict_layers' is " +
+                            std::to_string(spec.skipped_layers) + ", but block " +
+                            std::to_string(block) + " (tensor " + in_quotes(first->name) +
+                            ") has no tensors '" + prefix +
+                            "nextn.…' as one that predicts further "
+                            "tokens has");
+  }
+  return Status::ok();
+}
+
 // Blocks beyond the last are an error: what the file holds is more than it says. Other tensors that
 // nobody reads are named, since an answer without them may be another.
 Status find_unread(const GgufFile& file, ModelSpec* spec) {
@@ -195,6 +217,7 @@ Result<ModelSpec> read_model_spec(const GgufFile& file) {
       SHOAL_ASSIGN(ModelSpec spec, architecture.read(ArchMetadata(file, name)));
       assign_kv_groups(&spec);
       SHOAL_TRY(check_expert_count(spec));
+      SHOAL_TRY(check_skipped_blocks(file, spec));
       SHOAL_TRY(find_unread(file, &spec));
       return spec;
     }
