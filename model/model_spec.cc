@@ -108,6 +108,13 @@ Status find_unread(const GgufFile& file, ModelSpec* spec) {
                               ".block_count' is " + std::to_string(blocks));
     }
     if (block >= spec->layers) continue;  // of further tokens, which nobody predicts here
+    if (tensor.name.starts_with("blk." + std::to_string(block) + ".nextn.")) {
+      return invalid_argument("tensor " + in_quotes(tensor.name) + " is of a block that predicts " +
+                              "further tokens, but keys '" + spec->architecture +
+                              ".block_count' and '" + spec->architecture +
+                              ".nextn_predict_layers' make it one of " +
+                              std::to_string(spec->layers) + " that are decoded");
+    }
     // Together or as two factors: one of them is read.
     if (tensor.name.ends_with(".attn_kv_b.weight") || tensor.name.ends_with(".input_scale")) {
       continue;

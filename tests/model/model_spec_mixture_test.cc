@@ -224,6 +224,8 @@ TEST(MixtureSpec, EveryMistakeIsNamed) {
       {"blk.1.ffn_gate_shexp.weight", key("expert_shared_count", u32(2))},
       {"glm4moe.expert_shared_count", no_key("expert_shared_count")},
       {"glm4moe.nextn_predict_layers", key("nextn_predict_layers", u32(2))},
+      {"tensor 'blk.1.nextn.eh_proj.weight' is of a block that predicts further tokens",
+       shape("blk.1.nextn.eh_proj.weight", {128, 64})},
       {"block 1 (tensor 'blk.1.attn_k.weight')", key("nextn_predict_layers", u32(1))},
       {"glm4moe.feed_forward_length", no_key("feed_forward_length")},
       {"blk.1.ffn_gate_exps.weight", shape("blk.1.ffn_gate_exps.weight", {64, 32, 7})},

@@ -12,8 +12,7 @@ import struct
 
 import gguf_file as g
 
-HEADER_BYTES = 1 << 20  # a filling key makes every header that long
-FILL = "test.filling"
+FILL = "test.filling"  # a key that makes every header of a slate as long
 ALIGNMENT = 32
 I8, I16, I32, I64, U8, U16, U32, U64 = g.I8, g.I16, g.I32, g.I64, g.U8, g.U16, g.U32, g.U64
 INTEGERS = {U8: (0, 2**8), I8: (-2**7, 2**7), U16: (0, 2**16), I16: (-2**15, 2**15), U32: (0, 2**32),
@@ -62,15 +61,17 @@ class Slate:
         self.file, self.path = file, path
         self.keys = [(key, encode(value)) for key, value in file.metadata.items() if key != "general.alignment"]
         self.tensors, offset = [], 0
+        # Arrays may be doubled, a text be 70 KB long.
+        self.header = padded(2 * sum(len(value) for _, value in self.keys) + 200 * len(file.tensors) + (1 << 18))
         with open(path, "wb") as out:
-            out.seek(HEADER_BYTES)
+            out.seek(self.header)
             for tensor in file.tensors:
                 self.tensors.append(Info(tensor.name, list(tensor.dims), tensor.kind, offset))
                 out.write(tensor.data + bytes(padded(len(tensor.data)) - len(tensor.data)))
                 offset += padded(len(tensor.data))
             self.spare = offset
             # A tensor may double; what is never written there reads as zeros and takes no disk.
-            out.truncate(HEADER_BYTES + offset + 4 * max(len(tensor.data) for tensor in file.tensors))
+            out.truncate(self.header + offset + 4 * max(len(tensor.data) for tensor in file.tensors))
 
     def write(self, variant):
         body, spare = [], self.spare
@@ -86,15 +87,15 @@ class Slate:
         keys = [string(key) + value for key, value in variant.keys]
         head = g.MAGIC + struct.pack("<IQQ", g.VERSION, len(variant.tensors), len(keys) + 1)
         rest = b"".join(body)
-        fill = string(FILL) + struct.pack("<I", g.STRING)
+        fill = string(FILL) + struct.pack("<II", g.ARRAY, U8)
         used = len(head) + sum(map(len, keys)) + len(fill) + 8 + len(rest)
-        if used > HEADER_BYTES:
+        if used > self.header:
             raise ValueError(f"{variant.name}: the header takes {used} bytes")
-        fill += struct.pack("<Q", HEADER_BYTES - used) + b" " * (HEADER_BYTES - used)
+        fill += struct.pack("<Q", self.header - used) + bytes(self.header - used)
         with open(self.path, "r+b") as out:
             out.write(head + b"".join(keys) + fill + rest)
             for offset, data in moved:
-                out.seek(HEADER_BYTES + offset)
+                out.seek(self.header + offset)
                 out.write(data)
 
     def unbroken(self):
