@@ -260,12 +260,12 @@ void Core::watch_steps(TimePoint now, Actions& actions) {
   if (!watch_.given_up(own_now_)) return;
   const std::string reason =
       fmt::format("step {} did not return within {:.1f} s", oldest->step, waited);
-  if (late.size() < membership_.world()) {
-    membership_.lose_rank(late.front(), Loss::kHung, "it hangs: " + reason, own_now_, actions);
-  } else {
-    // One that hangs makes the others wait: whoever stays busy after the abort is the one.
-    membership_.fail_group(Loss::kHung, fmt::format("{} on any rank", reason), own_now_, actions);
-  }
+  // One that hangs makes the others wait, and one whose peers are cut off waits as well: whoever
+  // stays busy after the abort is the one that hangs.
+  const std::string where = late.size() < membership_.world()
+                                ? fmt::format("rank(s) {}", fmt::join(late, ", "))
+                                : "any rank";
+  membership_.fail_group(Loss::kHung, fmt::format("{} on {}", reason, where), own_now_, actions);
   follow_membership(now, actions);
 }
 

@@ -370,15 +370,6 @@ void Membership::fail_group(Loss loss, const std::string& reason, TimePoint now,
   if (phase_ == Phase::kServing) end_epoch(loss, reason, false, now, actions);
 }
 
-void Membership::lose_rank(uint32_t rank, Loss loss, const std::string& reason, TimePoint now,
-                           Actions& actions) {
-  if (phase_ != Phase::kServing) return;
-  Worker& worker = workers_.at(members_[rank]);
-  // Its control thread may still listen.
-  actions.emplace_back(SendAction{{worker.peer}, wire::Shutdown{reason}});
-  lose(worker, loss, reason, now, actions);
-}
-
 void Membership::tick(TimePoint now, Actions& actions) {
   if (phase_ == Phase::kStopped) return;
   for (auto& [name, worker] : workers_) {

@@ -122,9 +122,6 @@ class Membership {
 
   // The serving group cannot go on, nobody in particular is to blame.
   void fail_group(Loss loss, const std::string& reason, TimePoint now, Actions& actions);
-  // This rank is to blame: it is lost, and the group with it.
-  void lose_rank(uint32_t rank, Loss loss, const std::string& reason, TimePoint now,
-                 Actions& actions);
 
   // Every member has been heard within lost_after.
   bool ready() const { return phase_ == Phase::kServing; }

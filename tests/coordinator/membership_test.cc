@@ -165,8 +165,23 @@ TEST(Membership, AHungStepIsNoticedAndTheRankThatStaysBusyIsLost) {
   cluster.expect_lost(id, "did not return");
   ASSERT_TRUE(cluster.run_until([&] { return !cluster.lost.empty(); }, 5s));
   EXPECT_EQ(cluster.lost[0].name, "w1");
-  EXPECT_TRUE(cluster.worker("w1").exited());
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.worker("w1").exited(); }, 1s));
   EXPECT_FALSE(cluster.worker("w0").exited());
+}
+
+// As when the data path is cut behind a peer that has what it needs: the step ends when withdrawn.
+TEST(Membership, ALateRankThatStopsWhenItsPlanIsWithdrawnIsKept) {
+  TwoRanks cluster;
+  cluster.form();
+  cluster.worker("w1").set_step_time(1h, 1h);  // waits
+  const RequestId id = cluster.submit(prompt_of(5), 8);
+  ASSERT_TRUE(cluster.run_until_finished(id, 10s));
+  cluster.expect_lost(id, "on rank(s) 1");
+  cluster.worker("w1").set_step_time(1ms, 1ms);
+  ASSERT_TRUE(cluster.run_until_ready());
+  EXPECT_TRUE(cluster.lost.empty());
+  for (auto& name : {"w0", "w1"}) EXPECT_FALSE(cluster.worker(name).exited());
+  cluster.expect_serves();
 }
 
 TEST(Membership, WhenAllRanksOweAStepTheOneThatStaysBusyIsLost) {
