@@ -19,9 +19,9 @@
 #include <functional>
 #include <vector>
 
-#include "parallel/collective.h"
-#include "parallel/directory_store.h"
-#include "parallel/poller.h"
+#include "parallel/collective/collective.h"
+#include "parallel/collective/directory_store.h"
+#include "parallel/collective/poller.h"
 
 namespace shoal {
 namespace {

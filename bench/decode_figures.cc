@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "bench/kernel_ops.h"
-#include "parallel/single_collective.h"
+#include "parallel/collective/single_collective.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
 #include "worker/transformer.h"

@@ -2,7 +2,7 @@
 #include <chrono>
 
 #include "bench/kernel_ops.h"
-#include "kernels/encode.h"
+#include "kernels/formats/encode.h"
 
 namespace shoal {
 namespace {

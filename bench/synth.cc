@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
-#include "kernels/encode.h"
+#include "kernels/formats/encode.h"
 #include "model/gguf_writer.h"
 
 namespace shoal {

@@ -12,11 +12,11 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "base/quote.h"
+#include "base/version.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/latency.h"
-#include "cli/server.h"
-#include "cli/version.h"
+#include "coordinator/server/server.h"
 
 namespace shoal {
 namespace {

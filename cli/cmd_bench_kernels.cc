@@ -11,11 +11,11 @@
 
 #include "base/console.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "bench/kernel_figures.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
-#include "cli/version.h"
 
 namespace shoal {
 namespace {

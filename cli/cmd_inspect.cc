@@ -13,8 +13,8 @@
 #include "base/quote.h"
 #include "cli/commands.h"
 #include "cli/inspect_model.h"
-#include "cli/plan.h"
 #include "config/parser.h"
+#include "coordinator/server/served_model.h"
 #include "model/gguf.h"
 #include "model/gguf_verify.h"
 

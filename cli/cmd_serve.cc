@@ -9,11 +9,11 @@
 #include "base/console.h"
 #include "base/log.h"
 #include "base/quote.h"
-#include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
-#include "cli/server.h"
 #include "config/parser.h"
+#include "coordinator/server/child_process.h"
+#include "coordinator/server/server.h"
 
 namespace shoal {
 namespace {
@@ -98,7 +98,9 @@ void add_common(CLI::App* command, const std::shared_ptr<ServeOptions>& options)
       "Serve on a public address without API keys");
   command->add_flag_function(
       "--verify",
-      [options](int64_t) { options->settings.push_back({"model.verify", "true", "--verify"}); },
+      [options](int64_t) {
+        options->settings.push_back({"model.verify", "true", "--verify"});
+      },
       "Hash every byte of the model here and on every worker, and refuse files that differ");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error, off")
       ->envname("SHOAL_LOG_LEVEL");
@@ -191,10 +193,10 @@ int start(const ServeOptions& options, const char* program, bool local) {
     // Workers that the file names for other hosts connect by themselves (`shoal coordinator`).
     for (const config::Worker& worker : config->workers) {
       if (!worker.host.empty()) {
-        return fail(program, invalid_argument(
-                                 "worker " + in_quotes(worker.name) + " belongs to host " +
-                                 in_quotes(worker.host) +
-                                 ": run `shoal coordinator` here and `shoal worker` there"));
+        return fail(program,
+                    invalid_argument("worker " + in_quotes(worker.name) + " belongs to host " +
+                                     in_quotes(worker.host) +
+                                     ": run `shoal coordinator` here and `shoal worker` there"));
       }
     }
     server.config.workers = local_workers(options, config->workers);
@@ -224,9 +226,10 @@ void add_serve_command(CLI::App& app, CommandAction& action) {
                    "Workers besides that hold experts of a mixture only")
       ->check(CLI::Range(0, 63));
   command
-      ->add_option("--device", options->devices,
-                   "What workers compute on: auto (the default: worker i on cuda:i if there is such a "
-                   "card, else on the CPU), cpu, cuda, or one per worker: cuda:0,cuda:1")
+      ->add_option(
+          "--device", options->devices,
+          "What workers compute on: auto (the default: worker i on cuda:i if there is such a "
+          "card, else on the CPU), cpu, cuda, or one per worker: cuda:0,cuda:1")
       ->delimiter(',');
   command
       ->add_option("--threads,-t", options->threads,

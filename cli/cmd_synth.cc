@@ -12,7 +12,7 @@
 #include "base/console.h"
 #include "bench/synth.h"
 #include "cli/commands.h"
-#include "cli/plan.h"
+#include "coordinator/server/served_model.h"
 
 namespace shoal {
 namespace {

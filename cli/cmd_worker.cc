@@ -11,12 +11,12 @@
 #include "base/log.h"
 #include "base/quote.h"
 #include "base/rng.h"
+#include "base/version.h"
 #include "cli/commands.h"
 #include "cli/device_choice.h"
-#include "cli/version.h"
 #include "kernels/cuda_library.h"
-#include "parallel/data_address.h"
-#include "parallel/shm_sweep.h"
+#include "parallel/collective/data_address.h"
+#include "parallel/collective/shm_sweep.h"
 #include "wire/zmq_link.h"
 #include "worker/agent.h"
 #include "worker/host_info.h"
@@ -123,7 +123,7 @@ Status run_agents(const WorkerOptions& own, AgentOptions agent_options, wire::Wo
     log_info((*device)->describe());
     agent_options.device_kind = (*device)->host_visible() ? "cpu" : "cuda";
     agent_options.threads = static_cast<uint32_t>(options.threads);
-    agent_options.settings_id = wire::settings_id(settings);
+    agent_options.core.settings_id = wire::settings_id(settings);
     Agent agent(agent_options, link, **device);
     running_agent = &agent;
     const Status status = asked_to_stop != 0 ? Status::ok() : agent.run();
@@ -193,8 +193,8 @@ int run(const WorkerOptions& options) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGTTOU, SIG_IGN);
   if (const size_t removed = sweep_segments(); removed > 0) {
-    log_info(fmt::format("removed {} shared memory segments that dead processes had left",
-                         removed));
+    log_info(
+        fmt::format("removed {} shared memory segments that dead processes had left", removed));
   }
   const Status status = serve(options);
   if (status.is_ok()) return kExitOk;

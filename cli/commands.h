@@ -3,17 +3,13 @@
 
 #include <functional>
 
+#include "base/exit_code.h"  // of every command
+
 namespace CLI {
 class App;
 }
 
 namespace shoal {
-
-// Exit codes: 0 done; 1 it failed while running; 2 the command line, configuration, or model was
-// wrong (trying again will not help).
-inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailed = 1;
-inline constexpr int kExitUsage = 2;
 
 using CommandAction = std::function<int()>;
 

@@ -5,9 +5,10 @@
 
 #include <algorithm>
 
-#include "cli/group.h"
-#include "parallel/expert_placement.h"
-#include "parallel/memory_plan.h"
+#include "coordinator/server/group.h"
+#include "coordinator/server/served_model.h"
+#include "parallel/plan/expert_placement.h"
+#include "parallel/plan/memory_plan.h"
 
 namespace shoal {
 namespace {
@@ -181,21 +182,17 @@ Result<Json> describe_ranks(const GgufFile& file, const ModelSpec& spec,
   const config::Config config = config_of(options);
   std::vector<std::string> names;
   for (const config::Worker& worker : config.workers) names.push_back(worker.name);
-  SHOAL_ASSIGN(const GroupLayout layout, make_group_layout(config, spec, names));
-  GroupRequest request;
-  request.plan = layout.plan;
-  request.layout = layout.experts;
-  request.pins = layout.pins;
-  request.options.block_tokens = 1;
-  request.options.max_rows = config.scheduler.max_batch_rows;
-  request.memory.assign(names.size(), kPlenty);
-  request.expert_shares =
-      expert_shares(layout, request.memory, std::vector<wire::Hello>(names.size()));
-  SHOAL_ASSIGN(const GroupPlan plan, plan_group(spec, tensor_types(file), request));
+  SHOAL_ASSIGN(GroupWishes wishes, make_group_wishes(config, spec, names, 1));
+  wishes.plan.memory.block_tokens = 1;
+  Offer offer;
+  offer.memory_bytes = kPlenty;
+  const PlannedModel model{spec, tensor_types(file)};
+  SHOAL_ASSIGN(const Plan plan,
+               make_plan(model, wishes.plan, std::vector<Offer>(names.size(), offer)));
   Json ranks = Json::array();
   for (const RankMemory& memory : plan.memory.ranks) {
-    SHOAL_ASSIGN(const RankShard shard, make_rank_shard(spec, plan.plan, memory.rank));
-    ranks.push_back(rank_json(spec, shard, memory, plan.plan.experts.placed()));
+    SHOAL_ASSIGN(const RankShard shard, make_rank_shard(spec, plan.split, memory.rank));
+    ranks.push_back(rank_json(spec, shard, memory, plan.split.experts.placed()));
   }
   return ranks;
 }

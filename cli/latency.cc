@@ -11,7 +11,7 @@
 
 #include "base/rng.h"
 #include "bench/memory_bandwidth.h"
-#include "cli/server.h"
+#include "coordinator/server/server.h"
 
 namespace shoal {
 namespace {
@@ -98,7 +98,8 @@ struct Run {
   Steady::time_point decode_from, decode_to;
 };
 
-Result<Run> run_once(Engine& engine, const LatencyOptions& options, int64_t vocab, uint64_t seed) {
+Result<Run> run_once(TokenService& service, const LatencyOptions& options, int64_t vocab,
+                     uint64_t seed) {
   Rng rng(seed);
   std::vector<std::shared_ptr<Stopwatch>> sinks;
   const auto start = Steady::now();
@@ -111,7 +112,7 @@ Result<Run> run_once(Engine& engine, const LatencyOptions& options, int64_t voca
     request.max_tokens = static_cast<uint32_t>(options.generate);
     request.ignore_eos = true;
     sinks.push_back(std::make_shared<Stopwatch>());
-    SHOAL_TRY(engine.submit(std::move(request), sinks.back()).status());
+    SHOAL_TRY(service.submit(std::move(request), sinks.back()).status());
   }
   Run run{0, 0, start, Steady::time_point::max()};
   std::vector<std::vector<Steady::time_point>> streams;
@@ -147,10 +148,10 @@ bool has_experts(const ModelSpec& spec) {
                      [](const LayerSpec& layer) { return layer.ffn.moe.experts > 0; });
 }
 
-Status wait_ready(Engine& engine) {
+Status wait_ready(TokenService& service) {
   const auto deadline = Steady::now() + from_seconds(kReadySeconds);
-  while (!engine.state().ready) {
-    if (Steady::now() > deadline) return deadline_exceeded(engine.state().not_ready_reason);
+  while (!service.state().ready) {
+    if (Steady::now() > deadline) return deadline_exceeded(service.state().not_ready_reason);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return Status::ok();
@@ -183,13 +184,13 @@ Result<LatencyFigures> measure_latency(const ServedModel& model, const LatencyOp
   LatencyFigures figures;
   figures.ceiling_before = measure_read_bandwidth(options.workers * options.threads);
   SHOAL_ASSIGN(const auto running, Server::start(server));
-  SHOAL_TRY(wait_ready(running->engine()));
-  SHOAL_TRY(run_once(running->engine(), options, model.spec.vocab, 1).status());  // warm-up
+  SHOAL_TRY(wait_ready(running->service()));
+  SHOAL_TRY(run_once(running->service(), options, model.spec.vocab, 1).status());  // warm-up
   std::vector<double> prefill, decode;
   std::vector<std::pair<Steady::time_point, Steady::time_point>> decoding;
   for (int r = 0; r < options.repeats; ++r) {
     const uint64_t seed = static_cast<uint64_t>(r) + 2;
-    SHOAL_ASSIGN(const Run run, run_once(running->engine(), options, model.spec.vocab, seed));
+    SHOAL_ASSIGN(const Run run, run_once(running->service(), options, model.spec.vocab, seed));
     prefill.push_back(run.prefill);
     decode.push_back(run.decode);
     decoding.emplace_back(run.decode_from, run.decode_to);

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/status.h"
-#include "cli/plan.h"
 #include "config/config.h"
+#include "coordinator/server/served_model.h"
 
 namespace shoal {
 

@@ -13,9 +13,9 @@
 #include "base/console.h"
 #include "base/descriptor.h"
 #include "base/quote.h"
+#include "base/version.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
-#include "cli/version.h"
 
 namespace {
 

@@ -236,7 +236,7 @@ class ControlFigures {
                              "out of turn")
                       .Add({})) {}
 
-  void catch_up(const EngineState& state) {
+  void catch_up(const ServiceState& state) {
     const std::lock_guard lock(mutex_);
     raise(handshakes_, state.control.refused_handshakes);
     raise(keys_, state.control.refused_keys);
@@ -380,7 +380,7 @@ struct Metrics::Impl {
   Family<Gauge>&workers, &memory;
   ControlFigures control;
   const bool has_experts;
-  ExpertFigures experts;  // engine's thread only
+  ExpertFigures experts;  // core's thread only
   std::optional<VllmNames> vllm;
   std::unique_ptr<prometheus::Registry> registry;
   std::mutex mutex;  // guards ranks and log_dropped
@@ -390,7 +390,7 @@ struct Metrics::Impl {
 Metrics::Metrics(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Metrics::~Metrics() = default;
 
-std::string Metrics::serialize(const EngineState& state) const {
+std::string Metrics::serialize(const ServiceState& state) const {
   Impl& m = *impl_;
   m.running.Set(static_cast<double>(state.running));
   m.waiting.Set(static_cast<double>(state.waiting));

@@ -29,8 +29,8 @@
 #include <string_view>
 #include <vector>
 
-#include "coordinator/engine.h"
-#include "coordinator/observer.h"
+#include "coordinator/core/observer.h"
+#include "coordinator/core/token_service.h"
 
 namespace shoal {
 
@@ -57,7 +57,7 @@ class Metrics : public CoreObserver {
   ~Metrics() override;
 
   // The body of GET /metrics (text format 0.0.4), with the gauges of `state`.
-  std::string serialize(const EngineState& state) const;
+  std::string serialize(const ServiceState& state) const;
 
   // A finished HTTP exchange. `path` is a route of ours, never the client's text.
   void http_request(std::string_view path, int status, double seconds);

@@ -13,7 +13,7 @@
 namespace shoal::wire {
 namespace {
 
-constexpr uint32_t kWantsSample = 1, kWantsScores = 2;  // bits of Step.row_wants
+constexpr uint32_t kWantsScores = 1, kDrawUnit = 2;  // Step.row_wants
 
 // ------------------------------------------------------------------------------------- encoding
 
@@ -185,7 +185,7 @@ void put(const Step& m, pb::Envelope& e) {
     p.add_row_slot(row.slot);
     p.add_row_position(row.position);
     p.add_row_count(row.count);
-    p.add_row_wants((row.sample ? kWantsSample : 0) | (row.score ? kWantsScores : 0));
+    p.add_row_wants(kDrawUnit * row.draw + (row.score ? kWantsScores : 0));
   }
 }
 
@@ -377,12 +377,8 @@ Result<Step> get(const pb::Step& p) {
   m.rows.reserve(static_cast<size_t>(p.row_slot_size()));
   for (int i = 0; i < p.row_slot_size(); ++i) {
     const uint32_t wants = p.row_wants(i);
-    if ((wants & ~(kWantsSample | kWantsScores)) != 0) {
-      return invalid_argument(
-          fmt::format("Step.rows[{}]: wants {}, which is nothing known", i, wants));
-    }
-    m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), (wants & kWantsSample) != 0,
-                      (wants & kWantsScores) != 0});
+    m.rows.push_back({p.row_slot(i), p.row_position(i), p.row_count(i), wants / kDrawUnit,
+                      wants % kDrawUnit == kWantsScores});
   }
   return m;
 }

@@ -9,7 +9,7 @@
 namespace shoal::wire {
 namespace {
 
-// Repeated messages a frame may hold: results or new sequences of every slot, and as many appends.
+// Repeated messages a frame may hold: new sequences of every slot, or results, and as many appends.
 // Bounds what parsing can allocate to a small multiple of the frame.
 constexpr int kMaxNestedMessages = 4 * kMaxSlots;
 // Cluster id and message, and room for what later versions may add to the envelope.

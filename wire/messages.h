@@ -15,7 +15,7 @@
 
 namespace shoal::wire {
 
-inline constexpr uint32_t kProtocolVersion = 5;
+inline constexpr uint32_t kProtocolVersion = 6;
 
 // Bounds the validator enforces, each with its reason.
 inline constexpr uint64_t kMaxMessageBytes = 16u << 20;  // a 1M-token prompt is 4 MiB as varints
@@ -23,6 +23,7 @@ inline constexpr uint64_t kMaxEnvelopeBytes = 128;       // of it, for all but t
 inline constexpr uint32_t kMaxWorld = 64;          // more hosts than one group can profit from
 inline constexpr uint32_t kMaxSlots = 4096;        // sequences alive on a worker
 inline constexpr uint32_t kMaxRowsPerStep = 8192;  // tokens in one step
+inline constexpr uint32_t kMaxDraw = 64;           // tokens one sequence draws in one step
 inline constexpr uint32_t kMaxSequenceTokens = 4u << 20;
 inline constexpr uint32_t kMaxTopLogprobs = 64;
 inline constexpr uint32_t kMaxLogitBias = 1024;
@@ -99,7 +100,7 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-struct RowResult {
+struct RowResult {  // a token drawn
   uint32_t slot = 0;
   uint32_t generation = 0;  // NewSequence::generation: tells a slot's old user from its new one
   int32_t token = 0;
@@ -143,7 +144,9 @@ struct ExpertLoad {
 struct StepResult {
   uint64_t epoch = 0;
   uint64_t step = 0;
-  std::vector<RowResult> rows;  // rank 0 only: its tokens are authoritative; others acknowledge
+  // Rank 0 only: its tokens are authoritative; others acknowledge. For every group that draws, in
+  // their order, one for each token it drew: a span of 1 … RowGroup::draw.
+  std::vector<RowResult> rows;
   std::vector<PromptScores> scores;  // rank 0 only, likewise
   StepStats stats;
 };
@@ -230,12 +233,15 @@ struct BlockAppend {
 };
 
 // `count` consecutive tokens of a slot, starting at `position`. A decode row is count = 1 with the
-// token the slot sampled last; the coordinator need not know it yet.
+// token the slot drew last; the coordinator need not know it yet.
 struct RowGroup {
   uint32_t slot = 0;
   uint32_t position = 0;
   uint32_t count = 1;
-  bool sample = false;  // sample from the last of these rows
+  // Draw from the last of these rows, and go on from there: at least one token, up to so many; 0:
+  // none. K and V of all drawn tokens but the last are written too: the slot's block tables have
+  // room for them.
+  uint32_t draw = 0;
   // Log-probabilities of the prompt's tokens that follow these rows: of positions
   // [position + 1, min(position + count + 1, prompt_tokens)), at least one. The sequence asks for
   // log-probabilities.

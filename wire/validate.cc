@@ -185,11 +185,17 @@ Status check_scores(const std::vector<PromptScores>& scores) {
 Status check(const StepResult& m) {
   SHOAL_TRY(within({"StepResult.epoch"}, m.epoch, 1, UINT64_MAX));
   SHOAL_TRY(within({"StepResult.step"}, m.step, 1, UINT64_MAX));
-  SHOAL_TRY(size_within({"StepResult.rows"}, m.rows.size(), 0, kMaxSlots));
+  SHOAL_TRY(size_within({"StepResult.rows"}, m.rows.size(), 0, kMaxRowsPerStep));
   SlotSet slots;
+  size_t span = 0;
   for (size_t i = 0; i < m.rows.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
-    SHOAL_TRY(slots.add({"StepResult.rows", at, "slot"}, m.rows[i].slot));
+    if (i > 0 && m.rows[i].slot == m.rows[i - 1].slot) {
+      SHOAL_TRY(within({"StepResult.rows", at, "tokens of the slot"}, ++span, 1, kMaxDraw));
+    } else {
+      SHOAL_TRY(slots.add({"StepResult.rows", at, "slot"}, m.rows[i].slot));
+      span = 1;
+    }
     SHOAL_TRY(within({"StepResult.rows", at, "token"}, m.rows[i].token, 0, INT32_MAX));
     SHOAL_TRY(check_logprobs("StepResult.rows", at, m.rows[i].logprob, m.rows[i].top));
   }
@@ -327,6 +333,7 @@ Status check_rows(const std::vector<RowGroup>& rows) {
     SHOAL_TRY(slots.add({"Step.rows", at, "slot"}, row.slot));
     SHOAL_TRY(within({"Step.rows", at, "position"}, row.position, 0, kMaxSequenceTokens - 1));
     SHOAL_TRY(within({"Step.rows", at, "count"}, row.count, 1, kMaxRowsPerStep));
+    SHOAL_TRY(within({"Step.rows", at, "draw"}, row.draw, 0, kMaxDraw));
     if (uint64_t{row.position} + row.count > kMaxSequenceTokens) {
       return bad({"Step.rows", at},
                  fmt::format("ends at token {}; must be at most {}",

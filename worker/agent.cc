@@ -2,9 +2,9 @@
 
 #include <unistd.h>
 
-#include <thread>
-
 #include <fmt/core.h>
+
+#include <chrono>
 
 #include "base/log.h"
 #include "base/quote.h"
@@ -14,19 +14,10 @@
 namespace shoal {
 namespace {
 
-// Steps the coordinator may have in flight (two), plans, and room for both to be late.
-constexpr size_t kQueuedJobs = 64;
+constexpr Duration kReceive = std::chrono::milliseconds(50);
+constexpr Duration kJobWait = std::chrono::milliseconds(100);
 
-bool may_be_tried_again(const Status& error) {
-  return error.code() == Code::kUnavailable || error.code() == Code::kDeadlineExceeded ||
-         error.code() == Code::kCancelled;
-}
-
-wire::FailureKind kind_of(const Status& error, bool load_failed) {
-  if (error.code() == Code::kResourceExhausted) return wire::FailureKind::kMemory;
-  if (load_failed && !may_be_tried_again(error)) return wire::FailureKind::kFile;
-  return wire::FailureKind::kOther;
-}
+double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
 }  // namespace
 
@@ -37,11 +28,28 @@ Agent::Agent(const AgentOptions& options, wire::WorkerLink& link, Device& device
       incarnation_(options.incarnation != 0 ? options.incarnation : random_seed()),
       store_(link),
       rank_(device),
-      jobs_(kQueuedJobs) {}
+      core_(options.core),
+      jobs_(options.core.most_jobs) {}
 
 Agent::~Agent() { jobs_.close(); }
 
-void Agent::say_hello() {
+void Agent::dispatch(const worker::Event& event) {
+  worker::Actions actions;
+  {
+    const std::lock_guard lock(core_mutex_);
+    actions = core_.handle(event, std::chrono::steady_clock::now());
+  }
+  for (worker::Action& action : actions) {
+    std::visit([this](auto& a) { perform(std::move(a)); }, action);
+  }
+}
+
+bool Agent::in_force(uint64_t epoch) const {
+  const std::lock_guard lock(core_mutex_);
+  return core_.in_force(epoch);
+}
+
+void Agent::perform(const worker::Introduce& introduce) {
   wire::Hello hello;
   hello.build = options_.build;
   hello.incarnation = incarnation_;
@@ -57,33 +65,63 @@ void Agent::say_hello() {
   hello.data_address = options_.data_address;
   hello.model_digest = rank_.held_digest();
   hello.pid = ::getpid();
-  hello.newest_epoch = epoch_.load();
-  hello.settings_id = options_.settings_id;
+  hello.newest_epoch = introduce.newest_epoch;
+  hello.settings_id = options_.core.settings_id;
   if (Status status = link_.send(hello); !status) log_debug("hello not sent: " + status.message());
 }
 
-void Agent::heartbeat_if_due(TimePoint now) {
-  if (now - last_heartbeat_ < options_.heartbeat) return;
-  last_heartbeat_ = now;
-  if (!welcome_) {
-    say_hello();
-    return;
+void Agent::perform(const worker::Beat& beat) {
+  wire::WorkerHeartbeat heartbeat = beat.heartbeat;
+  heartbeat.resident_bytes = resident_bytes();
+  (void)link_.send(heartbeat);  // a lost heartbeat is what the coordinator's deadline is for
+}
+
+void Agent::perform(const worker::Send& send) {
+  const Status sent = link_.send(send.message);
+  const auto* result = std::get_if<wire::StepResult>(&send.message);
+  if (sent || result == nullptr) return;
+  const Status why = sent.annotate(fmt::format("step {}", result->step));
+  // A result the validator refuses will never arrive: say so now.
+  if (sent.code() == Code::kInvalidArgument) {
+    return dispatch(worker::Unsendable{result->epoch, why});
   }
-  wire::WorkerHeartbeat beat;
-  beat.epoch = epoch_.load();
-  beat.last_step = last_step_.load();
-  beat.resident_bytes = resident_bytes();
-  beat.busy = unfinished_.load() > 0;
-  (void)link_.send(beat);  // a lost heartbeat is what the coordinator's deadline is for
+  log_warn("result not sent: " + why.message());
 }
 
-void Agent::report_progress(TimePoint now) {
-  if (!loading_.load() || now - last_progress_ < std::chrono::milliseconds(200)) return;
-  last_progress_ = now;
-  (void)link_.send(wire::LoadProgress{epoch_.load(), bytes_done_.load(), bytes_total_.load()});
+// Closed queues take nothing: the agent ends.
+void Agent::perform(worker::Load&& load) { (void)jobs_.try_push(std::move(load)); }
+void Agent::perform(worker::Compute&& compute) { (void)jobs_.try_push(std::move(compute)); }
+
+void Agent::perform(const worker::Withdraw& withdraw) {
+  stop_loading_.store(true);
+  store_.cancel();
+  rank_.abort(withdraw.epoch, withdraw.reason);
 }
 
-// Control thread: it goes on while a load fails or another is on its way.
+void Agent::perform(const worker::OpenStore& open) { store_.begin_epoch(open.epoch); }
+
+void Agent::perform(const worker::Deliver& deliver) { store_.deliver(deliver.value); }
+
+// Compute thread: it has just failed to load.
+void Agent::perform(const worker::WatchFiles& watch) {
+  watch_files(watch.epoch, plan_files_, plan_stamps_);
+}
+
+void Agent::perform(const worker::Log& entry) { log(entry.level, entry.text); }
+
+void Agent::perform(const worker::End& end) {
+  {
+    const std::lock_guard lock(watch_mutex_);
+    end_ = end;
+  }
+  ended_.store(true);
+}
+
+worker::Tick Agent::look() const {
+  return {loading_.load(), bytes_done_.load(), bytes_total_.load()};
+}
+
+// It goes on while a load fails or another is on its way.
 void Agent::report_changed_files(TimePoint now) {
   {
     const std::lock_guard lock(watch_mutex_);
@@ -100,95 +138,17 @@ void Agent::watch_files(uint64_t epoch, std::vector<std::string> files,
   watch_.begin(std::move(files), std::move(seen));
 }
 
-void Agent::give_up(const std::string& reason) {
-  const uint64_t epoch = epoch_.load();
-  stop_loading_.store(true);
-  store_.cancel();
-  rank_.abort(epoch, reason);
-}
-
-void Agent::handle(const wire::Assign& plan) {
-  if (plan.epoch <= epoch_.load()) {
-    // Of a coordinator that has not heard what this worker has seen: the next heartbeat says so.
-    log_warn(fmt::format("dropped plan epoch {}: epoch {} is the newest seen here", plan.epoch,
-                         epoch_.load()));
-    last_heartbeat_ = {};
-    return;
-  }
-  give_up(fmt::format("plan epoch {} replaces {}", plan.epoch, epoch_.load()));
-  epoch_.store(plan.epoch);
-  last_step_.store(0);
-  store_.begin_epoch(plan.epoch);
-  if (!give(plan)) report_failure(plan.epoch, unavailable("the worker's job queue is full"));
-}
-
-void Agent::handle(const wire::Step& step) {
-  if (step.epoch != epoch_.load()) return;
-  if (!give(step)) report_failure(step.epoch, unavailable("too many steps in flight"));
-}
-
-// Counted until it is done: a compute thread that hangs before it takes a job is as busy as one
-// that hangs within.
-bool Agent::give(Job job) {
-  ++unfinished_;
-  const bool taken = jobs_.try_push(std::move(job));
-  if (!taken) --unfinished_;
-  return taken;
-}
-
-void Agent::handle(const wire::StoreSet& value) { store_.deliver(value); }
-
-// Its arrival is what it says.
-void Agent::handle(const wire::CoordinatorHeartbeat&) {}
-
-void Agent::handle(const wire::Abort& abort) {
-  if (abort.epoch == epoch_.load()) give_up(abort.reason);
-}
-
-void Agent::handle(const wire::Refused& refused) {
-  result_ = failed_precondition("the coordinator refused this worker: " +
-                                bounded_message(refused.reason));
-  ended_ = true;
-}
-
-void Agent::handle(const wire::Settings& settings) {
-  // Hellos sent before this agent began bring more than one answer.
-  if (wire::settings_id(settings) == options_.settings_id) return;
-  new_settings_ = settings;
-  ended_ = true;
-}
-
-void Agent::handle(const wire::Shutdown& shutdown) {
-  log_info("shutting down: " + excerpt(shutdown.reason));
-  ended_ = true;
-}
-
 Status Agent::run() {
   std::thread compute([this] { compute_loop(); });
-  while (!stopping_.load() && !ended_) {
-    const TimePoint now = std::chrono::steady_clock::now();
-    if (welcome_ && observed_.advance(now) - heard_ > options_.coordinator_silence) {
-      log_warn("the coordinator is silent; keeping the weights and introducing myself again");
-      give_up("the coordinator is silent");
-      welcome_ = false;
-    }
-    heartbeat_if_due(now);
-    report_progress(now);
-    report_changed_files(now);
-    const auto message = link_.receive(std::chrono::milliseconds(50));
-    if (!message) continue;
-    heard_ = observed_.advance(std::chrono::steady_clock::now());
-    welcome_ = true;
-    std::visit([this](const auto& m) { handle(m); }, *message);
+  while (!stopping_.load() && !ended_.load()) {
+    dispatch(look());
+    report_changed_files(std::chrono::steady_clock::now());
+    if (auto message = link_.receive(kReceive)) dispatch(std::move(*message));
   }
-  stopping_.store(true);
-  if (device_lost_.load()) result_ = unavailable("the device is lost to this process; it ends");
-  if (!new_settings_)
-    (void)link_.send(wire::Goodbye{result_.is_ok() ? "stopped" : result_.message()});
-  give_up("the worker stops");
+  if (!ended_.load()) dispatch(worker::Stop{});
   jobs_.close();
   join(compute);
-  return result_;
+  return end_.status;
 }
 
 void Agent::join(std::thread& compute) {
@@ -205,16 +165,10 @@ void Agent::join(std::thread& compute) {
 }
 
 void Agent::compute_loop() {
-  while (!stopping_.load()) {
-    auto job = jobs_.pop(std::chrono::milliseconds(100));
+  while (!ended_.load()) {
+    const auto job = jobs_.pop(kJobWait);
     report_experts();
-    if (!job) continue;
-    if (const auto* plan = std::get_if<wire::Assign>(&*job)) {
-      take_plan(*plan);
-    } else {
-      run_step(std::get<wire::Step>(*job));
-    }
-    --unfinished_;
+    if (job) std::visit([this](const auto& j) { run_job(j); }, *job);
   }
   rank_.leave();
   std::lock_guard lock(done_mutex_);
@@ -222,13 +176,13 @@ void Agent::compute_loop() {
   done_changed_.notify_all();
 }
 
-void Agent::take_plan(const wire::Assign& plan) {
-  if (plan.epoch != epoch_.load()) return;
+void Agent::run_job(const worker::Load& load) {
+  const wire::Assign& plan = load.plan;
   bytes_done_.store(0);
   bytes_total_.store(0);
   stop_loading_.store(false);
-  // The newest plan may have arrived between the check and the reset above.
-  if (plan.epoch != epoch_.load()) return;
+  // Withdrawn before, or between the message and the line above.
+  if (!in_force(plan.epoch)) return dispatch(worker::Dropped{});
   loading_.store(true);
   Rank::FormOptions options;
   options.load = {.threads = options_.load_threads,
@@ -237,39 +191,29 @@ void Agent::take_plan(const wire::Assign& plan) {
                   .stop = &stop_loading_};
   options.store = &store_;
   options.data_address = options_.data_address;
-  const std::vector<std::string> files = model_files(plan.model_path);
-  const std::vector<FileStamp> seen = stamp_files(files);
+  plan_files_ = model_files(plan.model_path);
+  plan_stamps_ = stamp_files(plan_files_);
   watch_files(plan.epoch, {}, {});
   auto ready = rank_.form(plan, options);
   loading_.store(false);
-  if (!ready) {
-    const wire::FailureKind kind = kind_of(ready.status(), rank_.load_failed());
-    if (kind == wire::FailureKind::kFile) watch_files(plan.epoch, files, seen);
-    return failed(plan.epoch, ready.status(), kind);
+  if (ready) {
+    log_info(fmt::format(
+        "rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s", plan.rank,
+        plan.world, gib(ready->weight_bytes), gib(ready->kv_bytes), ready->load_seconds));
   }
-  log_info(fmt::format("rank {}/{} ready: {:.2f} GiB of weights, {:.2f} GiB of KV cache, {:.1f} s",
-                       plan.rank, plan.world, static_cast<double>(ready->weight_bytes) / (1 << 30),
-                       static_cast<double>(ready->kv_bytes) / (1 << 30), ready->load_seconds));
-  (void)link_.send(*ready);
+  const bool failed = !ready;
+  dispatch(worker::LoadOver{plan.epoch, std::move(ready), rank_.load_failed(),
+                            failed && device_.lost()});
 }
 
-void Agent::run_step(const wire::Step& step) {
-  if (step.epoch != epoch_.load()) return;
+void Agent::run_job(const worker::Compute& compute) {
+  const wire::Step& step = compute.step;
+  if (!in_force(step.epoch)) return dispatch(worker::Dropped{});
   auto result = rank_.run(step);
-  if (!result) {
-    rank_.leave();
-    return failed(step.epoch, result.status().annotate(fmt::format("step {}", step.step)));
-  }
-  last_step_.store(step.step);
-  if (Status sent = link_.send(*result); !sent) {
-    // A result the validator refuses will never arrive: say so now. Not permanent: the request that
-    // causes it runs into its own limit, the others go on.
-    if (sent.code() == Code::kInvalidArgument) {
-      return report_failure(step.epoch,
-                            unavailable(fmt::format("step {}: {}", step.step, sent.message())));
-    }
-    log_warn(fmt::format("result of step {} not sent: {}", step.step, sent.message()));
-  }
+  if (result) return dispatch(worker::StepOver{step.epoch, std::move(result), false});
+  rank_.leave();
+  dispatch(worker::StepOver{step.epoch, result.status().annotate(fmt::format("step {}", step.step)),
+                            device_.lost()});
 }
 
 void Agent::report_experts() {
@@ -277,25 +221,11 @@ void Agent::report_experts() {
   if (now - last_expert_report_ < kExpertReport) return;
   last_expert_report_ = now;
   const auto load = rank_.expert_load();
-  if (!load || load->epoch != epoch_.load()) return;
+  if (!load || !in_force(load->epoch)) return;
   if (load->epoch == reported_epoch_ && load->tokens == reported_experts_) return;
   if (!link_.send(*load)) return;  // cumulative: the next one makes up for a lost one
   reported_epoch_ = load->epoch;
   reported_experts_ = load->tokens;
-}
-
-// A process that has lost its device can only make room for another.
-void Agent::failed(uint64_t epoch, const Status& error, wire::FailureKind kind) {
-  report_failure(epoch, error, kind);
-  if (!device_.lost()) return;
-  device_lost_.store(true);
-  stopping_.store(true);
-}
-
-void Agent::report_failure(uint64_t epoch, const Status& error, wire::FailureKind kind) {
-  if (epoch != epoch_.load()) return;  // a newer plan is on its way: nobody waits for this one
-  log_error(error.message());
-  (void)link_.send(wire::Failed{epoch, !may_be_tried_again(error), error.message(), kind});
 }
 
 }  // namespace shoal

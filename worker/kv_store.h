@@ -7,7 +7,7 @@
 
 #include "kernels/device.h"
 #include "model/model_spec.h"
-#include "parallel/shard.h"
+#include "parallel/plan/shard.h"
 
 namespace shoal {
 

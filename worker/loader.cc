@@ -2,8 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "kernels/formats/weight_check.h"
 #include "worker/model_shard.h"
-#include "worker/weight_check.h"
 #include "worker/weight_reader.h"
 
 namespace shoal {

@@ -10,7 +10,7 @@
 #include "kernels/device.h"
 #include "model/gguf.h"
 #include "model/model_spec.h"
-#include "parallel/shard.h"
+#include "parallel/plan/shard.h"
 
 namespace shoal {
 

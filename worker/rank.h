@@ -10,7 +10,7 @@
 #include <string>
 
 #include "kernels/device.h"
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 #include "wire/messages.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "kernels/device.h"
-#include "parallel/collective.h"
-#include "parallel/shard.h"
+#include "parallel/collective/collective.h"
+#include "parallel/plan/shard.h"
 #include "wire/messages.h"
 #include "worker/sequences.h"
 #include "worker/transformer.h"

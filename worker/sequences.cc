@@ -113,9 +113,9 @@ Status SequenceTable::check_rows(const wire::RowGroup& group) const {
                       group.position, end, group.slot, b, g));
     }
   }
-  if (group.sample && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {
+  if (group.draw > 0 && (end != sequence.tokens().size() || end >= limits_.max_tokens)) {
     return out_of_range(
-        fmt::format("a sample after row {} of slot {}, which has {} of at most {} tokens", end - 1,
+        fmt::format("a token drawn after row {} of slot {}, which has {} of at most {} tokens", end - 1,
                     group.slot, sequence.tokens().size(), limits_.max_tokens));
   }
   if (group.score && (uint64_t{group.position} + 1 >= sequence.prompt_tokens() ||

@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 #include "kernels/device.h"
-#include "parallel/shard.h"
+#include "parallel/plan/shard.h"
 #include "wire/messages.h"
 
 namespace shoal {

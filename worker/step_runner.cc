@@ -101,7 +101,7 @@ void StepRunner::add_group(const wire::RowGroup& group, int32_t sequence_index) 
     host_.sample_rows.push_back(static_cast<int32_t>(first + i));
     targets_.push_back({&owner, group.slot, next, owner.tokens()[next]});
   }
-  if (!group.sample) return;
+  if (group.draw == 0) return;  // one token, however many may be drawn
   host_.sample_rows.push_back(static_cast<int32_t>(first + group.count) - 1);
   targets_.push_back({&owner, group.slot, group.position + group.count});
 }

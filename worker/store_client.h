@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 #include "wire/link.h"
 
 namespace shoal {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/device.h"
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
 #include "worker/scratch.h"

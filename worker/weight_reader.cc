@@ -4,8 +4,8 @@
 #include <thread>
 
 #include "base/file.h"
-#include "kernels/decode.h"
-#include "worker/weight_check.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/weight_check.h"
 
 namespace shoal {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "base/quote.h"
-#include "cli/version.h"
+#include "base/version.h"
 
 namespace shoal::chat {
 namespace {

@@ -26,7 +26,7 @@ std::string error_body(const ApiError& error);
 // `message` names the field for people, `param` for programs.
 ApiError invalid_field(std::string param, std::string message, std::string code = "invalid_value");
 
-// What an engine's refusal or failure is over HTTP: kInvalidArgument 400, kResourceExhausted 429,
+// What a service's refusal or failure is over HTTP: kInvalidArgument 400, kResourceExhausted 429,
 // kUnavailable 503, everything else 500.
 ApiError from_status(const Status& status);
 

@@ -1,4 +1,4 @@
-// Choice: from one choice's token events to what its client sees. Pure: no engine, no sockets.
+// Choice: from one choice's token events to what its client sees. Pure: no service, no sockets.
 //
 // Text is released as late as needed and no later: never half a character, never the beginning of a
 // stop string. A token's record (for logprobs and token_ids) is released together with the first
@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "coordinator/engine.h"
+#include "coordinator/core/token_service.h"
 #include "coordinator/gateway/stop_matcher.h"
 #include "coordinator/gateway/text_codec.h"
 
@@ -35,18 +35,18 @@ struct ChoiceDelta {
 
 class Choice {
  public:
-  // With `keep_records` false deltas carry text only. `echoed`: so many characters of a prompt stand
-  // before the text. There is a record of every token then, the one that ends the answer included:
-  // evaluation harnesses count from the end.
+  // With `keep_records` false deltas carry text only. `echoed`: so many characters of a prompt
+  // stand before the text. There is a record of every token then, the one that ends the answer
+  // included: evaluation harnesses count from the end.
   Choice(const TextCodec& codec, std::vector<std::string> stop, bool keep_records,
          std::optional<size_t> echoed = {});
 
   // Nothing after stopped_by_text() or finish().
   ChoiceDelta on_token(const TokenEvent& event);
-  // The rest of the text. `reason` as the engine gave it; finish_reason() is valid from here on.
+  // The rest of the text. `reason` as the core gave it; finish_reason() is valid from here on.
   ChoiceDelta on_finish(FinishReason reason);
 
-  // A stop string was found: the caller cancels the request at the engine.
+  // A stop string was found: the caller cancels the request at the core.
   bool stopped_by_text() const { return matcher_.stopped(); }
   bool finished() const { return finished_; }
   // "stop" or "length"; nothing while running, or when it ended by an error or cancellation.

@@ -21,7 +21,7 @@ ApiError too_many_logprobs() {
 
 }  // namespace
 
-// Carries events from the engine's thread to the connection's.
+// Carries events from the core's thread to the connection's.
 class ChoiceSink final : public TokenSink {
  public:
   ChoiceSink(std::shared_ptr<Generation> generation, size_t index)
@@ -41,9 +41,9 @@ class ChoiceSink final : public TokenSink {
   const size_t index_;
 };
 
-Generation::Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<Exchange> exchange,
-                       GenerationPlan plan)
-    : engine_(engine),
+Generation::Generation(TokenService& service, const TextCodec& codec,
+                       std::shared_ptr<Exchange> exchange, GenerationPlan plan)
+    : service_(service),
       exchange_(std::move(exchange)),
       format_(codec, std::move(plan.head)),
       options_(std::move(plan.options)),
@@ -86,7 +86,7 @@ Status Generation::submit(size_t index) {
   request.sampling = options_.sampling;
   request.seed = seed_;
   request.choice = static_cast<uint32_t>(index % options_.n);
-  const uint32_t left = engine_.context_tokens() - static_cast<uint32_t>(request.prompt.size());
+  const uint32_t left = service_.context_tokens() - static_cast<uint32_t>(request.prompt.size());
   // Where no token is wanted one is drawn, and dropped.
   request.max_tokens = std::min(left, std::max(1u, options_.max_tokens.value_or(left)));
   request.score_prompt = options_.echo && options_.logprobs();
@@ -94,7 +94,7 @@ Status Generation::submit(size_t index) {
   request.ignore_eos = options_.ignore_eos;
   request.cache_scope = cache_scope_;
   auto id =
-      engine_.submit(std::move(request), std::make_shared<ChoiceSink>(shared_from_this(), index));
+      service_.submit(std::move(request), std::make_shared<ChoiceSink>(shared_from_this(), index));
   if (!id) return id.status();
   slots_[index].id = *id;
   slots_[index].submitted = true;
@@ -139,7 +139,7 @@ void Generation::on_token(size_t index, const TokenEvent& event) {
   ChoiceDelta delta = slot.choice.on_token(event);
   if (slot.choice.stopped_by_text() && !slot.cancelled) {
     slot.cancelled = true;
-    engine_.cancel(slot.id);
+    service_.cancel(slot.id);
   }
   emit(index, std::move(delta));
 }
@@ -223,7 +223,7 @@ void Generation::cancel_all() {
   for (Slot& slot : slots_) {
     if (slot.submitted && !slot.finished && !slot.cancelled) {
       slot.cancelled = true;
-      engine_.cancel(slot.id);
+      service_.cancel(slot.id);
     }
   }
 }
@@ -234,7 +234,7 @@ void Generation::ensure_stream() {
   wrote_lately_ = true;
   exchange_->start_stream(200, "text/event-stream; charset=utf-8",
                           {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}});
-  if (format_.head().endpoint != Endpoint::kChat) return;
+  if (format_.head().kind != AnswerKind::kChat) return;
   for (size_t i = 0; i < slots_.size(); ++i) {
     exchange_->write(format_.chunk_role(static_cast<uint32_t>(i)));
   }

@@ -1,7 +1,7 @@
-// Generation: one answer in the making. Submits every choice to the engine, turns what comes back
-// into a body or a stream, and cancels at the engine whatever nobody waits for any more.
+// Generation: one answer in the making. Submits every choice to the core, turns what comes back
+// into a body or a stream, and cancels at the core whatever nobody waits for any more.
 //
-// After start() everything runs on the client's connection thread; the engine's thread only hands
+// After start() everything runs on the client's connection thread; the core's thread only hands
 // events over.
 #pragma once
 
@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "coordinator/engine.h"
+#include "coordinator/core/token_service.h"
 #include "coordinator/gateway/api_request.h"
 #include "coordinator/gateway/choice.h"
 #include "coordinator/gateway/echo.h"
@@ -37,8 +37,8 @@ struct GenerationPlan {
 
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // `engine` and `codec` outlive every answer.
-  Generation(Engine& engine, const TextCodec& codec, std::shared_ptr<Exchange> exchange,
+  // `service` and `codec` outlive every answer.
+  Generation(TokenService& service, const TextCodec& codec, std::shared_ptr<Exchange> exchange,
              GenerationPlan plan);
 
   void start();  // any thread
@@ -74,7 +74,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Usage usage() const;
   void note_tokens();
 
-  Engine& engine_;
+  TokenService& service_;
   const std::shared_ptr<Exchange> exchange_;
   const AnswerFormat format_;
   const GenerationOptions options_;

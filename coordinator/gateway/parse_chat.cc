@@ -265,7 +265,7 @@ std::variant<ChatRequest, ApiError> parse_chat_request(const Json& body,
   parse_chat_logprobs(fields, limits, &request.options.sampling);
   parse_continuation(fields, &request);
   parse_template_arguments(fields, &request);
-  refuse_unsupported(fields, Endpoint::kChat);
+  refuse_unsupported(fields, AnswerKind::kChat);
   if (error) return *error;
   return request;
 }

@@ -89,7 +89,7 @@ std::variant<CompletionRequest, ApiError> parse_completion_request(const Json& b
     request.options.sampling.top_logprobs = static_cast<int32_t>(*count);
   }
   request.add_special = fields.boolean("add_special_tokens").value_or(true);
-  refuse_unsupported(fields, Endpoint::kCompletion);
+  refuse_unsupported(fields, AnswerKind::kCompletion);
   if (request.prompts.size() * request.options.n > limits.max_choices) {
     fields.must("n", fmt::format("such that prompts × n is at most {}", limits.max_choices));
   }

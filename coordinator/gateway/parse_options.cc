@@ -286,9 +286,9 @@ bool parse_token_ids(FieldReader& fields, std::string_view name, const Json& arr
   return true;
 }
 
-void refuse_unsupported(FieldReader& fields, Endpoint endpoint) {
+void refuse_unsupported(FieldReader& fields, AnswerKind kind) {
   for (const KnownField& field : kBoth) refuse(fields, field);
-  if (endpoint != Endpoint::kChat) return;
+  if (kind != AnswerKind::kChat) return;
   // Tools that may not be called are nothing the answer depends on.
   const Json* choice = fields.find("tool_choice");
   const bool no_tools = choice != nullptr && is_string_in(*choice, "none", "none");

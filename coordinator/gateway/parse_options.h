@@ -9,7 +9,7 @@
 
 namespace shoal::gateway {
 
-enum class Endpoint { kChat, kCompletion };
+enum class AnswerKind { kChat, kCompletion };
 
 // Everything in GenerationOptions except `echo`, which must be there before, and logprobs, whose
 // form differs between the two.
@@ -17,7 +17,7 @@ void parse_options(FieldReader& fields, const RequestLimits& limits, GenerationO
 
 // Refuses by name the fields that OpenAI or other engines define and Shoal does not do, unless
 // their value asks for nothing ("tools": []).
-void refuse_unsupported(FieldReader& fields, Endpoint endpoint);
+void refuse_unsupported(FieldReader& fields, AnswerKind kind);
 
 // An array of token ids below vocab_size; `name` may be an element such as "prompt[1]".
 bool parse_token_ids(FieldReader& fields, std::string_view name, const Json& array,

@@ -14,7 +14,7 @@
 namespace shoal::gateway {
 
 struct ResponseHead {  // what every body of one answer repeats
-  Endpoint endpoint = Endpoint::kChat;
+  AnswerKind kind = AnswerKind::kChat;
   std::string id;
   int64_t created = 0;  // Unix seconds
   std::string model;
@@ -53,7 +53,7 @@ class AnswerFormat {
   static std::string chunk_done();
 
  private:
-  bool chat() const { return head_.endpoint == Endpoint::kChat; }
+  bool chat() const { return head_.kind == AnswerKind::kChat; }
   std::string start(std::string_view object) const;  // up to and with "choices":[
   std::string chunk(std::string_view choice) const;
   void append_entry(std::string* out, int32_t id, std::optional<float> logprob) const;

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/decode.h"
+#include "kernels/formats/decode.h"
 
 namespace shoal {
 

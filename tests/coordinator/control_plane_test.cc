@@ -1,4 +1,4 @@
-// The engine over the real control plane: ZeroMQ, CURVE and whoever comes with a key.
+// The core over the real control plane: ZeroMQ, CURVE and whoever comes with a key.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "coordinator/engine_loop.h"
+#include "coordinator/core_loop.h"
 #include "coordinator/metrics.h"
 #include "tests/coordinator/fake_cluster.h"
 #include "wire/zmq_link.h"
@@ -29,15 +29,15 @@ class ControlPlane : public ::testing::Test {
     auto bound = wire::ZmqCoordinatorLink::bind(options);
     ASSERT_TRUE(bound.is_ok()) << bound.status().message();
     link_ = std::move(bound).value();
-    EngineLoopOptions loop;
+    CoreLoopOptions loop;
     loop.core = small_core_options(1);
     loop.core.membership.names = {"a"};
     loop.core.membership.lost_after = 10s;  // the machine may be busy
-    engine_ = std::make_unique<EngineLoop>(std::move(loop), *link_, metrics_, clock_);
-    engine_->start();
+    service_ = std::make_unique<CoreLoop>(std::move(loop), *link_, metrics_, clock_);
+    service_->start();
   }
   void TearDown() override {
-    if (engine_) engine_->stop("the test ends");
+    if (service_) service_->stop("the test ends");
   }
 
   // A worker process until it exits, `done` says so or patience ends. Returns why it exited.
@@ -75,7 +75,7 @@ class ControlPlane : public ::testing::Test {
   SteadyClock clock_;
   Metrics metrics_{{.version = "test", .world = 1}};
   std::unique_ptr<wire::ZmqCoordinatorLink> link_;
-  std::unique_ptr<EngineLoop> engine_;
+  std::unique_ptr<CoreLoop> service_;
   std::atomic<uint64_t> incarnations_{0};
 };
 
@@ -84,8 +84,8 @@ TEST_F(ControlPlane, RefusedWorkersInALoopDoNotDisturbTheLiveOne) {
   FakeWorkerOptions steady;
   steady.name = "a";
   std::thread live([&] { run_worker(steady, a_, [&] { return stop.load(); }); });
-  ASSERT_TRUE(wait([&] { return engine_->state().ready; }));
-  const EngineState before = engine_->state();
+  ASSERT_TRUE(wait([&] { return service_->state().ready; }));
+  const ServiceState before = service_->state();
 
   struct Intruder {
     const char* expected;  // part of what it is told
@@ -125,7 +125,7 @@ TEST_F(ControlPlane, RefusedWorkersInALoopDoNotDisturbTheLiveOne) {
   });
   uint64_t samples = 0, not_ready = 0;
   for (; left.load() > 0; ++samples) {
-    not_ready += engine_->state().ready ? 0 : 1;
+    not_ready += service_->state().ready ? 0 : 1;
     std::this_thread::sleep_for(1ms);
   }
   waiter.join();
@@ -135,7 +135,7 @@ TEST_F(ControlPlane, RefusedWorkersInALoopDoNotDisturbTheLiveOne) {
   }
   EXPECT_GT(samples, 100u);
   EXPECT_EQ(not_ready, 0u) << "of " << samples;
-  const EngineState after = engine_->state();
+  const ServiceState after = service_->state();
   EXPECT_EQ(after.epoch, before.epoch);
   EXPECT_EQ(after.workers.at(0).pid, before.workers.at(0).pid);
   // Everyone that was turned away is counted: five loops by hello or process, one by the link.
@@ -167,9 +167,9 @@ TEST_F(ControlPlane, TheReplacementOfAKilledWorkerJoinsWithoutWaiting) {
     std::string told;
     std::thread worker([&] { told = run_worker(options, a_, [&] { return stop.load(); }); });
     const TimePoint started = clock_.now();
-    const uint64_t epoch = engine_->state().epoch;
+    const uint64_t epoch = service_->state().epoch;
     EXPECT_TRUE(wait([&] {
-      const EngineState state = engine_->state();
+      const ServiceState state = service_->state();
       return state.ready && (round == 0 || state.epoch > epoch);
     })) << told;
     EXPECT_LT(to_seconds(clock_.now() - started), 8.0);

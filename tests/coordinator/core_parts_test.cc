@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
-#include "coordinator/block_pool.h"
-#include "coordinator/membership.h"
-#include "coordinator/placement.h"
-#include "coordinator/rendezvous.h"
-#include "coordinator/step_window.h"
+#include "coordinator/core/block_pool.h"
+#include "coordinator/core/membership.h"
+#include "coordinator/core/placement.h"
+#include "coordinator/core/rendezvous.h"
+#include "coordinator/core/step_window.h"
 
 namespace shoal {
 namespace {
@@ -193,7 +193,7 @@ TEST(Rendezvous, IsBounded) {
 TEST(Membership, AFloodOfNamesIsBounded) {
   MembershipOptions options;
   options.world = 1;
-  options.plan.kv_blocks = {1};
+  options.terms.kv_blocks = {1};
   Membership membership(options);
   const TimePoint now{1h};
   int refused = 0;

@@ -11,7 +11,7 @@ bool is_ready(TwoRanks& cluster) { return cluster.core.state(cluster.clock.now()
 
 TEST(Deadline, AHungStepShowsInASecondAndEndsTheGroupInTwo) {
   CoreOptions options = small_core_options(2);
-  options.membership.plan.step_timeout_seconds = 20;
+  options.membership.terms.step_timeout_seconds = 20;
   TwoRanks cluster(options);
   cluster.form();
   const RequestId warm = cluster.running_request(40);
@@ -47,7 +47,7 @@ TEST(Deadline, AStepThatComesBackLateCostsNothing) {
 
 TEST(Deadline, SlowStepsFromTheStartAreNoHang) {
   CoreOptions options = small_core_options(2);
-  options.membership.plan.step_timeout_seconds = 20;
+  options.membership.terms.step_timeout_seconds = 20;
   TwoRanks cluster(options);
   cluster.form();
   for (auto& name : {"w0", "w1"}) cluster.worker(name).set_step_time(1s, 3s);

@@ -23,11 +23,11 @@ CoreOptions small_core_options(uint32_t world) {
   MembershipOptions& membership = options.membership;
   membership.world = world;
   membership.segment_prefix = "/shoal.test";
-  membership.plan.model_path = "/model.gguf";
-  membership.plan.model_digest = "digest";
-  membership.plan.kv_blocks = {32};
-  membership.plan.step_timeout_seconds = 3;
-  membership.plan.form_timeout_seconds = 10;
+  membership.terms.model_path = "/model.gguf";
+  membership.terms.model_digest = "digest";
+  membership.terms.kv_blocks = {32};
+  membership.terms.step_timeout_seconds = 3;
+  membership.terms.form_timeout_seconds = 10;
   membership.load_timeout = 20s;
   membership.abort_timeout = 2s;
   return options;

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "coordinator/core.h"
+#include "coordinator/core/core.h"
 #include "tests/coordinator/fake_worker.h"
 #include "wire/memory_link.h"
 

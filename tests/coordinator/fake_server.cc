@@ -1,4 +1,4 @@
-// The real gateway on a free port with a scripted engine behind it, for clients written in other
+// The real gateway on a free port with a scripted service behind it, for clients written in other
 // languages. Prints its URL, serves until standard input ends.
 #include <cstdio>
 #include <iostream>
@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> keys;
   if (argc > 1) keys.emplace_back(argv[1]);
   TestServer server({}, keys);
-  server.engine.set_script([](const GenerationRequest& request) {
+  server.service.set_script([](const GenerationRequest& request) {
     Script script = text_script("2 plus 3 is 5. \xf0\x9f\x98\x80 Caf\xc3\xa9!");
     script.endless = request.ignore_eos;
     return script;

@@ -5,12 +5,6 @@
 #include <fmt/core.h>
 
 namespace shoal::testing {
-namespace {
-
-constexpr Duration kCoordinatorSilence = std::chrono::seconds(5);
-
-}  // namespace
-
 int32_t FakeModel::sample(uint64_t seed, const std::vector<int32_t>& tokens) const {
   uint64_t h = mix64(seed);
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -46,32 +40,49 @@ FakeWorker::FakeWorker(const FakeWorkerOptions& options, const FakeModel& model,
       rng_(seed),
       min_step_(options.min_step),
       max_step_(options.max_step),
-      fail_load_(options.fail_load),
-      epoch_(options.seen_epoch) {}
+      core_({.heartbeat = options.heartbeat, .newest_epoch = options.seen_epoch}),
+      fail_load_(options.fail_load) {}
 
 void FakeWorker::send(const wire::ToCoordinator& message) { (void)link_.send(message); }
 
 void FakeWorker::turn() {
   if (exited_ || frozen_) return;
-  const TimePoint now = clock_.now();
+  last_turn_ = clock_.now();
   while (auto message = link_.receive(Duration::zero())) {
-    heard_ = now;
-    welcome_ = true;
-    take(*message);
+    tell(std::move(*message));
     if (exited_) return;
   }
-  if (welcome_ && now - heard_ > kCoordinatorSilence) {
-    give_up();
-    welcome_ = false;
+  tell(worker::Tick{});
+  work(clock_.now());
+}
+
+void FakeWorker::tell(const worker::Event& event) {
+  worker::Actions actions = core_.handle(event, clock_.now());
+  for (worker::Action& action : actions) perform(action);
+}
+
+void FakeWorker::perform(worker::Action& action) {
+  if (const auto* hello = std::get_if<worker::Introduce>(&action)) {
+    introduce(hello->newest_epoch);
+  } else if (const auto* beat = std::get_if<worker::Beat>(&action)) {
+    send(beat->heartbeat);
+  } else if (const auto* message = std::get_if<worker::Send>(&action)) {
+    send(message->message);
+  } else if (auto* load = std::get_if<worker::Load>(&action)) {
+    jobs_.push_back(std::move(*load));
+    if (jobs_.size() == 1) begin();
+  } else if (auto* step = std::get_if<worker::Compute>(&action)) {
+    jobs_.push_back(std::move(*step));
+    if (jobs_.size() == 1) begin();
+  } else if (std::holds_alternative<worker::Withdraw>(action)) {
+    if (due_ && !hung_) due_ = clock_.now();  // what hangs stays busy
+  } else if (const auto* end = std::get_if<worker::End>(&action)) {
+    exited_ = true;
+    exit_reason_ = end->reason;
   }
-  work(now);
-  if (now - last_beat_ < options_.heartbeat) return;
-  last_beat_ = now;
-  if (welcome_) {
-    const bool busy = load_due_ || step_due_;
-    send(wire::WorkerHeartbeat{epoch_, last_step_, 1u << 20, busy});
-    return;
-  }
+}
+
+void FakeWorker::introduce(uint64_t newest_epoch) {
   wire::Hello hello;
   hello.protocol_version = options_.protocol_version;
   hello.build = "fake 1";
@@ -80,92 +91,74 @@ void FakeWorker::turn() {
   hello.host_id = hello.host_name = options_.host;
   hello.device_kind = "cpu";
   hello.device = "fake";
-  hello.memory_bytes = 1u << 30;
+  hello.memory_bytes = options_.memory_bytes;
   hello.data_address = options_.data_address;
   hello.model_digest = loaded_rank_ >= 0 ? "digest" : "";
   hello.pid = options_.pid;
-  hello.newest_epoch = epoch_;
+  hello.newest_epoch = newest_epoch;
   send(hello);
+}
+
+void FakeWorker::see_epoch(uint64_t epoch) {
+  wire::Assign plan = plan_;
+  plan.epoch = epoch;
+  tell(plan);
 }
 
 std::optional<TimePoint> FakeWorker::next_due() const {
   if (exited_ || frozen_) return std::nullopt;
-  TimePoint due = last_beat_ + options_.heartbeat;
-  if (!hung_ && load_due_) due = std::min(due, *load_due_);
-  if (!hung_ && step_due_) due = std::min(due, *step_due_);
-  return due;
+  const TimePoint turn = last_turn_ + options_.heartbeat / 4;
+  return !hung_ && due_ ? std::min(turn, *due_) : turn;
 }
 
-void FakeWorker::give_up() {
-  given_up_ = true;
-  steps_.clear();
-  if (hung_) return;  // what hangs stays busy
-  load_due_.reset();
-  step_due_.reset();
-}
-
-void FakeWorker::take(const wire::ToWorker& message) {
-  if (const auto* plan = std::get_if<wire::Assign>(&message)) {
-    if (plan->epoch <= epoch_) return;
-    give_up();
-    epoch_ = plan->epoch;
-    given_up_ = false;
-    plan_ = *plan;
-    last_step_ = 0;
-    slots_.clear();
-    const bool keeps = loaded_rank_ == static_cast<int>(plan->rank);
-    load_due_ = clock_.now() + (keeps ? Duration::zero() : options_.load_time);
-  } else if (const auto* step = std::get_if<wire::Step>(&message)) {
-    if (step->epoch != epoch_ || given_up_) return;
-    steps_.push_back(*step);
-    if (!step_due_) step_due_ = clock_.now() + draw_step_time();
-  } else if (const auto* abort = std::get_if<wire::Abort>(&message)) {
-    if (abort->epoch == epoch_) give_up();
-  } else if (const auto* refused = std::get_if<wire::Refused>(&message)) {
-    exited_ = true;
-    exit_reason_ = refused->reason;
-  } else if (const auto* shutdown = std::get_if<wire::Shutdown>(&message)) {
-    exited_ = true;
-    exit_reason_ = shutdown->reason;
+void FakeWorker::begin() {
+  due_.reset();
+  if (jobs_.empty()) return;
+  if (const auto* load = std::get_if<worker::Load>(&jobs_.front())) {
+    const bool keeps = loaded_rank_ == static_cast<int>(load->plan.rank);
+    due_ = clock_.now() + (keeps ? Duration::zero() : options_.load_time);
+  } else {
+    due_ =
+        clock_.now() + min_step_ + from_seconds(rng_.uniform() * to_seconds(max_step_ - min_step_));
   }
-}
-
-Duration FakeWorker::draw_step_time() {
-  return min_step_ + from_seconds(rng_.uniform() * to_seconds(max_step_ - min_step_));
 }
 
 void FakeWorker::work(TimePoint now) {
-  if (hung_) return;
-  if (load_due_ && *load_due_ <= now) finish_load();
-  while (step_due_ && *step_due_ <= now) {
-    const wire::Step step = std::move(steps_.front());
-    steps_.pop_front();
-    run_step(step);
-    if (given_up_ || steps_.empty()) {
-      step_due_.reset();
+  while (!hung_ && !exited_ && due_ && *due_ <= now) {
+    const auto job = std::move(jobs_.front());
+    jobs_.pop_front();
+    if (const auto* plan = std::get_if<worker::Load>(&job)) {
+      load(plan->plan);
     } else {
-      step_due_ = *step_due_ + draw_step_time();
+      compute(std::get<worker::Compute>(job).step);
     }
+    begin();
   }
 }
 
-void FakeWorker::finish_load() {
-  load_due_.reset();
+void FakeWorker::load(const wire::Assign& plan) {
+  if (!core_.in_force(plan.epoch)) return tell(worker::Dropped{});
+  plan_ = plan;
+  last_step_ = 0;
+  slots_.clear();
   if (!fail_load_.empty()) {
-    send(wire::Failed{epoch_, true, fail_load_, options_.fail_kind});
-    return give_up();
+    const bool memory = options_.fail_kind == wire::FailureKind::kMemory;
+    const bool file = options_.fail_kind == wire::FailureKind::kFile;
+    const Status why = memory ? resource_exhausted(fail_load_) : data_loss(fail_load_);
+    return tell(worker::LoadOver{plan.epoch, why, file});
   }
-  if (loaded_rank_ != static_cast<int>(plan_.rank)) ++loads_;
-  loaded_rank_ = static_cast<int>(plan_.rank);
+  if (loaded_rank_ != static_cast<int>(plan.rank)) ++loads_;
+  loaded_rank_ = static_cast<int>(plan.rank);
   caches_.assign(model_.rules.size(), {});
   for (size_t group = 0; group < caches_.size(); ++group) {
-    caches_[group].resize(size_t{plan_.kv_blocks.at(group)} * plan_.block_tokens);
+    caches_[group].resize(size_t{plan.kv_blocks.at(group)} * plan.block_tokens);
   }
-  send(wire::LoadProgress{epoch_, 100, 100});
-  send(wire::Ready{epoch_, 100, 200, 300, 0.1});
+  send(wire::LoadProgress{plan.epoch, 100, 100});
+  tell(worker::LoadOver{plan.epoch, wire::Ready{plan.epoch, 100, 200, 300, 0.1}});
 }
 
-void FakeWorker::run_step(const wire::Step& step) {
+void FakeWorker::compute(const wire::Step& step) {
+  if (!core_.in_force(step.epoch)) return tell(worker::Dropped{});
   std::string error = std::exchange(fail_step_, "");
   const bool asked_to_fail = !error.empty();
   wire::StepResult result;
@@ -178,14 +171,13 @@ void FakeWorker::run_step(const wire::Step& step) {
   if (!error.empty()) {
     if (!asked_to_fail && violation_.empty())
       violation_ = fmt::format("step {}: {}", step.step, error);
-    send(wire::Failed{epoch_, false, error});
-    return give_up();
+    return tell(worker::StepOver{step.epoch, unavailable(error)});
   }
   last_step_ = step.step;
   ++steps_run_;
   if (plan_.rank != 0) result.rows.clear();
   result.stats = {0.002, 0.001, 0.0005, 0.0001};
-  send(result);
+  tell(worker::StepOver{step.epoch, std::move(result)});
 }
 
 std::string FakeWorker::apply(const wire::Step& step) {
@@ -292,32 +284,48 @@ std::string FakeWorker::run_rows(const wire::RowGroup& rows, wire::StepResult& r
   Slot& slot = found->second;
   const uint64_t end = uint64_t{rows.position} + rows.count;
   if (end > slot.tokens.size()) return fmt::format("rows beyond slot {}", rows.slot);
+  if (std::string error = cover(slot, rows.position, end); !error.empty()) return error;
+  if (rows.score) {
+    if (std::string error = score(rows, slot, result); !error.empty()) return error;
+  }
+  if (rows.draw == 0) return "";
+  if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
+  return draw(rows, slot, result);
+}
+
+// K and V of positions [begin, end).
+std::string FakeWorker::cover(Slot& slot, uint32_t begin, uint64_t end) {
   for (size_t i = slot.prefixes.size(); i < slot.tokens.size(); ++i) {
     slot.prefixes.push_back(mix64((i == 0 ? 0 : slot.prefixes.back()) ^
                                   (static_cast<uint64_t>(slot.tokens[i]) << 32 | i)));
   }
   std::string error;
   for (uint32_t group = 0; group < caches_.size(); ++group) {
-    for (uint32_t p = rows.position; p < end && error.empty(); ++p) {
-      error = write(group, p, rows.slot);
-    }
-    for (uint32_t p = rows.position; p < end && error.empty(); ++p) {
-      error = read(group, p, rows.slot);
-    }
+    for (uint32_t p = begin; p < end && error.empty(); ++p)
+      error = write(group, p, slot.start.slot);
+    for (uint32_t p = begin; p < end && error.empty(); ++p) error = read(group, p, slot.start.slot);
   }
-  if (!error.empty()) return error;
   slot.end = static_cast<uint32_t>(end);
-  if (rows.score) {
-    error = score(rows, slot, result);
-    if (!error.empty()) return error;
+  return error;
+}
+
+std::string FakeWorker::draw(const wire::RowGroup& rows, Slot& slot, wire::StepResult& result) {
+  // The same on every rank, and nothing the coordinator could know.
+  const uint64_t chance = mix64(slot.start.seed ^ slot.tokens.size() << 20 ^ result.step);
+  const uint32_t count = 1 + static_cast<uint32_t>(chance % rows.draw);
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto position = static_cast<uint32_t>(slot.tokens.size()) - 1;
+    if (i > 0) {
+      if (std::string error = cover(slot, position, position + 1); !error.empty()) return error;
+    }
+    const bool broken =
+        std::find(slot.tokens.begin(), slot.tokens.end(), model_.poison) != slot.tokens.end();
+    const int32_t token = broken ? 0 : model_.sample(slot.start.seed, slot.tokens);
+    slot.tokens.push_back(token);
+    result.rows.push_back(
+        {rows.slot, slot.start.generation, token, broken ? 0 : -1.0f, {}, broken});
+    if (broken) break;
   }
-  if (!rows.sample) return "";
-  if (end != slot.tokens.size() || end >= plan_.max_sequence_tokens) return "a sample too early";
-  const bool broken =
-      std::find(slot.tokens.begin(), slot.tokens.end(), model_.poison) != slot.tokens.end();
-  const int32_t token = broken ? 0 : model_.sample(slot.start.seed, slot.tokens);
-  slot.tokens.push_back(token);
-  result.rows.push_back({rows.slot, slot.start.generation, token, broken ? 0 : -1.0f, {}, broken});
   return "";
 }
 

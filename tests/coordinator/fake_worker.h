@@ -1,5 +1,6 @@
-// A worker without a model. It keeps slots, block tables and K/V caches exactly as the wire
-// protocol says, refuses every step a real one would refuse, and "samples" a hash of the sequence.
+// A worker without a model: the real one's core (worker/core) around a fake device. That keeps
+// slots, block tables and K/V caches exactly as the wire protocol says, refuses every step a real
+// one would refuse, and "samples" a hash of the sequence.
 // Every cell of its caches remembers the whole prefix it was computed from; every row checks all
 // the cells it would read, in every KV group: a wrong, lost, overwritten or falsely shared block is
 // a violation.
@@ -13,12 +14,14 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "coordinator/prefix_cache.h"
+#include "coordinator/core/prefix_cache.h"
 #include "wire/link.h"
+#include "worker/core/worker_core.h"
 
 namespace shoal::testing {
 
@@ -50,6 +53,7 @@ struct FakeWorkerOptions {
   std::string fail_load;  // a permanent failure with this message …
   wire::FailureKind fail_kind = wire::FailureKind::kOther;  // … of this kind
   uint64_t seen_epoch = 0;                                  // of another coordinator
+  uint64_t memory_bytes = uint64_t{1} << 30;
 };
 
 class FakeWorker {
@@ -63,16 +67,16 @@ class FakeWorker {
 
   void poison(int32_t token) { model_.poison = token; }
   void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
-  void see_epoch(uint64_t epoch) { epoch_ = epoch; }  // as if another coordinator had sent it
+  void see_epoch(uint64_t epoch);                     // of another coordinator's plan
   void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP
-  void say_model_changed() { send(wire::ModelChanged{epoch_}); }
+  void say_model_changed() { send(wire::ModelChanged{epoch()}); }
   void set_fail_load(const std::string& message) { fail_load_ = message; }
   void fail_next_step(const std::string& message) { fail_step_ = message; }
   void set_step_time(Duration low, Duration high) { min_step_ = low, max_step_ = high; }
 
   bool exited() const { return exited_; }
   const std::string& exit_reason() const { return exit_reason_; }
-  uint64_t epoch() const { return epoch_; }
+  uint64_t epoch() const { return core_.newest_epoch(); }
   const wire::Assign& plan() const { return plan_; }
   uint64_t steps_run() const { return steps_run_; }
   uint64_t loads() const { return loads_; }  // of weights; keeping them is none
@@ -97,14 +101,18 @@ class FakeWorker {
     uint64_t step = 0;
   };
 
-  void take(const wire::ToWorker& message);
-  void give_up();
+  void tell(const worker::Event& event);  // the core; and does what it says
+  void perform(worker::Action& action);
+  void introduce(uint64_t newest_epoch);
+  void begin();  // the next job, if there is one
   void work(TimePoint now);
-  void finish_load();
-  void run_step(const wire::Step& step);
+  void load(const wire::Assign& plan);
+  void compute(const wire::Step& step);
   std::string apply(const wire::Step& step);
   std::string append(const wire::BlockAppend& append);
   std::string run_rows(const wire::RowGroup& rows, wire::StepResult& result);
+  std::string cover(Slot& slot, uint32_t begin, uint64_t end);
+  std::string draw(const wire::RowGroup& rows, Slot& slot, wire::StepResult& result);
   std::string score(const wire::RowGroup& rows, const Slot& slot, wire::StepResult& result);
   std::string write(uint32_t group, uint32_t position, uint32_t slot);
   std::string read(uint32_t group, uint32_t position, uint32_t slot);
@@ -120,16 +128,15 @@ class FakeWorker {
   Rng rng_;
   Duration min_step_, max_step_;
 
-  bool welcome_ = false, exited_ = false, hung_ = false, frozen_ = false;
+  worker::Core core_;
+  bool exited_ = false, hung_ = false, frozen_ = false;
   std::string exit_reason_, fail_load_, fail_step_, violation_;
-  TimePoint heard_{}, last_beat_{};
-  uint64_t epoch_ = 0;
-  bool given_up_ = true;
-  wire::Assign plan_;
+  TimePoint last_turn_{};
+  wire::Assign plan_;  // the newest
   int loaded_rank_ = -1;
   uint64_t loads_ = 0, steps_run_ = 0, rows_run_ = 0, last_step_ = 0;
-  std::optional<TimePoint> load_due_, step_due_;
-  std::deque<wire::Step> steps_;
+  std::deque<std::variant<worker::Load, worker::Compute>> jobs_;  // the first is under way
+  std::optional<TimePoint> due_;                                  // its end
   std::map<uint32_t, Slot> slots_;
   std::vector<std::vector<Cell>> caches_;  // [groups][kv_blocks · block_tokens]
   std::set<std::pair<uint64_t, uint64_t>> shared_;

@@ -37,7 +37,7 @@ std::vector<Json> chunks(const testing::RawResponse& response) {
 
 TEST(GatewayApi, ChatAnswer) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     Script script = testing::text_script("Hello");
     script.cached_tokens = 3;
     return script;
@@ -51,7 +51,7 @@ TEST(GatewayApi, ChatAnswer) {
   EXPECT_EQ(response.headers.at("x-request-id"), id);
   body["id"] = "";
   const size_t prompt = 1 + 1 + 5 + 2 + 1 + 1 + 1 + 10;  // <s><|im_start|>user\nhi<|im_end|>\n…
-  EXPECT_EQ(server.engine.requests().at(0).prompt.size(), prompt);
+  EXPECT_EQ(server.service.requests().at(0).prompt.size(), prompt);
   EXPECT_EQ(body.dump(),
             R"({"id":"","object":"chat.completion","created":1700000000,"model":"any",)"
             R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
@@ -106,11 +106,11 @@ TEST(GatewayApi, CompletionAnswerAndStream) {
             R"([{"index":0,"text":"H","logprobs":null,"finish_reason":null}])");
   EXPECT_EQ(got[2]["choices"].dump(),
             R"([{"index":0,"text":"","logprobs":null,"finish_reason":"length"}])");
-  EXPECT_EQ(server.engine.requests().back().prompt, (std::vector<int32_t>{97, 98}));  // no BOS
+  EXPECT_EQ(server.service.requests().back().prompt, (std::vector<int32_t>{97, 98}));  // no BOS
 
   // No text is BOS alone, where there is one.
   EXPECT_EQ(server.post(kText, R"({"prompt":"","max_tokens":1})").status, 200);
-  EXPECT_EQ(server.engine.requests().back().prompt, std::vector<int32_t>{testing::kBos});
+  EXPECT_EQ(server.service.requests().back().prompt, std::vector<int32_t>{testing::kBos});
   const auto none = server.post(kText, R"({"prompt":"","add_special_tokens":false})");
   EXPECT_EQ(none.status, 400);
   EXPECT_EQ(Json::parse(none.body)["error"]["param"], "prompt");
@@ -120,7 +120,7 @@ TEST(GatewayApi, SamplingReachesTheEngine) {
   TestServer server;
   server.post(kText, R"({"prompt":"<s>a<|im_end|>","add_special_tokens":false,"temperature":0,
       "top_k":5,"stop_token_ids":[65],"ignore_eos":true,"seed":77,"logit_bias":{"3":-100}})");
-  const GenerationRequest request = server.engine.requests().at(0);
+  const GenerationRequest request = server.service.requests().at(0);
   EXPECT_EQ(request.prompt, (std::vector<int32_t>{testing::kBos, 'a', testing::kImEnd}));
   EXPECT_EQ(request.sampling.temperature, 0);
   EXPECT_EQ(request.sampling.top_k, 5);
@@ -130,7 +130,7 @@ TEST(GatewayApi, SamplingReachesTheEngine) {
   EXPECT_EQ(request.seed, 77u);
   EXPECT_EQ(request.max_tokens, 4096u - 3);  // what is left
   server.post(kText, R"({"prompt":"a","max_tokens":1000000})");
-  EXPECT_EQ(server.engine.requests().at(1).max_tokens, 4096u - 2);
+  EXPECT_EQ(server.service.requests().at(1).max_tokens, 4096u - 2);
 }
 
 // Clients join a base URL and a path with slashes of their own.
@@ -155,7 +155,7 @@ TEST(GatewayApi, SlashesTooMany) {
 
 TEST(GatewayApi, ChatLogprobs) {
   TestServer server;
-  server.engine.set_script(
+  server.service.set_script(
       [](const GenerationRequest&) { return testing::text_script("a\xc3\xa9"); });
   const Json body = Json::parse(
       server.post(kChat, chat(R"("logprobs":true,"top_logprobs":2,"return_token_ids":true)")).body);
@@ -175,7 +175,7 @@ TEST(GatewayApi, ChatLogprobs) {
 
 TEST(GatewayApi, StreamedLogprobsAddUp) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     return testing::text_script("x\xf0\x9f\x98\x80 one STOP two");
   });
   const auto got = chunks(server.post(
@@ -199,7 +199,7 @@ TEST(GatewayApi, StreamedLogprobsAddUp) {
   EXPECT_EQ(bytes, text);
   EXPECT_EQ(ids, testing::bytes_of(text));
   EXPECT_EQ(got.back()["choices"][0]["finish_reason"], "stop");
-  EXPECT_EQ(server.engine.cancelled(), 1u);
+  EXPECT_EQ(server.service.cancelled(), 1u);
 }
 
 TEST(GatewayApi, CompletionLogprobs) {
@@ -217,7 +217,7 @@ TEST(GatewayApi, CompletionLogprobs) {
 
 TEST(GatewayApi, ManyChoicesAndPrompts) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest& request) {
+  server.service.set_script([](const GenerationRequest& request) {
     return testing::text_script(std::string(1, static_cast<char>(request.prompt.back())) +
                                 std::to_string(request.choice));
   });
@@ -237,7 +237,7 @@ TEST(GatewayApi, ManyChoicesAndPrompts) {
     streamed.at(choice["index"]) += choice["text"].get<std::string>();
   }
   EXPECT_EQ(streamed, want);
-  for (const auto& request : server.engine.requests()) EXPECT_EQ(request.seed, 5u);
+  for (const auto& request : server.service.requests()) EXPECT_EQ(request.seed, 5u);
 }
 
 TEST(GatewayApi, BadRequestsAndTheNextOne) {
@@ -256,7 +256,7 @@ TEST(GatewayApi, BadRequestsAndTheNextOne) {
     client.send(testing::post_request(kText, R"({"prompt":"a","max_tokens":1})"));
     ASSERT_EQ(client.read_response().status, 200) << "after " << shown;
   }
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 // What is refused is quoted in part, whatever field of whatever endpoint it stands in.
@@ -292,12 +292,12 @@ TEST(GatewayApi, ErrorsAreShortHoweverLongTheInput) {
     expect_short(server.get(target), target.substr(0, 20));
     expect_short(server.post(target, "{}"), target.substr(0, 20));
   }
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 TEST(GatewayApi, ContextLength) {
   TestServer server;
-  server.engine.context = 100;
+  server.service.context = 100;
   const auto response = server.post(kText, R"({"prompt":")" + std::string(150, 'a') + R"("})");
   EXPECT_EQ(response.status, 400);
   const Json error = Json::parse(response.body)["error"];
@@ -338,7 +338,7 @@ TEST(GatewayApi, RefusalsOfTheEngine) {
                                          {invalid_argument("too long"), 400, false},
                                          {internal_error("oops"), 500, false}}) {
     for (const char* stream : {"false", "true"}) {
-      server.engine.refuse_after(0, c.status);
+      server.service.refuse_after(0, c.status);
       const auto response = server.post(kChat, chat(std::string("\"stream\":") + stream));
       EXPECT_EQ(response.status, c.http);
       EXPECT_EQ(response.headers.count("retry-after"), c.retry ? 1u : 0u);
@@ -346,20 +346,20 @@ TEST(GatewayApi, RefusalsOfTheEngine) {
     }
   }
   // The third of four choices is refused: the two before it are cancelled.
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     Script script;
     script.hold = true;
     return script;
   });
-  server.engine.refuse_after(2, resource_exhausted("queue full"));
+  server.service.refuse_after(2, resource_exhausted("queue full"));
   EXPECT_EQ(server.post(kChat, chat(R"("n":4)")).status, 429);
-  EXPECT_TRUE(server.engine.wait_idle());
-  EXPECT_EQ(server.engine.cancelled(), 2u);
+  EXPECT_TRUE(server.service.wait_idle());
+  EXPECT_EQ(server.service.cancelled(), 2u);
 }
 
 TEST(GatewayApi, ErrorsInTheMiddle) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest& request) {
+  server.service.set_script([](const GenerationRequest& request) {
     Script script = testing::text_script("abc");
     if (request.choice == 0) {
       script.finish = FinishReason::kError;
@@ -379,14 +379,14 @@ TEST(GatewayApi, ErrorsInTheMiddle) {
   const auto whole = server.post(kChat, chat(R"("n":2)"));
   EXPECT_EQ(whole.status, 503);
   EXPECT_EQ(whole.headers.count("retry-after"), 1u);
-  EXPECT_TRUE(server.engine.wait_idle());  // the endless choices were cancelled
+  EXPECT_TRUE(server.service.wait_idle());  // the endless choices were cancelled
 }
 
 TEST(GatewayApi, SilentStreamsAreKeptAlive) {
   GatewayOptions options;
   options.silence = std::chrono::milliseconds(50);
   TestServer server({}, {}, options);
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     Script script;
     script.hold = true;
     return script;
@@ -397,12 +397,12 @@ TEST(GatewayApi, SilentStreamsAreKeptAlive) {
   EXPECT_TRUE(client.received().starts_with("HTTP/1.1 200"));
   EXPECT_NE(client.received().find(R"("role":"assistant")"), std::string::npos);
   client.close();
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 TEST(GatewayApi, ErrorBeforeTheFirstTokenIsAStatus) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     Script script;
     script.finish = FinishReason::kError;
     script.error = unavailable("worker 1 died");
@@ -413,9 +413,9 @@ TEST(GatewayApi, ErrorBeforeTheFirstTokenIsAStatus) {
 
 TEST(GatewayApi, CollectedLogprobsAreBounded) {
   TestServer server;
-  server.engine.context = 1 << 20;
-  server.engine.turn = std::chrono::microseconds(1);
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.context = 1 << 20;
+  server.service.turn = std::chrono::microseconds(1);
+  server.service.set_script([](const GenerationRequest&) {
     Script script = testing::text_script("a");
     script.endless = true;
     return script;
@@ -423,7 +423,7 @@ TEST(GatewayApi, CollectedLogprobsAreBounded) {
   const auto response = server.post(kText, R"({"prompt":"a","n":16,"logprobs":64})");
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(Json::parse(response.body)["error"]["param"], "logprobs");
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 TEST(GatewayApi, Models) {
@@ -461,9 +461,9 @@ TEST(GatewayApi, HealthAndReadiness) {
   TestServer server;
   EXPECT_EQ(server.get("/health").status, 200);
   EXPECT_EQ(server.get("/ready").status, 200);
-  EngineState state;
+  ServiceState state;
   state.not_ready_reason = "worker 1 is loading";
-  server.engine.set_state(state);
+  server.service.set_state(state);
   EXPECT_EQ(server.get("/health").status, 200);
   const auto loading = server.get("/ready");
   EXPECT_EQ(loading.status, 503);
@@ -471,22 +471,22 @@ TEST(GatewayApi, HealthAndReadiness) {
   EXPECT_EQ(Json::parse(loading.body)["reason"], "worker 1 is loading");
   state.ready = true;
   state.seconds_since_loop = 30;
-  server.engine.set_state(state);
+  server.service.set_state(state);
   EXPECT_EQ(server.get("/health").status, 503);
   EXPECT_EQ(server.get("/ready").status, 503);
   state.seconds_since_loop = 0;
   state.draining = true;
-  server.engine.set_state(state);
+  server.service.set_state(state);
   EXPECT_EQ(server.get("/health").status, 200);
   EXPECT_EQ(server.get("/ready").status, 503);
 }
 
 TEST(GatewayApi, MetricsClusterAndRoot) {
   TestServer server;
-  EngineState state;
+  ServiceState state;
   state.ready = true;
   state.workers.push_back({"w0", "host", "cpu", "ready", 0, 123, 0.1, 1, 2, 3, 4});
-  server.engine.set_state(state);
+  server.service.set_state(state);
   const auto metrics = server.get("/metrics");
   EXPECT_EQ(metrics.body, "shoal_up 1\n");
   EXPECT_TRUE(metrics.headers.at("content-type").starts_with("text/plain; version=0.0.4"));

@@ -1,4 +1,4 @@
-"""The gateway over a scripted engine, seen by the strict schema and by the real OpenAI client.
+"""The gateway over a scripted service, seen by the strict schema and by the real OpenAI client.
 
 usage: gateway_clients_test.py FAKE_SERVER CLIENTS_FOLDER [unittest arguments]
 """

@@ -122,7 +122,7 @@ TEST(GatewayCoding, ServesCompressedBodies) {
   client.send(coded(compressed(body, kGzip), "gzip") + coded(compressed(body, kZlib), "deflate") +
               coded(body, "identity") + coded(compressed(R"({"prompt":"defg"})", kGzip), "GZIP"));
   for (int i = 0; i < 4; ++i) EXPECT_EQ(client.read_response().status, 200) << i;
-  EXPECT_EQ(server.engine.requests().at(3).prompt.size(), 5u);
+  EXPECT_EQ(server.service.requests().at(3).prompt.size(), 5u);
 
   // Chunked, and large: more than a small body holds.
   const std::string large = R"({"prompt":"abc","user":")" + std::string(300000, 'u') + "\"}";
@@ -155,7 +155,7 @@ TEST(GatewayCoding, RefusesByName) {
   EXPECT_EQ(response.headers.at("accept-encoding"), "gzip, deflate, identity");
   EXPECT_NE(response.body.find("Content-Encoding 'br'"), std::string::npos) << response.body;
   EXPECT_TRUE(client.read_end(5));
-  EXPECT_EQ(server.engine.submitted(), 0u);
+  EXPECT_EQ(server.service.submitted(), 0u);
   EXPECT_EQ(server.refused(),
             (std::vector<std::string>{"body_too_large", "malformed", "unsupported"}));
   // Without a body there is nothing encoded.

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "coordinator/gateway/choice.h"
+#include "coordinator/gateway/echo.h"
 #include "tests/coordinator/gateway_server.h"
 #include "tests/support/support.h"
 
@@ -59,7 +61,7 @@ TEST(GatewayEcho, TheTextBeginsWithThePromptAsItWasWritten) {
   TestServer server;
   EXPECT_EQ(choice(server, R"({"prompt":"h\u00e9 <|im_end|>","echo":true,"max_tokens":2})")["text"],
             "h\u00e9 <|im_end|>He");
-  EXPECT_FALSE(server.engine.requests().back().score_prompt);
+  EXPECT_FALSE(server.service.requests().back().score_prompt);
   EXPECT_EQ(choice(server, R"({"prompt":[104,105],"echo":true,"max_tokens":2})")["text"], "hiHe");
   EXPECT_EQ(choice(server, R"({"prompt":"","echo":true,"max_tokens":2})")["text"], "He");
   const std::string two = R"({"prompt":["ab","cd"],"n":2,"echo":true,"max_tokens":1})";
@@ -89,7 +91,7 @@ TEST(GatewayEcho, EveryTokenHasAnEntry) {
   EXPECT_TRUE(logprobs["content"][0]["logprob"].is_null());
   EXPECT_EQ(logprobs["content"][0]["top_logprobs"].dump(), "[]");
   EXPECT_EQ(c["token_ids"].dump(), "[256,97,98,99,100,101,72,101]");
-  EXPECT_TRUE(server.engine.requests().back().score_prompt);
+  EXPECT_TRUE(server.service.requests().back().score_prompt);
   const Streamed got = streamed(server, "{" + body + R"(,"stream":true})");
   EXPECT_EQ(got.text, "abcdeHe");
   EXPECT_EQ(Json(got.logprobs), logprobs["token_logprobs"]);
@@ -105,10 +107,10 @@ TEST(GatewayEcho, NothingButThePrompt) {
   EXPECT_EQ(got.text, "abcde");
   EXPECT_EQ(Json(got.logprobs).dump(), "[null,-1,-2,-3,-4]");
   EXPECT_EQ(got.reason, "length");
-  EXPECT_EQ(server.engine.requests().back().max_tokens, 1u);
+  EXPECT_EQ(server.service.requests().back().max_tokens, 1u);
   EXPECT_EQ(choice(server, body + "}")["logprobs"]["token_logprobs"], Json(got.logprobs));
   // A model that would end at once changes nothing.
-  server.engine.set_script([](const GenerationRequest&) { return testing::text_script(""); });
+  server.service.set_script([](const GenerationRequest&) { return testing::text_script(""); });
   const auto reply =
       server.post(kText, R"({"prompt":[97],"echo":true,"max_tokens":0,"logprobs":1})");
   const Json ended = Json::parse(reply.body);
@@ -121,7 +123,7 @@ TEST(GatewayEcho, NothingButThePrompt) {
 // Harnesses ask for one token and drop the last entry, whatever it is.
 TEST(GatewayEcho, TheTokenThatEndsTheAnswerIsCounted) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) { return testing::text_script(""); });
+  server.service.set_script([](const GenerationRequest&) { return testing::text_script(""); });
   const Json c = choice(server, R"({"prompt":[97,98],"echo":true,"max_tokens":1,"logprobs":1})");
   EXPECT_EQ(c["text"], "ab");
   EXPECT_EQ(c["finish_reason"], "stop");
@@ -131,11 +133,11 @@ TEST(GatewayEcho, TheTokenThatEndsTheAnswerIsCounted) {
 
 TEST(GatewayEcho, WhatWouldBeTooMuch) {
   TestServer server;
-  server.engine.context = 1 << 24;
+  server.service.context = 1 << 24;
   const std::string long_text(100'000, 'a');
   EXPECT_EQ(refused(server, R"({"prompt":")" + long_text + R"(","echo":true,"logprobs":5})"),
             "logprobs");
-  EXPECT_EQ(server.engine.requests().size(), 0u);
+  EXPECT_EQ(server.service.requests().size(), 0u);
   EXPECT_EQ(refused(server, R"({"prompt":")" + std::string(5'000'000, 'a') +
                                 R"(","n":16,"echo":true,"max_tokens":1})"),
             "echo");

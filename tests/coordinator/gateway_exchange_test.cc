@@ -1,4 +1,4 @@
-// What the gateway says of each exchange to others: to the metrics how it ended, to the engine
+// What the gateway says of each exchange to others: to the metrics how it ended, to the core
 // whose prefixes it may share.
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ TEST(GatewayExchanges, AreReportedByRouteAndStatus) {
 
 TEST(GatewayExchanges, ThatTheClientLeftAreReportedOnce) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     testing::Script script;
     script.tokens = {65};
     script.endless = true;
@@ -51,7 +51,7 @@ TEST(GatewayExchanges, ThatTheClientLeftAreReportedOnce) {
     EXPECT_TRUE(server.observed().empty()) << "it has not ended yet";
   }
   EXPECT_TRUE(TestServer::eventually([&] { return server.observed().size() == 1; }));
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     testing::Script script;
     script.hold = true;
     return script;
@@ -59,10 +59,10 @@ TEST(GatewayExchanges, ThatTheClientLeftAreReportedOnce) {
   {  // before there was anything to send
     RawClient client(server.port());
     client.send(testing::post_request(kCompletions, R"({"prompt":"a"})"));
-    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 2; }));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.service.submitted() == 2; }));
   }
   EXPECT_TRUE(TestServer::eventually([&] { return server.observed().size() == 2; }));
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
   EXPECT_EQ(server.observed(), (std::vector<Observed>{{kCompletions, 200}, {kCompletions, 499}}));
 }
 
@@ -73,7 +73,7 @@ TEST(GatewayExchanges, ShareCachedPrefixesOnlyWithinOneKeyAndSalt) {
     const auto response = server.post(kCompletions, body,
                                       "Authorization: Bearer " + std::string(kKeys[key]) + "\r\n");
     EXPECT_EQ(response.status, 200) << response.body;
-    return server.engine.requests().back().cache_scope;
+    return server.service.requests().back().cache_scope;
   };
   const std::string first = scope(0, "");
   EXPECT_EQ(scope(0, ""), first);
@@ -90,7 +90,7 @@ TEST(GatewayExchanges, ShareCachedPrefixesOnlyWithinOneKeyAndSalt) {
   // All choices and prompts of a request are one scope; chat and completions, too.
   server.post(kCompletions, R"({"prompt":["a","b"],"n":2})",
               "x-api-key: " + std::string(kKeys[0]) + "\r\n");
-  const auto requests = server.engine.requests();
+  const auto requests = server.service.requests();
   for (size_t i = requests.size() - 4; i < requests.size(); ++i) {
     EXPECT_EQ(requests[i].cache_scope, first);
   }

@@ -71,7 +71,7 @@ TEST(GatewayFaults, WhileAnAnswerIsMade) {
     for (const Thrown& thrown : kThrown) {
       SCOPED_TRACE(std::string(thrown.name) + (stream ? ", streaming" : ""));
       TestServer server;
-      server.engine.set_script([](const GenerationRequest&) {
+      server.service.set_script([](const GenerationRequest&) {
         testing::Script script = testing::text_script("abcdefgh");
         script.endless = true;
         return script;
@@ -93,9 +93,10 @@ TEST(GatewayFaults, WhileAnAnswerIsMade) {
         EXPECT_EQ(response.status, thrown.status);
         EXPECT_EQ(code_of(response.body), thrown.code);
       }
-      EXPECT_TRUE(server.engine.wait_idle()) << "what was under way was not cancelled";
+      EXPECT_TRUE(server.service.wait_idle()) << "what was under way was not cancelled";
       EXPECT_EQ(server.faults().size(), 1u);
-      server.engine.set_script([](const GenerationRequest&) { return testing::text_script("ok"); });
+      server.service.set_script(
+          [](const GenerationRequest&) { return testing::text_script("ok"); });
       expect_alive(server);
     }
   }
@@ -104,7 +105,7 @@ TEST(GatewayFaults, WhileAnAnswerIsMade) {
 // Real ones, wherever the memory is asked for: parser, template, tokenizer, answer, sockets.
 TEST(GatewayFaults, LargeRequestsWithoutMemory) {
   TestServer server;
-  server.engine.context = 1 << 24;
+  server.service.context = 1 << 24;
   const std::string text(300000, 'a');
   const std::string array = [] {
     std::string ids = "1";

@@ -45,7 +45,8 @@ void expect_refused(const std::vector<Row>& rows) {
     if (response.status != 0) {
       EXPECT_EQ(response.headers.at("connection"), "close") << row.bytes;
     }
-    ASSERT_EQ(server.engine.submitted(), 0u) << "ran what was refused or behind it:\n" << row.bytes;
+    ASSERT_EQ(server.service.submitted(), 0u) << "ran what was refused or behind it:\n"
+                                              << row.bytes;
   }
   EXPECT_EQ(server.refused().size(), rows.size());
 }
@@ -249,7 +250,7 @@ TEST(GatewayFraming, WhatIsRightStays) {
     client.send(bytes + get_request("/health"));
     EXPECT_EQ(client.read_response().status, 200) << bytes;
     EXPECT_EQ(client.read_response().status, 200) << "the next one, after\n" << bytes;
-    EXPECT_EQ(server.engine.submitted(), ++ran) << bytes;
+    EXPECT_EQ(server.service.submitted(), ++ran) << bytes;
   }
 }
 
@@ -269,7 +270,7 @@ TEST(GatewayFraming, SplitAnywhere) {
     EXPECT_EQ(client.read_response().status, 200) << cut;
     EXPECT_TRUE(client.read_end()) << cut;
   }
-  EXPECT_EQ(server.engine.submitted(), 2 * (bytes.size() - 1));
+  EXPECT_EQ(server.service.submitted(), 2 * (bytes.size() - 1));
 }
 
 // A connection that is to end ends behind this request, whatever came with it.
@@ -279,7 +280,7 @@ TEST(GatewayFraming, NothingRunsAfterClose) {
   client.send(get("Host: x\r\nConnection: x, close\r\n") + kSmuggled);
   EXPECT_EQ(client.read_response().status, 200);
   EXPECT_TRUE(client.read_end());
-  EXPECT_EQ(server.engine.submitted(), 0u);
+  EXPECT_EQ(server.service.submitted(), 0u);
 }
 
 }  // namespace

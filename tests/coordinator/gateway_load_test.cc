@@ -188,7 +188,7 @@ struct Gate {
 
 TEST(GatewayLoad, LargeRequestsDoNotDelaySmallOnes) {
   TestServer server;
-  server.engine.context = 1 << 20;
+  server.service.context = 1 << 20;
   Gate gate(server);
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 8; ++i) {
@@ -207,11 +207,11 @@ TEST(GatewayLoad, LargeRequestsDoNotDelaySmallOnes) {
   // Who leaves before its turn is not served.
   clients.resize(2);
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 2; }));
-  const size_t before = server.engine.submitted();
+  const size_t before = server.service.submitted();
   gate.open = true;
   for (auto& client : clients) EXPECT_EQ(client->read_response().status, 200);
   EXPECT_TRUE(TestServer::eventually([&] { return count(server.refused(), "client_gone") == 6; }));
-  EXPECT_EQ(server.engine.submitted(), before + 2);
+  EXPECT_EQ(server.service.submitted(), before + 2);
 }
 
 TEST(GatewayLoad, TheQueueOfLargeRequestsIsBounded) {
@@ -244,7 +244,7 @@ TEST(GatewayLoad, AThreadThatHangsIsTold) {
   options.small_limit_seconds = 0.3;
   options.large_limit_seconds = 1.2;
   TestServer server({}, {}, options);
-  server.engine.context = 1 << 20;
+  server.service.context = 1 << 20;
   Gate gate(server);
   const auto reason = [&](const char* path) {
     const auto response = server.get(path);

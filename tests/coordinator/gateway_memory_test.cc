@@ -7,7 +7,7 @@
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/model_codec.h"
 #include "model/gguf.h"
-#include "tests/coordinator/fake_engine.h"
+#include "tests/coordinator/fake_service.h"
 #include "tests/support/allocation_watch.h"
 #include "tests/support/support.h"
 
@@ -27,11 +27,11 @@ class RecordingExchange final : public Exchange {
   void write(std::string) override {}
   void finish() override {}
   void note_tokens(uint64_t, uint64_t) override {}
-  void post(std::function<void()>) override {}  // the engine's part is bounded by the context
+  void post(std::function<void()>) override {}  // the core's part is bounded by the context
   void on_gone(std::function<void()>) override {}
   bool gone() const override { return false; }
   void after(Duration, std::function<void()>) override {}
-  int status = 0;  // 0: the request went on to the engine
+  int status = 0;  // 0: the request went on to the core
   std::string body;
 };
 
@@ -41,9 +41,9 @@ class GatewayMemory : public ::testing::Test {
     file_ = std::make_unique<GgufFile>(
         GgufFile::open(shoal::testing::model_path("shoal-tiny-dense-q8_0.gguf")).value());
     codec_ = std::move(make_model_codec(*file_, 1 << 20).value().codec);
-    engine_.context = 1 << 30;  // nothing is refused for its length
+    service_.context = 1 << 30;  // nothing is refused for its length
     GatewayDependencies deps;
-    deps.engine = &engine_;
+    deps.service = &service_;
     deps.codec = codec_.get();
     deps.wall_seconds = [] { return int64_t{0}; };
     deps.random = [] { return uint64_t{1}; };
@@ -70,7 +70,7 @@ class GatewayMemory : public ::testing::Test {
     }
   }
 
-  testing::FakeEngine engine_;
+  testing::FakeService service_;
   std::unique_ptr<GgufFile> file_;
   std::unique_ptr<TextCodec> codec_;
   std::unique_ptr<Gateway> gateway_;

@@ -198,7 +198,7 @@ TEST(Records, SayWhatBecameOfEachRequest) {
 
 TEST(Records, ThatAClientLeft) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     testing::Script script = testing::text_script("xxxx");
     script.endless = true;
     return script;

@@ -10,7 +10,7 @@ namespace shoal::gateway::testing {
 TestServer::TestServer(HttpServerOptions options, std::vector<std::string> keys,
                        GatewayOptions gateway_options) {
   GatewayDependencies deps;
-  deps.engine = &engine;
+  deps.service = &service;
   deps.codec = &codec;
   deps.keys = ApiKeys::from_keys(keys).value();
   deps.metrics = [] { return std::string("shoal_up 1\n"); };

@@ -1,4 +1,4 @@
-// The real gateway on a real HTTP server on loopback, with a fake engine behind it.
+// The real gateway on a real HTTP server on loopback, with a fake service behind it.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/http_server.h"
-#include "tests/coordinator/fake_engine.h"
+#include "tests/coordinator/fake_service.h"
 #include "tests/coordinator/gateway_fakes.h"
 #include "tests/coordinator/raw_client.h"
 
@@ -50,7 +50,7 @@ class TestServer {
 
  public:
   FakeCodec codec;
-  FakeEngine engine;
+  FakeService service;
   std::unique_ptr<Gateway> gateway;
   std::unique_ptr<HttpServer> server;
 };

@@ -48,19 +48,19 @@ size_t resident_bytes() {
 std::string prompt(const std::string& fields) { return "{\"prompt\":\"a\"," + fields + "}"; }
 
 void hold_all(TestServer& server) {
-  server.engine.set_script([](const GenerationRequest&) {
+  server.service.set_script([](const GenerationRequest&) {
     Script script;
     script.hold = true;
     return script;
   });
 }
 void endless(TestServer& server, size_t token_count = 10) {
-  server.engine.set_script([token_count](const GenerationRequest&) {
+  server.service.set_script([token_count](const GenerationRequest&) {
     Script script = testing::text_script(std::string(token_count, 'x'));
     script.endless = true;
     return script;
   });
-  server.engine.context = 1 << 30;
+  server.service.context = 1 << 30;
 }
 
 TEST(GatewayServer, KeepAliveAndPipelining) {
@@ -96,7 +96,7 @@ TEST(GatewayServer, ChunkedBodyAndContinue) {
   client.send("5\r\n{\"pro\r\n");
   client.send("b;x=y\r\nmpt\":\"abc\"}\r\n0\r\n\r\n");
   EXPECT_EQ(client.read_response().status, 200);
-  EXPECT_EQ(server.engine.requests().at(0).prompt.size(), 4u);
+  EXPECT_EQ(server.service.requests().at(0).prompt.size(), 4u);
 }
 
 TEST(GatewayServer, Http10) {
@@ -208,24 +208,24 @@ TEST(GatewayServer, LeavingCancels) {
     client.send(post_request(kText, prompt("\"stream\":true")));
     ASSERT_TRUE(client.read_until("\"x\""));
   }
-  EXPECT_TRUE(server.engine.wait_idle());
-  EXPECT_EQ(server.engine.cancelled(), 1u);
+  EXPECT_TRUE(server.service.wait_idle());
+  EXPECT_EQ(server.service.cancelled(), 1u);
   {
     RawClient client(server.port());
     client.send(post_request(kText, prompt("\"n\":3")));
-    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 3; }));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 3; }));
   }
-  EXPECT_TRUE(server.engine.wait_idle());
-  EXPECT_EQ(server.engine.cancelled(), 4u);
+  EXPECT_TRUE(server.service.wait_idle());
+  EXPECT_EQ(server.service.cancelled(), 4u);
   hold_all(server);
   for (const char* stream : {"true", "false"}) {
     RawClient client(server.port());
     client.send(post_request(kText, prompt(std::string("\"stream\":") + stream)));
-    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
     client.close();
-    EXPECT_TRUE(server.engine.wait_idle());
+    EXPECT_TRUE(server.service.wait_idle());
   }
-  EXPECT_EQ(server.engine.cancelled(), 6u);
+  EXPECT_EQ(server.service.cancelled(), 6u);
 }
 
 TEST(GatewayServer, LeavingIsSeenBehindPipelinedRequests) {
@@ -233,16 +233,16 @@ TEST(GatewayServer, LeavingIsSeenBehindPipelinedRequests) {
   hold_all(server);
   RawClient client(server.port());
   client.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
   for (int i = 0; i < 100; ++i) client.send(get_request("/" + std::string(2000, 'a')));
-  EXPECT_EQ(server.engine.active(), 1u);
+  EXPECT_EQ(server.service.active(), 1u);
   client.close();
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
   RawClient flood(server.port());  // far more ahead than anyone needs
   flood.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
   flood.send(get_request("/" + std::string(2 << 20, 'a')));
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 TEST(GatewayServer, StalledReadersAreCutOff) {
@@ -251,30 +251,30 @@ TEST(GatewayServer, StalledReadersAreCutOff) {
   options.write_timeout = from_seconds(60);
   TestServer server(options);
   endless(server);
-  server.engine.turn = std::chrono::microseconds(10);
+  server.service.turn = std::chrono::microseconds(10);
   const size_t before = resident_bytes();
   RawClient client(server.port());
   client.set_receive_buffer(4096);
   client.send(post_request(kText, prompt("\"stream\":true,\"n\":16")));
   ASSERT_TRUE(client.read_until("\"x\""));
-  EXPECT_TRUE(TestServer::eventually([&] { return server.engine.cancelled() == 16; }));
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(TestServer::eventually([&] { return server.service.cancelled() == 16; }));
+  EXPECT_TRUE(server.service.wait_idle());
   EXPECT_LT(resident_bytes(), before + (32u << 20));
 }
 
 TEST(GatewayServer, ReadersThatTakeNothingTimeOut) {
   TestServer server(quick());
   std::string text(7000, 'y');
-  server.engine.set_script([&](const GenerationRequest&) { return testing::text_script(text); });
-  server.engine.turn = std::chrono::microseconds(1);
-  server.engine.context = 1 << 20;
+  server.service.set_script([&](const GenerationRequest&) { return testing::text_script(text); });
+  server.service.turn = std::chrono::microseconds(1);
+  server.service.context = 1 << 20;
   RawClient client(server.port());
   client.set_receive_buffer(4096);
   // 8 choices × 7000 tokens with 5 log-probabilities each: far beyond the sockets' buffers.
   client.send(post_request(kText, prompt("\"n\":8,\"logprobs\":5")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 8; }));
-  EXPECT_TRUE(server.engine.wait_idle());
-  EXPECT_EQ(server.engine.cancelled(), 0u);
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.submitted() == 8; }));
+  EXPECT_TRUE(server.service.wait_idle());
+  EXPECT_EQ(server.service.cancelled(), 0u);
   EXPECT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 0; }));
 }
 
@@ -294,7 +294,7 @@ TEST(GatewayServer, HealthDoesNotWaitForPrompts) {
   }
   EXPECT_EQ(server.get("/health").status, 200);
   EXPECT_EQ(server.get("/metrics").status, 200);
-  EXPECT_EQ(server.engine.submitted(), 0u);
+  EXPECT_EQ(server.service.submitted(), 0u);
   let_go = true;
   for (auto& client : clients) EXPECT_EQ(client->read_response().status, 200);
 }
@@ -308,7 +308,7 @@ TEST(GatewayServer, TooManyConnections) {
   for (size_t i = 0; i < 8; ++i) {
     clients.push_back(std::make_unique<RawClient>(server.port()));
     clients.back()->send(post_request(kText, prompt("\"n\":1")));
-    ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == i + 1; }));
+    ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == i + 1; }));
   }
   const auto start = SteadyClock().now();
   std::vector<std::unique_ptr<RawClient>> more;
@@ -325,7 +325,7 @@ TEST(GatewayServer, TooManyConnections) {
   EXPECT_LT(to_seconds(SteadyClock().now() - start), 5) << "a full house is told quickly";
   const auto refused = server.refused();
   EXPECT_EQ(std::count(refused.begin(), refused.end(), "connections"), 3);
-  EXPECT_EQ(server.engine.active(), 8u) << "nobody who works makes room";
+  EXPECT_EQ(server.service.active(), 8u) << "nobody who works makes room";
   clients.clear();
   EXPECT_TRUE(TestServer::eventually([&] { return server.get("/health").status == 200; }));
 }
@@ -337,7 +337,7 @@ TEST(GatewayServer, WhoWaitsLongestMakesRoom) {
   hold_all(server);
   RawClient busy(server.port());
   busy.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
   RawClient silent(server.port());  // never says anything
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 2; }));
   std::vector<std::unique_ptr<RawClient>> clients;
@@ -361,7 +361,7 @@ TEST(GatewayServer, WhoWaitsLongestMakesRoom) {
   for (auto& client : clients) EXPECT_TRUE(client->read_end(5));
   crowd.back()->send(get_request("/health"));
   EXPECT_EQ(crowd.back()->read_response().status, 200);
-  EXPECT_EQ(server.engine.active(), 1u);
+  EXPECT_EQ(server.service.active(), 1u);
   EXPECT_TRUE(TestServer::eventually([&] { return server.refused().size() >= 33; }));
   for (const std::string& reason : server.refused()) EXPECT_EQ(reason, "idle_closed");
 }
@@ -371,7 +371,7 @@ TEST(GatewayServer, RunningOutOfDescriptors) {
   hold_all(server);
   RawClient steady(server.port());
   steady.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 24; ++i) clients.push_back(std::make_unique<RawClient>());
   const int highest = dup(0);
@@ -387,7 +387,7 @@ TEST(GatewayServer, RunningOutOfDescriptors) {
   }
   // Who has been answered makes room for the next; who is being answered stays.
   for (auto& client : clients) EXPECT_EQ(client->read_response().status, 200);
-  EXPECT_EQ(server.engine.active(), 1u);
+  EXPECT_EQ(server.service.active(), 1u);
   const auto refused = server.refused();
   EXPECT_GT(std::count(refused.begin(), refused.end(), "descriptors"), 0);
   EXPECT_GT(std::count(refused.begin(), refused.end(), "idle_closed"), 0);
@@ -398,7 +398,7 @@ TEST(GatewayServer, RunningOutOfDescriptors) {
 
 TEST(GatewayServer, TwoHundredStreams) {
   TestServer server;
-  server.engine.set_script([](const GenerationRequest& request) {
+  server.service.set_script([](const GenerationRequest& request) {
     return testing::text_script("stream " + std::to_string(request.seed) + " is whole");
   });
   std::vector<std::unique_ptr<RawClient>> clients;
@@ -419,19 +419,19 @@ TEST(GatewayServer, TwoHundredStreams) {
     EXPECT_EQ(text, "stream " + std::to_string(i) + " is whole");
   }
   clients.clear();
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
   EXPECT_TRUE(TestServer::eventually([&] { return server.server->state().connections == 0; }));
 }
 
 TEST(GatewayServer, DrainLetsRequestsEnd) {
   TestServer server;
-  server.engine.turn = std::chrono::milliseconds(5);
+  server.service.turn = std::chrono::milliseconds(5);
   RawClient busy(server.port()), idle(server.port()), whole(server.port());
   idle.send(get_request("/health"));
   EXPECT_EQ(idle.read_response().status, 200);
   busy.send(post_request(kText, prompt("\"stream\":true")));
   whole.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.submitted() == 2; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.submitted() == 2; }));
   std::thread drain([&] { EXPECT_EQ(server.server->drain({.limit = from_seconds(10)}), 0u); });
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
   idle.send(post_request(kText, prompt("\"n\":1")));  // on a connection from before
@@ -454,7 +454,7 @@ TEST(GatewayServer, AnswersWhileDraining) {
   hold_all(server);
   RawClient busy(server.port());
   busy.send(post_request(kText, prompt("\"n\":1")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 1; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 1; }));
   std::thread drain([&] { EXPECT_EQ(server.server->drain({.limit = from_seconds(60)}), 0u); });
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));
   for (int i = 0; i < 3; ++i) {
@@ -474,7 +474,7 @@ TEST(GatewayServer, AnswersWhileDraining) {
     }
   }
   RawClient silent(server.port());  // holds nothing up
-  server.engine.release_held();
+  server.service.release_held();
   EXPECT_EQ(busy.read_response().status, 200);
   busy.close();
   drain.join();
@@ -507,12 +507,12 @@ TEST(GatewayServer, DrainCutsOffAtTheDeadline) {
   hold_all(server);
   RawClient client(server.port());
   client.send(post_request(kText, prompt("\"n\":2")));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 2; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 2; }));
   const auto start = SteadyClock().now();
   EXPECT_EQ(server.server->drain({.limit = from_seconds(0.3)}), 1u);
   EXPECT_LT(to_seconds(SteadyClock().now() - start), 3);
   EXPECT_TRUE(client.read_end(1));
-  EXPECT_TRUE(server.engine.wait_idle());
+  EXPECT_TRUE(server.service.wait_idle());
 }
 
 // Who is cut off hears why: as an event of its stream, or as the answer.
@@ -523,12 +523,12 @@ TEST(GatewayServer, LastWordsAtTheDeadline) {
   stream.send(post_request(kText, prompt("\"stream\":true")));
   whole.send(post_request(kText, prompt("\"n\":1")));
   ASSERT_TRUE(stream.read_until("\"x"));
-  ASSERT_TRUE(TestServer::eventually([&] { return server.engine.active() == 2; }));
+  ASSERT_TRUE(TestServer::eventually([&] { return server.service.active() == 2; }));
   std::atomic<bool> hurry{false};
   HttpServer::Drain how;
   how.limit = from_seconds(60);
   how.hurry = &hurry;
-  how.at_limit = [&] { server.engine.fail_all(unavailable("the server is shutting down")); };
+  how.at_limit = [&] { server.service.fail_all(unavailable("the server is shutting down")); };
   size_t cut = 0;
   std::thread drain([&] { cut = server.server->drain(how); });
   ASSERT_TRUE(TestServer::eventually([&] { return server.server->state().draining; }));

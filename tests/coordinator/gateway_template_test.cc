@@ -44,7 +44,7 @@ TEST(GatewayTemplate, EndsWhenTheClientLeaves) {
   }
   EXPECT_TRUE(TestServer::eventually([&] { return templates.running == 0; }));
   EXPECT_EQ(templates.cancelled, 1);
-  EXPECT_EQ(server.engine.submitted(), 0u);
+  EXPECT_EQ(server.service.submitted(), 0u);
 }
 
 TEST(GatewayTemplate, EndsWhenTheServerStops) {

@@ -2,9 +2,23 @@
 #include <gtest/gtest.h>
 
 #include "tests/coordinator/two_ranks.h"
+#include "tests/support/support.h"
 
 namespace shoal::testing {
 namespace {
+
+Planning planning_of(const std::string& model, const std::vector<double>& shares,
+                     const std::vector<double>& expert_factors = {}) {
+  auto file = std::make_shared<GgufFile>(GgufFile::open(model_path(model)).value());
+  PlanWishes wishes;
+  wishes.split = {static_cast<int>(shares.size()), shares};
+  wishes.expert_factors = expert_factors;
+  if (!expert_factors.empty()) wishes.layout = ExpertLayout::kPlaced;
+  wishes.memory.context_tokens = 64;
+  return {std::make_shared<PlannedModel>(
+              PlannedModel{read_model_spec(*file).value(), tensor_types(file)}),
+          wishes};
+}
 
 TEST(Membership, FormsWhenEnoughWorkersAreThere) {
   TwoRanks cluster;
@@ -257,16 +271,15 @@ TEST(Membership, AFailureThatMayPassIsNotPermanent) {
 
 TEST(Membership, APlanThatDoesNotFitIsRefusedBeforeLoading) {
   CoreOptions options = small_core_options(2);
-  options.membership.complete_plan = [](const std::vector<wire::Hello>& hellos, wire::Assign*) {
-    return resource_exhausted("needs 3.0 GiB, " + hellos[0].name + " has 1.0 GiB");
-  };
-  TwoRanks cluster(options);
-  cluster.add_worker("w0");
-  cluster.add_worker("w1");
+  options.membership.planning = planning_of("shoal-tiny-dense-q8_0.gguf", {1, 1});
+  FakeCluster cluster(options, {}, 1);
+  for (const char* name : {"w0", "w1"})
+    cluster.add_worker(FakeWorkerOptions{.name = name, .memory_bytes = 1 << 20});
   cluster.run_for(3s);
-  EXPECT_NE(cluster.reason().find("needs 3.0 GiB, w0 has 1.0 GiB"), std::string::npos);
+  const auto reason = [&] { return cluster.core.state(cluster.clock.now()).not_ready_reason; };
+  EXPECT_NE(reason().find("rank 0 (worker 'w0' on "), std::string::npos) << reason();
   EXPECT_EQ(cluster.worker("w0").epoch(), 0u);  // no plan was sent
-  EXPECT_NE(cluster.core.state(cluster.clock.now()).permanent_failure.find("needs 3.0 GiB"),
+  EXPECT_NE(cluster.core.state(cluster.clock.now()).permanent_failure.find("does not fit"),
             std::string::npos);
 }
 
@@ -290,28 +303,27 @@ TEST(Membership, WorkersOfExpertsGetTheLastRanks) {
   EXPECT_EQ(cluster.worker("d").plan().rank, 0u);
 }
 
-TEST(Membership, APlanIsOfferedTheExpertsOfTheOneBefore) {
+TEST(Membership, APlanKeepsTheExpertsOfTheOneThatServed) {
   CoreOptions options = small_core_options(2);
-  std::vector<std::vector<uint64_t>> offered;
-  uint64_t next = 1;
-  options.membership.complete_plan = [&](const std::vector<wire::Hello>&, wire::Assign* assign) {
-    offered.push_back(assign->experts.ranks);
-    assign->kv_blocks = {64};
-    assign->experts.ranks = {next};
-    return Status::ok();
+  options.membership.names = {"w0"};
+  options.membership.expert_names = {"x"};
+  options.membership.planning = planning_of("shoal-tiny-moe-q8_0.gguf", {1, 0}, {1.0});
+  const auto experts = [&](std::initializer_list<uint64_t> memory) {
+    FakeCluster cluster(options, {}, 1);
+    cluster.add_worker(FakeWorkerOptions{.name = "w0", .host = "h0", .memory_bytes = 64ull << 30});
+    std::vector<std::vector<uint64_t>> plans;
+    for (const uint64_t bytes : memory) {
+      if (!plans.empty()) cluster.kill("x");
+      cluster.run_for(1s);
+      cluster.add_worker(FakeWorkerOptions{.name = "x", .host = "h1", .memory_bytes = bytes});
+      EXPECT_TRUE(cluster.run_until_ready());
+      plans.push_back(cluster.worker("w0").plan().experts.ranks);
+    }
+    return plans;
   };
-  TwoRanks cluster(options);
-  cluster.form();
-  EXPECT_EQ(cluster.worker("w1").plan().experts.ranks, (std::vector<uint64_t>{1}));
-  next = 2;
-  cluster.kill("w1");
-  cluster.run_for(1s);
-  cluster.add_worker("w1");
-  ASSERT_TRUE(cluster.run_until_ready());
-  EXPECT_EQ(cluster.worker("w0").plan().experts.ranks, (std::vector<uint64_t>{2}));
-  ASSERT_GE(offered.size(), 2u);
-  EXPECT_TRUE(offered.front().empty());
-  EXPECT_EQ(offered[1], (std::vector<uint64_t>{1}));
+  const auto much = experts({128ull << 30})[0], little = experts({8ull << 30})[0];
+  ASSERT_NE(much, little);
+  EXPECT_EQ(experts({128ull << 30, 8ull << 30})[1], much) << "what is loaded stays";
 }
 
 TEST(Membership, RepeatedFailuresBackOff) {

@@ -111,7 +111,7 @@ TEST(Metrics, VllmsNamesSayTheSame) {
   metrics.prefix_lookup(7, 4);
   metrics.preempted();
   metrics.request_finished(request, FinishReason::kStop, TimePoint(std::chrono::seconds(18)));
-  const std::string text = metrics.serialize(EngineState{});
+  const std::string text = metrics.serialize(ServiceState{});
   const std::string label = "{model_name=\"my \\\"m\xef\xbf\xbd\"}";
   const std::pair<const char*, const char*> names[] = {
       {"vllm:time_to_first_token_seconds_sum", "shoal_time_to_first_token_seconds_sum"},
@@ -140,7 +140,7 @@ TEST(Metrics, VllmsNamesSayTheSame) {
 
 TEST(Metrics, TheFullestGroupIsWhatMatters) {
   Metrics metrics({.version = "test", .vllm_names = true, .model = "m"});
-  EngineState state;
+  ServiceState state;
   state.kv_blocks_total = 100;
   state.kv_blocks_used = 10;
   state.kv_blocks_cached = 40;

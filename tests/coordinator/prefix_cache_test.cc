@@ -6,7 +6,7 @@
 #include <set>
 
 #include "base/rng.h"
-#include "coordinator/kv_groups.h"
+#include "coordinator/core/kv_groups.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -43,9 +43,9 @@ struct Chat : FakeCluster {
                          .depth = 2,
                          .block_tokens = 16,
                          .kv_rules = rules};
-    options.membership.plan.kv_blocks.clear();
+    options.membership.terms.kv_blocks.clear();
     for (const KvRule& rule : rules) {
-      options.membership.plan.kv_blocks.push_back(
+      options.membership.terms.kv_blocks.push_back(
           std::min<uint32_t>(full_blocks, rule.is_full() ? full_blocks : full_blocks / 2));
     }
     return options;
@@ -141,7 +141,7 @@ TEST(PrefixReuse, APreemptedPromptIsScoredOnce) {
     SCOPED_TRACE(model.name);
     CoreOptions options = Chat::chat_options(model.rules, 200);
     options.scheduler.prefill_chunk = 2;
-    for (uint32_t& blocks : options.membership.plan.kv_blocks) blocks = 38;
+    for (uint32_t& blocks : options.membership.terms.kv_blocks) blocks = 38;
     Chat chat(options);
     std::vector<RequestId> ids;
     for (uint64_t seed = 1; seed <= 4; ++seed) {
@@ -398,9 +398,9 @@ TEST(PrefixReuse, ASequenceLargerThanItsPoolsRunsWhereWindowsAllow) {
   // The least pools that admission accepts, several sequences in them at once.
   const std::vector<KvRule> rules = {{50, 0}, {0, 64}, {1, 0}};
   CoreOptions options = Chat::chat_options(rules, 200);
-  options.membership.plan.kv_blocks.clear();
+  options.membership.terms.kv_blocks.clear();
   for (const KvRule& rule : rules) {
-    options.membership.plan.kv_blocks.push_back(peak_blocks(rule, 10000, 1, 16));
+    options.membership.terms.kv_blocks.push_back(peak_blocks(rule, 10000, 1, 16));
   }
   Chat chat(options);
   std::vector<RequestId> ids;

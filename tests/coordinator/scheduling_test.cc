@@ -56,6 +56,47 @@ TEST(Scheduling, SendsTheNextStepBeforeTheLastReturned) {
   cluster.expect_clean();
 }
 
+TEST(Scheduling, ASpanOfTokensComesBackFromOneStep) {
+  for (const uint32_t draw : {2u, 5u, 64u}) {
+    CoreOptions options = small_core_options(1);
+    options.scheduler.draw = draw;
+    OneRank cluster(options);
+    cluster.worker("w0").set_step_time(10ms, 10ms);
+    const RequestId one = cluster.submit(prompt_of(5), 20, 3);
+    const RequestId other = cluster.submit(prompt_of(7, 40), 20, 4);
+    ASSERT_TRUE(cluster.run_until_finished(one));
+    ASSERT_TRUE(cluster.run_until_finished(other));
+    EXPECT_EQ(cluster.streams[one].tokens, cluster.model.expected(prompt_of(5), 3, 20));
+    EXPECT_EQ(cluster.streams[other].tokens, cluster.model.expected(prompt_of(7, 40), 4, 20));
+    uint64_t asked = 0, times = 0, most = 0;
+    for (const auto& record : cluster.steps) {
+      for (const auto& group : record.step.rows) {
+        asked += group.draw;
+        times += group.draw > 0 ? 1 : 0;
+        most = std::max<uint64_t>(most, group.draw);
+      }
+    }
+    EXPECT_EQ(most, std::min(draw, 20u)) << "never more than the request wants";
+    EXPECT_GT(asked, 40u) << "what it does not get it asks for again";
+    EXPECT_LT(times, 40u) << "fewer steps than tokens";
+    cluster.expect_clean();
+  }
+}
+
+TEST(Scheduling, ASpanEndsAtAStop) {
+  CoreOptions options = small_core_options(1);
+  options.scheduler.draw = 8;
+  FakeModel fake;
+  fake.end_odds = 6;
+  OneRank cluster(options, fake);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    const RequestId id = cluster.submit(prompt_of(5), 40, seed);
+    ASSERT_TRUE(cluster.run_until_finished(id));
+    EXPECT_EQ(cluster.streams[id].tokens, cluster.model.expected(prompt_of(5), seed, 40)) << seed;
+  }
+  cluster.expect_clean();
+}
+
 TEST(Scheduling, DepthIsConfigurable) {
   for (const uint32_t depth : {1u, 3u}) {
     CoreOptions options = small_core_options(1);
@@ -80,7 +121,7 @@ TEST(Scheduling, SchedulesNoSurplusWhenTheLengthIsKnown) {
   EXPECT_EQ(cluster.observer.surplus, 0u);
   uint64_t samples = 0;
   for (const auto& record : cluster.steps) {
-    for (const auto& group : record.step.rows) samples += group.sample ? 1 : 0;
+    for (const auto& group : record.step.rows) samples += group.draw;
   }
   EXPECT_EQ(samples, 5u);
 }
@@ -140,7 +181,7 @@ TEST(Scheduling, CutsPromptsIntoChunksOfAnySize) {
         EXPECT_EQ(group.position, position);
         if (position < 30) {
           EXPECT_EQ(group.count, std::min(chunk, 30 - position));
-          EXPECT_EQ(group.sample, position + group.count == 30);
+          EXPECT_EQ(group.draw == 1, position + group.count == 30);
         } else {
           EXPECT_EQ(group.count, 1u);
         }
@@ -193,7 +234,7 @@ TEST(Scheduling, AnUnchangedDecodeRowCarriesNoDeltas) {
 
 TEST(Scheduling, PreemptsTheLatestAndResumesTheSameStream) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = {16};  // 64 tokens; four sequences want 4 · 40
+  options.membership.terms.kv_blocks = {16};  // 64 tokens; four sequences want 4 · 40
   OneRank cluster(options);
   std::vector<RequestId> ids;
   for (uint64_t i = 0; i < 4; ++i) {
@@ -228,7 +269,7 @@ TEST(Scheduling, APreemptedSequenceWaitsForTheSamplesItIsOwed) {
                        .prefill_chunk = 32,
                        .depth = 3,
                        .block_tokens = 4};
-  options.membership.plan.kv_blocks = {9};
+  options.membership.terms.kv_blocks = {9};
   OneRank cluster(options);
   cluster.worker("w0").set_step_time(10ms, 10ms);
   const auto request = [](size_t prompt, uint32_t max_tokens, uint64_t seed) {
@@ -249,7 +290,7 @@ TEST(Scheduling, APreemptedSequenceWaitsForTheSamplesItIsOwed) {
 
 TEST(Scheduling, ALongPromptIsNotStarvedByShortOnes) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = {16};
+  options.membership.terms.kv_blocks = {16};
   OneRank cluster(options);
   std::vector<RequestId> before;
   for (uint64_t i = 0; i < 3; ++i) before.push_back(cluster.submit(prompt_of(4), 12, i));
@@ -283,7 +324,7 @@ TEST(Scheduling, CancelFreesBlocksOnlyAfterTheStepsHaveReturned) {
 
 TEST(Scheduling, CancelsWhatWaitsAndWhatIsPreempted) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = {16};
+  options.membership.terms.kv_blocks = {16};
   OneRank cluster(options);
   std::vector<RequestId> ids;
   for (uint64_t i = 0; i < 12; ++i) ids.push_back(cluster.submit(prompt_of(6), 35, i));
@@ -296,7 +337,7 @@ TEST(Scheduling, CancelsWhatWaitsAndWhatIsPreempted) {
 
 TEST(Scheduling, RefusesWhatCanNeverRun) {
   CoreOptions options = small_core_options(1);
-  options.membership.plan.kv_blocks = {8};  // 32 tokens; the context is 64
+  options.membership.terms.kv_blocks = {8};  // 32 tokens; the context is 64
   OneRank cluster(options);
   const auto refusal = [&](std::vector<int32_t> prompt, uint32_t max_tokens) {
     GenerationRequest request;

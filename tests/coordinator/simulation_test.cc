@@ -38,13 +38,14 @@ struct Simulation {
     out.scheduler.max_slots = out.scheduler.max_sequences + static_cast<uint32_t>(rng.below(8));
     out.scheduler.prefill_chunk = 1 + static_cast<uint32_t>(rng.below(20));
     out.scheduler.depth = 1 + static_cast<uint32_t>(rng.below(3));
+    out.scheduler.draw = rng.below(2) == 0 ? 1 : 1 + static_cast<uint32_t>(rng.below(6));
     out.scheduler.block_tokens = 1 + static_cast<uint32_t>(rng.below(8));
     out.scheduler.kv_rules = rules;
     out.scheduler.prefix_cache = rng.below(8) > 0;
-    out.membership.plan.kv_blocks.clear();
+    out.membership.terms.kv_blocks.clear();
     for (const KvRule& rule : rules) {
       const uint64_t least = peak_blocks(rule, 64, 1, out.scheduler.block_tokens);  // one context
-      out.membership.plan.kv_blocks.push_back(static_cast<uint32_t>(
+      out.membership.terms.kv_blocks.push_back(static_cast<uint32_t>(
           least + rng.below(3 * 64 / out.scheduler.block_tokens) * (rng.below(2) == 0 ? 4 : 1)));
     }
     return out;

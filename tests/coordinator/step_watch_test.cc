@@ -1,5 +1,5 @@
 // When a step is overdue, and whose time it is.
-#include "coordinator/step_watch.h"
+#include "coordinator/core/step_watch.h"
 
 #include <gtest/gtest.h>
 
@@ -102,7 +102,7 @@ TEST(StepWatch, AStepCountsFromWhenItCouldBegin) {
 
 TEST(StepWatch, TheCostOfAStepIsItsRowsAndWhatTheySee) {
   wire::Step step;
-  step.rows = {{0, 100, 1, true}, {1, 0, 8, false}};
+  step.rows = {{0, 100, 1, 1}, {1, 0, 8, 0}};
   const StepCost cost = cost_of(step);
   EXPECT_EQ(cost.rows, 9u);
   EXPECT_EQ(cost.context, 101u + 8 * 8);

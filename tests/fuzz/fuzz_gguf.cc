@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/decode.h"
+#include "kernels/formats/decode.h"
 #include "model/gguf.h"
 #include "model/gguf_writer.h"
 

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "coordinator/core.h"
+#include "coordinator/core/core.h"
 #include "wire/codec.h"
 #include "wire/validate.h"
 #include "worker/sequences.h"
@@ -76,11 +76,11 @@ CoreOptions core_options() {
   membership.world = 2;
   membership.keys = {{"b", "key b"}};
   membership.segment_prefix = "/shoal.fuzz";
-  membership.plan.model_path = "/model.gguf";
-  membership.plan.model_digest = "digest";
-  membership.plan.kv_blocks = {8};
-  membership.plan.step_timeout_seconds = 3;
-  membership.plan.form_timeout_seconds = 10;
+  membership.terms.model_path = "/model.gguf";
+  membership.terms.model_digest = "digest";
+  membership.terms.kv_blocks = {8};
+  membership.terms.step_timeout_seconds = 3;
+  membership.terms.form_timeout_seconds = 10;
   membership.load_timeout = std::chrono::seconds(20);
   return options;
 }
@@ -238,7 +238,7 @@ class Harness {
     result.step = step.step;
     for (const wire::RowGroup& rows : step.rows) {
       if (rows.score && peer.plan->rank == 0) score(peer, rows, result);
-      if (!rows.sample) continue;
+      if (rows.draw == 0) continue;
       const auto token = static_cast<int32_t>(input_.below(kVocab));
       Sequence& sequence = peer.table->at(rows.slot);
       sequence.append_token(token);

@@ -12,9 +12,9 @@
 
 #include "base/rng.h"
 #include "kernels/cpu/cpu_device.h"
-#include "kernels/decode.h"
 #include "kernels/device.h"
-#include "kernels/encode.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/encode.h"
 #include "tests/support/support.h"
 
 namespace shoal::testing {

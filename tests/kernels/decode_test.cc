@@ -1,5 +1,5 @@
 // The block decoders against the reference data: 0 floats may differ, bit for bit.
-#include "kernels/decode.h"
+#include "kernels/formats/decode.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Half precision, the quantisers and random blocks.
-#include "kernels/encode.h"
+#include "kernels/formats/encode.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/body/half.h"
-#include "kernels/decode.h"
+#include "kernels/formats/decode.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -1,5 +1,5 @@
 // What find_non_finite() says of a block is what decoding it says, for every type and every field.
-#include "kernels/non_finite.h"
+#include "kernels/formats/non_finite.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/decode.h"
-#include "kernels/encode.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/encode.h"
 #include "tests/support/support.h"
 
 namespace shoal {

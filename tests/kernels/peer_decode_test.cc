@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "kernels/body/half.h"
-#include "kernels/decode.h"
-#include "kernels/encode.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/encode.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -5,7 +5,7 @@
 #include <string>
 #include <thread>
 
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 #include "tests/parallel/group.h"
 
 namespace shoal {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/directory_store.h"
+#include "parallel/collective/directory_store.h"
 #include "tests/parallel/reference.h"
 
 namespace shoal {

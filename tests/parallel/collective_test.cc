@@ -1,5 +1,5 @@
 // The contract of Collective, on every engine with ranks as threads.
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <numeric>
 #include <thread>
 
-#include "parallel/slot_collective.h"
-#include "parallel/sum.h"
+#include "parallel/collective/slot_collective.h"
+#include "parallel/collective/sum.h"
 #include "tests/parallel/group.h"
 #include "tests/parallel/reference.h"
 #include "tests/support/support.h"

@@ -1,4 +1,4 @@
-#include "parallel/expert_placement.h"
+#include "parallel/plan/expert_placement.h"
 
 #include <gtest/gtest.h>
 

@@ -3,9 +3,9 @@
 
 #include <thread>
 
-#include "parallel/collective.h"
-#include "parallel/data_address.h"
-#include "parallel/directory_store.h"
+#include "parallel/collective/collective.h"
+#include "parallel/collective/data_address.h"
+#include "parallel/collective/directory_store.h"
 #include "tests/parallel/group.h"
 #include "tests/support/support.h"
 

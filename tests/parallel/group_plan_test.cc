@@ -1,4 +1,4 @@
-#include "parallel/group_plan.h"
+#include "parallel/plan/group_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/expert_placement.h"
+#include "parallel/plan/expert_placement.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -1,4 +1,4 @@
-#include "parallel/memory_plan.h"
+#include "parallel/plan/memory_plan.h"
 
 #include <gtest/gtest.h>
 

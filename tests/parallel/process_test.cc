@@ -12,8 +12,8 @@
 #include <string>
 #include <thread>
 
-#include "parallel/collective.h"
-#include "parallel/directory_store.h"
+#include "parallel/collective/collective.h"
+#include "parallel/collective/directory_store.h"
 #include "tests/parallel/group.h"
 #include "tests/parallel/reference.h"
 #include "tests/support/support.h"

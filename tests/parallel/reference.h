@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 
 namespace shoal::testing {
 

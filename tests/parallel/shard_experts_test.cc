@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "parallel/shard.h"
+#include "parallel/plan/shard.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -15,9 +15,9 @@
 
 #include "base/descriptor.h"
 #include "base/file.h"
-#include "parallel/collective.h"
-#include "parallel/shm_sweep.h"
-#include "parallel/slot_layout.h"
+#include "parallel/collective/collective.h"
+#include "parallel/collective/shm_sweep.h"
+#include "parallel/collective/slot_layout.h"
 #include "tests/support/support.h"
 
 namespace shoal {

@@ -21,7 +21,7 @@
 #include "kernels/cuda/tile_gemm.h"
 #include "kernels/cuda/tile_gemv.h"
 #include "kernels/cuda/tile_put.h"
-#include "kernels/encode.h"
+#include "kernels/formats/encode.h"
 
 namespace shoal::gpu {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "base/rng.h"
 #include "kernels/cuda/product_launch.h"
-#include "kernels/decode.h"
-#include "kernels/encode.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/encode.h"
 
 namespace shoal::emulator {
 namespace {

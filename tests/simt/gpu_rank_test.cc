@@ -55,7 +55,7 @@ std::vector<std::vector<int32_t>> answers(Rank& rank, const wire::Assign& plan, 
           blocks.blocks.push_back(b * kSlots + slot);
         step.appended.push_back(blocks);
       }
-      step.rows.push_back({slot, 0, sequence.prompt_tokens, true});
+      step.rows.push_back({slot, 0, sequence.prompt_tokens, 1});
       step.started.push_back(std::move(sequence));
     }
     const auto result = rank.run(step);
@@ -64,7 +64,7 @@ std::vector<std::vector<int32_t>> answers(Rank& rank, const wire::Assign& plan, 
     for (const wire::RowResult& row : result->rows) tokens[row.slot].push_back(row.token);
     step.started.clear();
     step.appended.clear();
-    for (wire::RowGroup& row : step.rows) row = {row.slot, row.position + row.count, 1, true};
+    for (wire::RowGroup& row : step.rows) row = {row.slot, row.position + row.count, 1, 1};
   }
   return tokens;
 }

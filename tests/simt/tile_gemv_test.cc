@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "base/rng.h"
-#include "kernels/decode.h"
-#include "kernels/encode.h"
+#include "kernels/formats/decode.h"
+#include "kernels/formats/encode.h"
 #include "tests/simt/simt_support.h"
 
 namespace shoal::emulator {

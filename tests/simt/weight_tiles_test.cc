@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "kernels/encode.h"
+#include "kernels/formats/encode.h"
 
 namespace shoal::gpu {
 namespace {

@@ -139,7 +139,7 @@ class Files(unittest.TestCase):
 
 class Readers(unittest.TestCase):
     def test_a_full_standard_error_stops_nothing(self):
-        """Nobody reads what engine, workers and supervisor log, from the start."""
+        """Nobody reads what core, workers and supervisor log, from the start."""
         reader, writer = full_pipe()
         port = free_port()
         argv = [SHOAL, "serve", harness.TINY_DENSE, "--workers", "2", "--port", str(port), "--log-level", "debug"]
@@ -274,16 +274,16 @@ class Hanging(unittest.TestCase):
             harness.wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), 5,
                                "its workers are gone")
 
-    def test_main_thread_and_engine(self):
-        def engine(pid):
+    def test_main_thread_and_core(self):
+        def core_thread(pid):
             for tid in os.listdir(f"/proc/{pid}/task"):
-                if pathlib.Path(f"/proc/{pid}/task/{tid}/comm").read_text().strip() == "engine":
+                if pathlib.Path(f"/proc/{pid}/task/{tid}/comm").read_text().strip() == "core":
                     return int(tid)
-            raise AssertionError("no thread is called engine")
+            raise AssertionError("no thread is called core")
 
         harness.parallel([
             lambda: self.ends_by_itself(lambda pid: pid, "the main thread has stood still"),
-            lambda: self.ends_by_itself(engine, "the engine's loop has stood still")])
+            lambda: self.ends_by_itself(core_thread, "the core's loop has stood still")])
 
 
 if __name__ == "__main__":

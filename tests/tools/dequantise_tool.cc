@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <string>
 
-#include "kernels/decode.h"
+#include "kernels/formats/decode.h"
 #include "model/gguf.h"
 #include "model/gguf_writer.h"
 

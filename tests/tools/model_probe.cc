@@ -21,8 +21,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "cli/group.h"
-#include "cli/plan.h"
+#include "coordinator/server/core_options.h"
+#include "coordinator/server/group.h"
+#include "coordinator/server/served_model.h"
 #include "kernels/cpu/cpu_device.h"
 #include "worker/rank.h"
 
@@ -96,7 +97,7 @@ Status run_steps(const wire::Assign& plan, const ModelSpec& spec, Rank& rank, Js
     for (uint32_t b = 0; b < plan.kv_blocks[group]; ++b) blocks.blocks.push_back(b);
     step.appended.push_back(blocks);
   }
-  step.rows.push_back({0, 0, prompt, true});
+  step.rows.push_back({0, 0, prompt, 1});
   Digest digest;
   Json values = Json::array();
   for (uint32_t position = prompt; position < longest; ++position) {
@@ -110,7 +111,7 @@ Status run_steps(const wire::Assign& plan, const ModelSpec& spec, Rank& rank, Js
     }
     values.push_back(result.rows[0].logprob);
     step.started.clear(), step.appended.clear();
-    step.rows = {{0, position, 1, true}};
+    step.rows = {{0, position, 1, 1}};
   }
   (*out)["prompt"] = sequence.tokens;
   (*out)["answers"] = digest.text();
@@ -126,15 +127,18 @@ Status serve(const std::string& path, Json* out) {
   config.kv.type = config::KvType::kF32;
   SHOAL_ASSIGN(const CoreOptions core, make_core_options(config, model, {"w0"}));
   const MembershipOptions& membership = core.membership;
-  wire::Assign plan = membership.plan;
+  Offer offer;
+  offer.name = "w0";
+  offer.device_kind = "cpu";
+  offer.memory_bytes = kMemory;
+  SHOAL_ASSIGN(const Plan made, make_plan(*membership.planning->model, membership.planning->wishes,
+                                          std::vector<Offer>{offer}));
+  wire::Assign plan = membership.terms;
   plan.epoch = 1;
-  plan.shares = membership.shares;
+  plan.shares = made.split.shares;
+  plan.experts = {made.split.experts.shares, made.split.experts.ranks};
+  plan.kv_blocks.assign(made.kv_blocks.begin(), made.kv_blocks.end());
   plan.max_sequence_tokens = core.context_tokens;
-  wire::Hello hello;
-  hello.name = "w0";
-  hello.device_kind = "cpu";
-  hello.memory_bytes = kMemory;
-  SHOAL_TRY(membership.complete_plan({hello}, &plan));
   plan.block_tokens = config.kv.block_tokens;
   plan.max_rows = kRows;
   plan.max_slots = 1;

@@ -9,20 +9,28 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 80
 
-# folder → folders it may include (docs/architecture.md). Its own is always allowed.
-LAYERS = {
+# room → folders, rooms or headers it may include besides its own (docs/architecture.md). The longest name that fits a file
+# is its room; what is inside it (a folder that is not listed) belongs to it.
+ROOMS = {
     "base": [],
     "config": ["base"],
     "model": ["base"],
-    "kernels": ["base", "model"],
+    "kernels": ["base", "model", "kernels"],
+    "kernels/formats": ["base", "model", "kernels/body"],
     "wire": ["base"],
-    "parallel": ["base", "model"],
-    "worker": ["base", "model", "kernels", "wire", "parallel"],
-    "coordinator": ["base", "config", "model", "wire", "parallel"],
+    "parallel/plan": ["base", "model"],
+    "parallel/collective": ["base"],
+    "worker/core": ["base", "wire"],
+    "worker": ["base", "model", "kernels", "wire", "parallel", "worker/core"],
+    "coordinator/core": ["base", "wire", "parallel/plan"],
+    "coordinator": ["base", "wire", "coordinator/core"],
+    "coordinator/gateway": ["base", "config", "model", "wire", "coordinator/core/token_service.h"],
+    "coordinator/server": ["base", "config", "model", "kernels/formats", "wire", "parallel/plan", "coordinator"],
     "bench": ["base", "config", "model", "kernels", "wire", "parallel", "worker", "coordinator"],
     "cli": ["base", "config", "model", "kernels", "wire", "parallel", "worker", "coordinator", "bench"],
     "tests": None,  # anything
 }
+FOLDERS = {room.split("/")[0] for room in ROOMS}
 CPP = (".cc", ".h", ".cu", ".cuh", ".inl", ".inc")
 SOURCES = (*CPP, ".proto", ".py", ".mjs")
 
@@ -32,20 +40,29 @@ def tracked_files():
     return [ROOT / name for name in output.decode().split("\0") if name]
 
 
+def room_of(name):
+    """The room of a file, by its path from the root; None if it is in none."""
+    parts = name.split("/")[:-1]
+    return next((room for end in range(len(parts), 0, -1) if (room := "/".join(parts[:end])) in ROOMS), None)
+
+
 def check_includes(path, text, problems):
-    folder = path.relative_to(ROOT).parts[0]
-    allowed = LAYERS.get(folder)
+    name = path.relative_to(ROOT).as_posix()
+    room = room_of(name)
+    if room is None:
+        problems.append(f"{name}: belongs to no room: name its folder in ROOMS (tests/tree/check_tree.py)")
+        return
     for number, line in enumerate(text.splitlines(), 1):
         match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
         if not match:
             continue
         target = match.group(1)
-        top = target.split("/")[0]
-        if top not in LAYERS or (top == "tests" and folder != "tests"):
-            problems.append(f"{path.relative_to(ROOT)}:{number}: include \"{target}\" is not from a layer; "
-                            "write paths from the project's root")
-        elif allowed is not None and top != folder and top not in allowed:
-            problems.append(f"{path.relative_to(ROOT)}:{number}: {folder}/ may not include {top}/")
+        owner = room_of(target)
+        if owner is None or (owner == "tests" and room != "tests"):
+            problems.append(f"{name}:{number}: include \"{target}\" is not from a room; write paths from the project's root")
+        elif ROOMS[room] is not None and owner != room and \
+                not any(target == allowed or target.startswith(allowed + "/") for allowed in ROOMS[room]):
+            problems.append(f"{name}:{number}: {room}/ may not include {owner}/")
 
 
 def blank_literals(text):
@@ -145,10 +162,20 @@ def self_test():
     assert found == [(2, 93)], found
     assert list(functions('const char* s = "{";\nstruct A { int b() const { return 1; } };\n')) == [(2, 1)]
     problems = []
-    check_includes(ROOT / "base" / "x.cc", '#include "model/gguf.h"\n', problems)
-    check_includes(ROOT / "coordinator" / "x.cc", '#include "kernels/device.h"\n', problems)
-    check_includes(ROOT / "worker" / "x.cc", '#include "kernels/device.h"\n', problems)
-    assert len(problems) == 2, problems
+    for path, target, allowed in [
+            ("base/x.cc", "model/gguf.h", False), ("coordinator/server/x.cc", "kernels/device.h", False),
+            ("worker/x.cc", "kernels/device.h", True), ("worker/x.cc", "kernels/formats/decode.h", True),
+            ("coordinator/core/x.cc", "coordinator/gateway/gateway.h", False), ("coordinator/core/x.cc", "coordinator/metrics.h", False),
+            ("coordinator/x.cc", "coordinator/core/core.h", True), ("coordinator/x.cc", "coordinator/server/server.h", False),
+            ("coordinator/gateway/x.cc", "coordinator/core/token_service.h", True),
+            ("coordinator/gateway/x.cc", "coordinator/core/core.h", False), ("coordinator/server/x.cc", "coordinator/gateway/auth.h", True),
+            ("coordinator/server/x.cc", "kernels/formats/decode.h", True), ("kernels/formats/x.cc", "kernels/device.h", False),
+            ("kernels/cpu/x.cc", "kernels/formats/decode.h", True), ("parallel/plan/x.h", "parallel/collective/sum.h", False),
+            ("parallel/x.cc", "base/status.h", False), ("model/arch/x.cc", "model/gguf.h", True), ("model/x.cc", "gguf.h", False),
+            ("tests/x.cc", "cli/commands.h", True), ("cli/x.cc", "tests/support/support.h", False)]:
+        problems = []
+        check_includes(ROOT / path, f'#include "{target}"\n', problems)
+        assert bool(problems) != allowed, (path, target, problems)
     seen = [name for _, name in types("""
         namespace shoal { namespace { struct Hidden { int a; }; }
         class A; struct A final : B<1> { struct Nested {}; enum E { x }; };
@@ -169,7 +196,7 @@ def main():
     problems, owners = [], {}
     count = 0
     for path in tracked_files():
-        if path.suffix in SOURCES and path.exists() and path.relative_to(ROOT).parts[0] in LAYERS:
+        if path.suffix in SOURCES and path.exists() and path.relative_to(ROOT).parts[0] in FOLDERS:
             count += 1
             check_file(path, owners, problems)
     check_owners(owners, problems)

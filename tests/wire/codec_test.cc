@@ -86,7 +86,8 @@ TEST(Codec, FieldsArriveWhereTheyBelong) {
   EXPECT_EQ(s.appended[1].blocks, (std::vector<uint32_t>{kNoBlock, 7}));
   EXPECT_EQ(s.rows[1].position, 99u);
   EXPECT_EQ(s.rows[0].count, 3u);
-  EXPECT_TRUE(s.rows[1].sample);
+  EXPECT_EQ(s.rows[0].draw, 3u);
+  EXPECT_EQ(s.rows[1].draw, 1u);
   EXPECT_TRUE(s.rows[0].score && !s.rows[1].score);
 
   const auto result = decode<ToCoordinator>(encode(testing::sample_step_result(), envelope()));
@@ -271,10 +272,11 @@ TEST(Codec, HostileFrames) {
       {"alternatives of no token",
        framed(20, bytes_field(10, bytes_field(6, "\x01") + bytes_field(7, std::string(4, '\0')))),
        "StepResult.scores[0].top: 1 entries belong to no token"},
-      {"rows that want something unknown",
+      {"rows that want too much",
        framed(33, varint_field(1, 1) + varint_field(2, 1) + bytes_field(6, "\x01") +
-                      bytes_field(7, "\x01") + bytes_field(8, "\x01") + bytes_field(10, "\x04")),
-       "Step.rows[0]: wants 4"},
+                      bytes_field(7, "\x01") + bytes_field(8, "\x01") +
+                      bytes_field(10, "\x82\x01")),
+       "Step.rows[0].draw: 65; must be at most 64"},
       {"negative token",
        framed(33, varint_field(1, 1) + varint_field(2, 1) +
                       bytes_field(4, varint_field(3, UINT64_MAX))),

@@ -48,7 +48,7 @@ inline Step sample_step() {
           {3, 4095},
           {started},
           {{5, 0, {0, 12, 13}}, {5, 1, {kNoBlock, 7}}},
-          {{5, 0, 3, true, true}, {6, 99, 1, true}}};
+          {{5, 0, 3, 3, true}, {6, 99, 1, 1}}};
 }
 
 inline StepResult sample_step_result() {
@@ -130,7 +130,7 @@ inline Step decode_step(uint32_t rows) {
   step.epoch = 1u << 20;
   step.step = 1ull << 40;
   for (uint32_t i = 0; i < rows; ++i)
-    step.rows.push_back({kMaxSlots - 1 - i, 1000000 + i, 1, true});
+    step.rows.push_back({kMaxSlots - 1 - i, 1000000 + i, 1, 1});
   return step;
 }
 

@@ -302,6 +302,9 @@ TEST(Validate, StepFields) {
           {[](Step& m) { m.rows[1].position = kMaxSequenceTokens - 1, m.rows[1].count = 2; },
            "Step.rows[1]: ends at token 4194305; must be at most 4194304"},
           {[](Step& m) { m.rows[1].position = kMaxSequenceTokens - 1; }, ""},
+          {[](Step& m) { m.rows[1].draw = kMaxDraw; }, ""},
+          {[](Step& m) { m.rows[1].draw = kMaxDraw + 1; },
+           "Step.rows[1].draw: 65; must be at most 64"},
       });
 }
 
@@ -369,8 +372,13 @@ TEST(Validate, StepResultFields) {
            "StepResult.scores.tokens[1].logprob: nan; must be finite"},
           {[](StepResult& m) { m.rows[1].slot = kMaxSlots; },
            "StepResult.rows[1].slot: 4096; must be at most 4095"},
-          {[](StepResult& m) { m.rows[1].slot = 5; },
-           "StepResult.rows[1].slot: slot 5 appears twice"},
+          {[](StepResult& m) { m.rows.push_back(m.rows[0]); },
+           "StepResult.rows[3].slot: slot 5 appears twice"},
+          {[](StepResult& m) { m.rows.assign(kMaxDraw, m.rows[0]); }, ""},
+          {[](StepResult& m) { m.rows.assign(kMaxDraw + 1, m.rows[0]); },
+           "StepResult.rows[64].tokens of the slot: 65; must be at most 64"},
+          {[](StepResult& m) { m.rows.assign(kMaxRowsPerStep + 1, m.rows[0]); },
+           "StepResult.rows: 8193 entries; must be at most 8192"},
           {[](StepResult& m) { m.rows[0].token = -1; },
            "StepResult.rows[0].token: -1; must be at least 0"},
           {[](StepResult& m) { m.rows[0].logprob = kNan; },

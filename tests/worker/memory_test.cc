@@ -1,11 +1,11 @@
 // What the memory plan says a rank takes is what it takes: weights, KV cache and scratch, measured
 // on loaded shards of the reference models.
-#include "parallel/memory_plan.h"
+#include "parallel/plan/memory_plan.h"
 
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/cpu_device.h"
-#include "parallel/group_plan.h"
+#include "parallel/plan/group_plan.h"
 #include "tests/support/support.h"
 #include "tests/worker/mini_group.h"
 #include "worker/kv_store.h"

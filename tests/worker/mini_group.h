@@ -10,7 +10,7 @@
 
 #include "kernels/device.h"
 #include "model/gguf.h"
-#include "parallel/collective.h"
+#include "parallel/collective/collective.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
 #include "worker/transformer.h"

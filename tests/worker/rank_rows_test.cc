@@ -120,14 +120,14 @@ Outcome generate(Ranks& ranks, bool bad, int kind) {
   step.epoch = 1;
   const auto start = [&](uint32_t slot, uint32_t generation, bool broken) {
     step.started.push_back(sequence(slot, generation, broken, kind));
-    step.rows.push_back({slot, 0, step.started.back().prompt_tokens, true});
+    step.rows.push_back({slot, 0, step.started.back().prompt_tokens, 1});
     step.appended.push_back(all_blocks(slot));
   };
   const auto run = [&](uint32_t number) {
     step.step = number;
     const auto rows = ranks.run(step).rows;
     step.ended.clear(), step.started.clear(), step.appended.clear();
-    for (wire::RowGroup& row : step.rows) row = {row.slot, row.position + row.count, 1, true};
+    for (wire::RowGroup& row : step.rows) row = {row.slot, row.position + row.count, 1, 1};
     return rows;
   };
   for (uint32_t slot = 0; slot < kSlots; ++slot) start(slot, 1, bad && slot == kBad);
@@ -194,7 +194,7 @@ TEST_P(Scores, AreThoseOfTheSameTokensDrawn) {
   const uint32_t prompt = drawn.prompt_tokens;
   step.started = {drawn};
   step.appended = {all_blocks(0)};
-  step.rows = {{0, 0, prompt, true}};
+  step.rows = {{0, 0, prompt, 1}};
   std::vector<wire::ScoredToken> want;
   for (; want.size() < 20; ++step.step) {
     const std::vector<wire::RowResult> rows = ranks.run(step).rows;
@@ -202,7 +202,7 @@ TEST_P(Scores, AreThoseOfTheSameTokensDrawn) {
     drawn.tokens.push_back(rows[0].token);
     want.push_back({rows[0].logprob, rows[0].top});
     step.started.clear(), step.appended.clear();
-    step.rows = {{0, static_cast<uint32_t>(drawn.tokens.size()) - 1, 1, true}};
+    step.rows = {{0, static_cast<uint32_t>(drawn.tokens.size()) - 1, 1, 1}};
   }
   drawn.prompt_tokens = static_cast<uint32_t>(drawn.tokens.size());
   drawn.sampling.logit_bias = {{5, 50.0f}};
@@ -252,7 +252,7 @@ TEST_P(Scores, SayWhereTheLogitsAreNoNumbers) {
     step.started.push_back(sequence(slot, 1, slot == kBad, 0));
     step.started.back().sampling.top_logprobs = 0;
     step.appended.push_back(all_blocks(slot));
-    step.rows.push_back({slot, 0, 8, false, true});
+    step.rows.push_back({slot, 0, 8, 0, true});
   }
   const auto scores = ranks.run(step).scores;
   ASSERT_EQ(scores.size(), 2u);

@@ -24,7 +24,7 @@ wire::Step good_step() {
   wire::Step step;
   step.started = {sequence(1, {5, 6, 7, 8, 9, 10})};
   step.appended = {{1, 0, {0, 3}}};
-  step.rows = {{.slot = 1, .position = 0, .count = 6, .sample = true}};
+  step.rows = {{.slot = 1, .position = 0, .count = 6, .draw = 1}};
   return step;
 }
 
@@ -33,7 +33,7 @@ TEST(SequenceTable, AppliesDeltasInOrder) {
   ASSERT_TRUE(table.apply(good_step()).is_ok());
   table.at(1).append_token(42);
   wire::Step next;
-  next.rows = {{.slot = 1, .position = 6, .count = 1, .sample = true}};
+  next.rows = {{.slot = 1, .position = 6, .count = 1, .draw = 1}};
   EXPECT_TRUE(table.apply(next).is_ok());
   // Ended and started again in one step: the slot is free in between.
   wire::Step again = good_step();
@@ -63,7 +63,7 @@ TEST(SequenceTable, EveryMistakeIsNamed) {
       {"which has 6 tokens", [](auto& s) { s.rows[0].position = 1; }},
       {"which has 6 tokens", [](auto& s) { s.rows[0].count = 0; }},
       {"rows 4294967295", [](auto& s) { s.rows[0].position = 0xffffffffu; }},
-      {"a sample after row 4", [](auto& s) { s.rows[0].count = 5; }},
+      {"a token drawn after row 4", [](auto& s) { s.rows[0].count = 5; }},
       {"log-probabilities of what follows row 0 of slot 1, whose prompt has 6 tokens and which "
        "wants no",
        [](auto& s) { s.rows[0].score = true; }},

@@ -1,6 +1,6 @@
 // Weights that are no finite numbers are refused, by name: what is small before anybody serves the
 // file, everything by the rank that loads it.
-#include "worker/weight_check.h"
+#include "kernels/formats/weight_check.h"
 
 #include <gtest/gtest.h>
 
