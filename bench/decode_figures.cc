@@ -8,6 +8,7 @@
 #include "parallel/collective/single_collective.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
+#include "worker/staged_exchange.h"
 #include "worker/transformer.h"
 
 namespace shoal {
@@ -75,7 +76,9 @@ class Stream {
     input.ids = ids_->i32();
     input.sample_rows = sampled_->i32();
     input.sample_count = 1;
-    SHOAL_TRY(transformer_->forward(input, *kv_, *group_, {kEpoch, deadline(), ++steps_}));
+    exchange_.begin_step({kEpoch, ++steps_, deadline()});
+    transformer_->forward(input, *kv_, exchange_);
+    SHOAL_TRY(exchange_.end_step());
     float* logits = transformer_->logits(0, 1);
     SampleRow greedy;
     greedy.temperature = 0;
@@ -105,6 +108,7 @@ class Stream {
   int64_t position_ = 0;
   uint64_t steps_ = 0;
   std::unique_ptr<Collective> group_;
+  StagedExchange exchange_{device_, *group_};
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<Transformer> transformer_;
   std::unique_ptr<Buffer> ids_, positions_, sequences_, slots_, sampled_, tables_;

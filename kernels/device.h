@@ -24,6 +24,8 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "kernels/exchange.h"
+#include "model/functions.h"
 #include "model/tensor_type.h"
 
 namespace shoal {
@@ -101,17 +103,16 @@ struct MatmulTask {
   bool accumulate = false;  // add to `out` instead of setting it
 };
 
-enum class NormForm : uint8_t { kRms, kLayer };
-
-// h[r, :] += norm?(delta[r, :] + delta_bias); out[i, :] = norm(h[row_index[i], :]).
+// h[r, :] += norm?(Σ delta[r, :] + delta_bias); out[i, :] = norm(h[row_index[i], :]).
 struct ResidualNorm {
   float* h = nullptr;  // [rows, cols], changed if there is a delta
   int64_t rows = 0;
   int64_t cols = 0;
-  const float* delta = nullptr;       // [rows, cols] or null
+  float* delta = nullptr;             // [rows, cols] or null
+  Exchange* exchange = nullptr;       // `delta` is this rank's part of a sum, which replaces it
   const float* delta_bias = nullptr;  // [cols] or null; needs no delta
   const float* delta_norm = nullptr;  // [cols] RMSNorm weight of delta + delta_bias, or null
-  NormForm form = NormForm::kRms;
+  NormKind form = NormKind::kRms;
   const float* weight = nullptr;  // [cols]; may be null where out_rows is 0
   const float* bias = nullptr;    // [cols] or null; kLayer only
   float eps = 0;
@@ -146,12 +147,6 @@ struct HeadCopy {
   int64_t out_head_stride = 0;
 };
 
-enum class RopePairing : uint8_t {
-  kNone,
-  kInterleaved,  // (x[2p], x[2p+1]): llama.cpp's NORM
-  kHalves,       // (x[p], x[p + dims/2]): NEOX
-};
-
 // What one step looks like to the attention ops. Arrays are device pointers, one entry per row
 // unless said otherwise.
 struct StepView {
@@ -180,13 +175,6 @@ struct KvLayer {
   int64_t value_dim() const { return latent_dim > 0 ? latent_dim : head_dim; }
 };
 
-enum class HeadNorm : uint8_t {
-  kNone,
-  kRms,           // RMSNorm with weight, before rope
-  kLayerPerHead,  // LayerNorm with a weight per head, before rope
-  kRmsAfterRope,  // RMSNorm without a weight, after rope
-};
-
 // Norms (optional), rope, and the write of K and V into the cache.
 struct AttentionInput {
   float* q = nullptr;  // [rows, q_stride]: q_heads × head_dim; rotated in place
@@ -195,14 +183,14 @@ struct AttentionInput {
   int64_t q_heads = 0;
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
-  HeadNorm norm = HeadNorm::kNone;
+  QkNorm norm = QkNorm::kNone;
   const float* q_norm =
       nullptr;  // [head_dim], kLayerPerHead: [q_heads × head_dim]; null: q as it is
   const float* k_norm = nullptr;  // [k_norm_dims or head_dim], kLayerPerHead: [kv_heads × head_dim]
   int64_t k_norm_dims = 0;        // > 0: only the first so many features of a key are normed
   float norm_eps = 0;
   int64_t rope_first = 0;  // first feature of each head that rotates
-  RopePairing rope = RopePairing::kNone;
+  RopeStyle rope = RopeStyle::kNone;
   int64_t rope_dims = 0;            // features of each head that rotate; even
   const float* inv_freq = nullptr;  // [rope_dims / 2] radians per position
   float rope_magnitude = 1.0f;      // multiplies cos and sin (YaRN)
@@ -226,21 +214,13 @@ struct AttentionSpec {
   const float* sinks = nullptr;  // [q_heads] extra logits of this rank's heads, or null
 };
 
-enum class GateKind : uint8_t {
-  kSilu,         // silu(g) · u
-  kGeluTanh,     // gelu(g) · u
-  kSwigluClamp,  // g' σ(1.702 g') (u' + 1) with g' = min(g, 7), u' = clamp(u, −7, 7)
-};
-
 // out[r, i] = kind(x·gateᵀ + gate_bias, x·upᵀ + up_bias)[i] · σ(row_gate[r]).
 struct GatedTask {
   MatmulTask gate;  // weight null: out = kind(x·upᵀ + up_bias) with u = 1: an ungated network
   MatmulTask up;    // `out` of both is unused
-  GateKind kind = GateKind::kSilu;
+  GateFunction kind = GateFunction::kSilu;
   const float* row_gate = nullptr;  // [rows] (device) or null
 };
-
-enum class RouteGating : uint8_t { kSoftmax, kSigmoid, kSoftmaxSelected, kSqrtSoftplus };
 
 // Selection: the top_k largest of gate(logits) + selection_bias, ties to the lowest expert
 // (kSoftmax, kSigmoid, kSoftmaxSelected without a bias rank by the logits themselves, which cannot
@@ -250,7 +230,7 @@ enum class RouteGating : uint8_t { kSoftmax, kSigmoid, kSoftmaxSelected, kSqrtSo
 struct RouteSpec {
   int64_t experts = 0;  // ≤ 65536
   int64_t top_k = 0;    // ≤ experts
-  RouteGating gating = RouteGating::kSoftmax;
+  Gating gating = Gating::kSoftmax;
   bool normalise = false;
   float scale = 1.0f;
   const float* selection_bias = nullptr;  // [experts] (device) or null
@@ -266,7 +246,7 @@ struct ExpertTask {
   MatmulTask gate,
       up;           // [count × features, width]; biases [count × features] or null; `out` unused
   MatmulTask down;  // [count × width, features]; bias [count × width] or null; out [rows, width]
-  GateKind kind = GateKind::kSilu;
+  GateFunction kind = GateFunction::kSilu;
   bool scale_input =
       false;  // weights multiply gate and up products (bias excluded), not the output
   // Of a global expert: its local number, or −1. With replicas: this rank computes a row if

@@ -10,12 +10,11 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/functions.h"
 
 namespace shoal {
 
 class GgufFile;
-
-enum class RopeStyle : uint8_t { kNone, kInterleaved, kHalves };  // NORM, NEOX in llama.cpp's words
 
 // Angles are linear in the position, so scaling (linear, YaRN, per-pair factors) folds into one
 // table of inverse frequencies: rope_inverse_frequencies().
@@ -34,20 +33,7 @@ struct RopeSpec {
 // empty.
 std::vector<float> rope_inverse_frequencies(const RopeSpec& rope, std::span<const float> factors);
 
-enum class NormKind : uint8_t { kRms, kLayer };  // LayerNorm: with a weight, perhaps a bias
-
-enum class GateFunction : uint8_t {
-  kSilu,         // silu(gate) · up
-  kGeluTanh,     // gelu(gate) · up
-  kSwigluClamp,  // gpt-oss: g' = min(g, 7), u' = clamp(u, ±7), g' σ(1.702 g') (u' + 1)
-};
-
-enum class QkNorm : uint8_t {
-  kNone,
-  kRms,           // RMSNorm of each head with one weight for all heads, before rope
-  kLayerPerHead,  // LayerNorm of each head with its own weight, before rope (Command R+)
-  kRmsAfterRope,  // RMSNorm of each head without a weight, after rope (Llama 4)
-};
+// LayerNorm: with a weight, perhaps a bias
 
 // q is multiplied by scale · ln(⌊(position + offset) / length⌋ + 1) + 1; scale 0: by nothing.
 struct QueryTemperature {
@@ -84,13 +70,6 @@ struct AttentionLayer {
   // Features of one head in q and k as projected, and in attn_output's columns.
   int64_t query_dim() const { return is_latent() ? latent.nope + rope.dims : head_dim; }
   int64_t output_dim() const { return is_latent() ? latent.value : head_dim; }
-};
-
-enum class Gating : uint8_t {
-  kSoftmax,          // probabilities over all experts
-  kSigmoid,          // of each logit
-  kSoftmaxSelected,  // over the selected logits
-  kSqrtSoftplus,     // of each logit
 };
 
 // A mixture of experts. Selection: the top_k of gating(logits) + selection bias, ties to the lowest

@@ -82,12 +82,15 @@ Result<std::vector<wire::RowResult>> Sampler::sample(Transformer& transformer,
   std::vector<SampleRow> rows;
   for (size_t i = 0; i < targets.size(); ++i) rows.push_back(row_of(targets[i], deciding[i]));
   std::vector<LocalSample> mine(targets.size());
+  if (exchange_.failed()) return exchange_.end_step();
   for (size_t first = 0; first < targets.size(); first += Transformer::kLogitRows) {
     look(transformer, rows, first,
          std::min<size_t>(Transformer::kLogitRows, targets.size() - first), &mine);
   }
+  // A failed launch, or a peer that is gone, must not become a token.
+  if (!targets.empty()) SHOAL_TRY(device_.synchronize(op.deadline));
+  SHOAL_TRY(exchange_.end_step());
   if (targets.empty()) return std::vector<wire::RowResult>{};
-  SHOAL_TRY(device_.synchronize(op.deadline));  // a failed launch must not become a token
   SHOAL_ASSIGN(auto all, gather(mine, rows, op));
 
   std::vector<wire::RowResult> results;

@@ -24,11 +24,11 @@ struct SampleTarget {
 
 class Sampler {
  public:
-  Sampler(Device& device, Collective& group, Range vocab_slice, int64_t vocab)
-      : device_(device), group_(group), slice_(vocab_slice), vocab_(vocab) {}
+  Sampler(Device& device, Collective& group, Exchange& exchange, Range vocab_slice, int64_t vocab)
+      : device_(device), group_(group), exchange_(exchange), slice_(vocab_slice), vocab_(vocab) {}
 
   // One result per target, in order: known tokens come back. The forward pass has just run with
-  // these rows as samples.
+  // these rows as samples; its step of the exchange ends here.
   Result<std::vector<wire::RowResult>> sample(Transformer& transformer,
                                               const std::vector<SampleTarget>& targets,
                                               const OpContext& op);
@@ -42,6 +42,7 @@ class Sampler {
 
   Device& device_;
   Collective& group_;
+  Exchange& exchange_;
   Range slice_;
   int64_t vocab_;
 };

@@ -1,6 +1,7 @@
 #include "worker/step_runner.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include <fmt/core.h>
@@ -12,10 +13,8 @@ void StepRunner::HostRows::clear() {
   positions.clear();
   sequences.clear();
   sample_rows.clear();
-  for (auto& group : groups) {
-    group.tables.clear();
-    group.kv_slots.clear();
-  }
+  for (auto& slots : kv_slots) slots.clear();
+  tables.clear();
 }
 
 namespace {
@@ -42,7 +41,8 @@ StepRunner::StepRunner(const wire::Assign& plan, const ModelShard& model, const 
                   .block_tokens = plan.block_tokens,
                   .vocab = static_cast<int32_t>(model.spec.tokens)},
                  drawn_slice(model)),
-      sampler_(device, group, drawn_slice(model), model.spec.tokens) {}
+      exchange_(device, group),
+      sampler_(device, group, exchange_, drawn_slice(model), model.spec.tokens) {}
 
 Result<std::unique_ptr<StepRunner>> StepRunner::create(const wire::Assign& plan,
                                                        const ModelShard& model, const KvStore& kv,
@@ -57,37 +57,35 @@ Status StepRunner::allocate() {
                                  model_, device_,
                                  {.max_rows = plan_.max_rows, .routing_rank = plan_.routing_rank}));
   scratch_bytes_ = transformer_->scratch_bytes();
-  const auto buffer = [&](std::unique_ptr<Buffer>& out, uint64_t bytes,
-                          const char* what) -> Status {
-    SHOAL_ASSIGN(out, device_.allocate(bytes, what));
-    scratch_bytes_ += bytes;
-    return Status::ok();
-  };
-  const uint64_t rows = plan_.max_rows;
   sequence_blocks_ = (plan_.max_sequence_tokens + plan_.block_tokens - 1) / plan_.block_tokens;
   // Tables of one step: no more sequences than rows, no more blocks than exist … unless shared.
-  const uint64_t table_entries = std::min<uint64_t>(rows, plan_.max_slots) * sequence_blocks_;
-  SHOAL_TRY(buffer(ids_, rows * 4, "token ids"));
-  SHOAL_TRY(buffer(positions_, rows * 4, "positions"));
-  SHOAL_TRY(buffer(row_sequences_, rows * 4, "row sequences"));
-  SHOAL_TRY(buffer(sample_rows_, rows * 4, "sampled rows"));
-  groups_.resize(plan_.kv_blocks.size());
-  host_.groups.resize(groups_.size());
-  for (GroupBuffers& group : groups_) {
-    SHOAL_TRY(buffer(group.kv_slots, rows * 8, "KV slots"));
-    SHOAL_TRY(buffer(group.tables, table_entries * 4, "block tables"));
-  }
+  const uint64_t tables = std::bit_ceil(std::min(plan_.max_rows, plan_.max_slots)) *
+                          sequence_blocks_ * plan_.kv_blocks.size();
+  const uint64_t bytes = layout_of(plan_.max_rows).tables + tables * sizeof(int32_t);
+  SHOAL_ASSIGN(memory_, device_.allocate(bytes, "rows of a step"));
+  scratch_bytes_ += bytes;
+  host_.kv_slots.resize(plan_.kv_blocks.size());
   return Status::ok();
+}
+
+StepRunner::Layout StepRunner::layout_of(uint64_t rows) const {
+  Layout out;
+  out.stride = (rows + kRowUnit - 1) / kRowUnit * kRowUnit;
+  out.ids = plan_.kv_blocks.size() * out.stride * sizeof(int64_t);
+  out.positions = out.ids + out.stride * sizeof(int32_t);
+  out.sequences = out.positions + out.stride * sizeof(int32_t);
+  out.sample_rows = out.sequences + out.stride * sizeof(int32_t);
+  out.tables = out.sample_rows + out.stride * sizeof(int32_t);
+  return out;
 }
 
 void StepRunner::add_group(const wire::RowGroup& group, int32_t sequence_index) {
   const Sequence& sequence = sequences_.at(group.slot);
   for (uint32_t i = 0; i < group.count; ++i) {
     const uint32_t position = group.position + i;
-    for (size_t g = 0; g < groups_.size(); ++g) {
+    for (size_t g = 0; g < host_.kv_slots.size(); ++g) {
       const int64_t block = sequence.blocks(g)[position / plan_.block_tokens];
-      host_.groups[g].kv_slots.push_back(block * plan_.block_tokens +
-                                         position % plan_.block_tokens);
+      host_.kv_slots[g].push_back(block * plan_.block_tokens + position % plan_.block_tokens);
     }
     host_.ids.push_back(sequence.tokens()[position]);
     host_.positions.push_back(static_cast<int32_t>(position));
@@ -129,11 +127,12 @@ void StepRunner::take(std::vector<wire::RowResult> found, wire::StepResult* resu
 Status StepRunner::lay_out(const wire::Step& step) {
   host_.clear();
   targets_.clear();
+  const size_t groups = plan_.kv_blocks.size();
   uint64_t rows = 0;
   size_t longest = 1;
   for (const auto& group : step.rows) {
     rows += group.count;
-    for (size_t g = 0; g < groups_.size(); ++g) {
+    for (size_t g = 0; g < groups; ++g) {
       longest = std::max(longest, sequences_.at(group.slot).blocks(g).size());
     }
   }
@@ -146,20 +145,22 @@ Status StepRunner::lay_out(const wire::Step& step) {
   longest = std::min((longest + kStrideStep - 1) / kStrideStep * kStrideStep,
                      std::max(longest, sequence_blocks_));
   table_stride_ = static_cast<int64_t>(longest);
-  if (step.rows.size() * longest * 4 > groups_[0].tables->bytes()) {
+  const size_t sequences = std::bit_ceil(std::max<size_t>(step.rows.size(), 1));
+  table_sequences_ = static_cast<int64_t>(sequences);
+  const uint64_t tables = groups * sequences * longest;
+  if (layout_of(rows).tables + tables * sizeof(int32_t) > memory_->bytes()) {
     return out_of_range(fmt::format(
         "step {} has {} sequences with up to {} KV blocks; the plan allows {} sequences of {} "
         "tokens",
         step.step, step.rows.size(), longest, plan_.max_slots, plan_.max_sequence_tokens));
   }
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    std::vector<int32_t>& tables = host_.groups[g].tables;
-    tables.assign(step.rows.size() * longest, 0);
-    for (size_t i = 0; i < step.rows.size(); ++i) {
-      const auto& blocks = sequences_.at(step.rows[i].slot).blocks(g);
-      for (size_t b = 0; b < blocks.size(); ++b) {
+  host_.tables.assign(tables, 0);
+  for (size_t i = 0; i < step.rows.size(); ++i) {
+    for (size_t g = 0; g < groups; ++g) {
+      int32_t* table = host_.tables.data() + (g * sequences + i) * longest;
+      for (const uint32_t block : sequences_.at(step.rows[i].slot).blocks(g)) {
         // What nobody looks at may be any block.
-        if (blocks[b] != wire::kNoBlock) tables[i * longest + b] = static_cast<int32_t>(blocks[b]);
+        *table++ = block == wire::kNoBlock ? 0 : static_cast<int32_t>(block);
       }
     }
   }
@@ -169,29 +170,41 @@ Status StepRunner::lay_out(const wire::Step& step) {
   return Status::ok();
 }
 
-Result<ForwardInput> StepRunner::upload() {
-  const auto copy = [&](Buffer& to, const auto& from) {
-    device_.copy_to_device(to.data(), from.data(), from.size() * sizeof(from[0]));
+ForwardInput StepRunner::upload() {
+  const size_t groups = host_.kv_slots.size();
+  const Layout at = layout_of(host_.ids.size());
+  packed_.resize(at.tables + host_.tables.size() * sizeof(int32_t));
+  const auto pack = [&](uint64_t offset, const auto& values) {
+    std::copy_n(reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(values[0]),
+                packed_.data() + offset);
   };
-  copy(*ids_, host_.ids);
-  copy(*positions_, host_.positions);
-  copy(*row_sequences_, host_.sequences);
-  copy(*sample_rows_, host_.sample_rows);
+  for (size_t g = 0; g < groups; ++g) {
+    pack(at.kv_slots + g * at.stride * sizeof(int64_t), host_.kv_slots[g]);
+  }
+  pack(at.ids, host_.ids);
+  pack(at.positions, host_.positions);
+  pack(at.sequences, host_.sequences);
+  pack(at.sample_rows, host_.sample_rows);
+  pack(at.tables, host_.tables);
+  device_.copy_to_device(memory_->data(), packed_.data(), packed_.size());
+
+  auto* base = static_cast<uint8_t*>(memory_->data());
+  const auto ints = [&](uint64_t offset) { return reinterpret_cast<int32_t*>(base + offset); };
   ForwardInput input;
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    copy(*groups_[g].tables, host_.groups[g].tables);
-    copy(*groups_[g].kv_slots, host_.groups[g].kv_slots);
+  for (size_t g = 0; g < groups; ++g) {
     StepView& view = input.steps.emplace_back();
     view.rows = static_cast<int64_t>(host_.ids.size());
-    view.positions = positions_->i32();
-    view.kv_slots = static_cast<int64_t*>(groups_[g].kv_slots->data());
-    view.sequences = row_sequences_->i32();
-    view.block_tables = groups_[g].tables->i32();
+    view.positions = ints(at.positions);
+    view.kv_slots = reinterpret_cast<int64_t*>(base + at.kv_slots) + g * at.stride;
+    view.sequences = ints(at.sequences);
+    view.block_tables =
+        ints(at.tables) + static_cast<int64_t>(g) * table_sequences_ * table_stride_;
     view.table_stride = table_stride_;
   }
-  input.ids = ids_->i32();
-  input.sample_rows = sample_rows_->i32();
+  input.ids = ints(at.ids);
+  input.sample_rows = ints(at.sample_rows);
   input.sample_count = static_cast<int64_t>(host_.sample_rows.size());
+  input.table_sequences = table_sequences_;
   return input;
 }
 
@@ -214,20 +227,22 @@ Status StepRunner::warm_up(uint64_t rows, const OpContext& op) {
     host_.ids.push_back(0);
     host_.positions.push_back(static_cast<int32_t>(r));
     host_.sequences.push_back(0);
-    for (auto& group : host_.groups) group.kv_slots.push_back(static_cast<int64_t>(r));
+    for (auto& slots : host_.kv_slots) slots.push_back(static_cast<int64_t>(r));
     if (r < Transformer::kLogitRows) host_.sample_rows.push_back(static_cast<int32_t>(r));
   }
   table_stride_ = static_cast<int64_t>(sequence_blocks_);
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    std::vector<int32_t>& table = host_.groups[g].tables;
-    table.resize(sequence_blocks_);
-    for (size_t b = 0; b < table.size(); ++b) {
-      table[b] = static_cast<int32_t>(std::min<size_t>(b, plan_.kv_blocks[g] - 1));
+  table_sequences_ = 1;
+  for (const uint32_t blocks : plan_.kv_blocks) {
+    for (uint64_t b = 0; b < sequence_blocks_; ++b) {
+      host_.tables.push_back(static_cast<int32_t>(std::min<uint64_t>(b, blocks - 1)));
     }
   }
-  SHOAL_ASSIGN(const ForwardInput input, upload());
+  const ForwardInput input = upload();
   const auto alone = make_single_collective(plan_.epoch);
-  SHOAL_TRY(transformer_->forward(input, kv_, *alone, op));
+  StagedExchange exchange(device_, *alone);
+  exchange.begin_step({op.epoch, op.step, op.deadline});
+  transformer_->forward(input, kv_, exchange);
+  SHOAL_TRY(exchange.end_step());
   float* logits = transformer_->logits(0, input.sample_count);
   const std::vector<SampleRow> wanted(static_cast<size_t>(input.sample_count),
                                       {.top_logprobs = 64, .shaped_candidates = 64});
@@ -256,8 +271,9 @@ Result<wire::StepResult> StepRunner::run(const wire::Step& step) {
   const double experts_before = transformer_->expert_seconds();
   const uint64_t bytes_before = transformer_->bytes_read();
   const OpContext op{step.epoch, start + from_seconds(plan_.step_timeout_seconds), step.step};
-  SHOAL_ASSIGN(const ForwardInput input, upload());
-  SHOAL_TRY(transformer_->forward(input, kv_, group_, op));
+  const ForwardInput input = upload();
+  exchange_.begin_step({op.epoch, op.step, op.deadline});
+  transformer_->forward(input, kv_, exchange_);
   const auto computed = std::chrono::steady_clock::now();
   SHOAL_ASSIGN(std::vector<wire::RowResult> rows, sampler_.sample(*transformer_, targets_, op));
   take(std::move(rows), &result);

@@ -12,6 +12,7 @@
 #include "worker/model_shard.h"
 #include "worker/sampler.h"
 #include "worker/sequences.h"
+#include "worker/staged_exchange.h"
 #include "worker/transformer.h"
 
 namespace shoal {
@@ -34,26 +35,29 @@ class StepRunner {
   const std::vector<uint64_t>& expert_tokens() const { return transformer_->expert_tokens(); }
 
  private:
-  // Host copies of the arrays of StepView and ForwardInput; capacity for max_rows.
+  // Host copies of the arrays of StepView and ForwardInput.
   struct HostRows {
     std::vector<int32_t> ids, positions, sequences, sample_rows;
-    struct Group {
-      std::vector<int32_t> tables;
-      std::vector<int64_t> kv_slots;
-    };
-    std::vector<Group> groups;  // per KV group
+    std::vector<std::vector<int64_t>> kv_slots;  // [KV groups]
+    std::vector<int32_t> tables;                 // [KV groups][table_sequences_][table_stride_]
     void clear();
   };
-  struct GroupBuffers {  // of one KV group
-    std::unique_ptr<Buffer> kv_slots, tables;
+  // Where they lie in memory_, in bytes. Follows from the number of rows, rounded up: steps of few
+  // rows have it in common.
+  struct Layout {
+    uint64_t kv_slots = 0;  // [KV groups][stride]
+    uint64_t ids = 0, positions = 0, sequences = 0, sample_rows = 0, tables = 0;
+    uint64_t stride = 0;  // rows
   };
+  static constexpr uint64_t kRowUnit = 32;
 
   StepRunner(const wire::Assign& plan, const ModelShard& model, const KvStore& kv, Device& device,
              Collective& group);
   Status allocate();
   Status lay_out(const wire::Step& step);
   void add_group(const wire::RowGroup& group, int32_t sequence_index);
-  Result<ForwardInput> upload();
+  Layout layout_of(uint64_t rows) const;
+  ForwardInput upload();  // one copy
   void take(std::vector<wire::RowResult> found, wire::StepResult* result);
   Status warm_up(uint64_t rows, const OpContext& op);
 
@@ -64,13 +68,15 @@ class StepRunner {
   Collective& group_;
   SequenceTable sequences_;
   std::unique_ptr<Transformer> transformer_;
+  StagedExchange exchange_;
   Sampler sampler_;
   HostRows host_;
   int64_t table_stride_ = 0;
+  int64_t table_sequences_ = 0;   // of the step, rounded up: few different ones
   uint64_t sequence_blocks_ = 0;  // of the longest sequence the plan allows
   std::vector<SampleTarget> targets_;
-  std::unique_ptr<Buffer> ids_, positions_, row_sequences_, sample_rows_;
-  std::vector<GroupBuffers> groups_;
+  std::unique_ptr<Buffer> memory_;  // of a step's rows
+  std::vector<uint8_t> packed_;     // what goes there
   uint64_t scratch_bytes_ = 0;
   uint64_t last_step_ = 0;
 };

@@ -1,36 +1,9 @@
 #include "worker/transformer.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace shoal {
 namespace {
-
-RopePairing pairing(RopeStyle style) {
-  switch (style) {
-    case RopeStyle::kNone:
-      return RopePairing::kNone;
-    case RopeStyle::kInterleaved:
-      return RopePairing::kInterleaved;
-    case RopeStyle::kHalves:
-      return RopePairing::kHalves;
-  }
-  return RopePairing::kNone;
-}
-
-HeadNorm head_norm(QkNorm norm) {
-  switch (norm) {
-    case QkNorm::kNone:
-      return HeadNorm::kNone;
-    case QkNorm::kRms:
-      return HeadNorm::kRms;
-    case QkNorm::kLayerPerHead:
-      return HeadNorm::kLayerPerHead;
-    case QkNorm::kRmsAfterRope:
-      return HeadNorm::kRmsAfterRope;
-  }
-  return HeadNorm::kNone;
-}
 
 const float* data_or_null(const std::unique_ptr<Buffer>& buffer) {
   return buffer ? buffer->f32() : nullptr;
@@ -54,52 +27,25 @@ Result<std::unique_ptr<Transformer>> Transformer::create(const ModelShard& model
   return transformer;
 }
 
-Status Transformer::reduce(float* data, int64_t count, Collective& group, const OpContext& op) {
-  if (group.world() == 1) return Status::ok();
-  if (device_.host_visible()) return group.all_reduce_sum(data, count, op);
-  const uint64_t bytes = static_cast<uint64_t>(count) * sizeof(float);
-  staging_.resize(static_cast<size_t>(count));
-  SHOAL_TRY(device_.synchronize(op.deadline));
-  device_.copy_to_host(staging_.data(), data, bytes);
-  SHOAL_TRY(group.all_reduce_sum(staging_.data(), count, op));
-  device_.copy_to_device(data, staging_.data(), bytes);
-  return Status::ok();
+ResidualNorm Transformer::take_pending() {
+  ResidualNorm sum{.h = scratch_.hidden->f32(), .rows = rows(), .cols = model_.spec.width};
+  sum.eps = model_.spec.norm_eps;
+  if (!pending_.exists) return sum;
+  sum.delta = scratch_.delta->f32();
+  sum.exchange = exchange_;
+  sum.delta_bias = pending_.bias;
+  sum.delta_norm = pending_.norm;
+  pending_ = {};
+  return sum;
 }
 
-Status Transformer::broadcast(void* data, uint64_t bytes, Collective& group, const OpContext& op) {
-  if (device_.host_visible()) return group.broadcast(data, bytes, options_.routing_rank, op);
-  staging_.resize((bytes + 3) / 4);
-  SHOAL_TRY(device_.synchronize(op.deadline));
-  device_.copy_to_host(staging_.data(), data, bytes);
-  SHOAL_TRY(group.broadcast(staging_.data(), bytes, options_.routing_rank, op));
-  device_.copy_to_device(data, staging_.data(), bytes);
-  return Status::ok();
-}
-
-void Transformer::norm_rows(const NormWeights& norm, const Pending* pending) {
-  ResidualNorm task{.h = scratch_.hidden->f32(), .rows = rows(), .cols = model_.spec.width};
-  if (pending != nullptr) {
-    task.delta = scratch_.delta->f32();
-    task.delta_bias = pending->bias;
-    task.delta_norm = pending->norm;
-  }
-  task.form = model_.spec.norm == NormKind::kRms ? NormForm::kRms : NormForm::kLayer;
+void Transformer::norm_rows(const NormWeights& norm) {
+  ResidualNorm task = take_pending();
+  task.form = model_.spec.norm;
   task.weight = norm.weight_data();
   task.bias = norm.bias_data();
-  task.eps = model_.spec.norm_eps;
   task.out_rows = rows();
   device_.residual_norm(task, *scratch_.normed);
-}
-
-void Transformer::add_pending(const Pending& pending) {
-  device_.residual_norm({.h = scratch_.hidden->f32(),
-                         .rows = rows(),
-                         .cols = model_.spec.width,
-                         .delta = scratch_.delta->f32(),
-                         .delta_bias = pending.bias,
-                         .delta_norm = pending.norm,
-                         .eps = model_.spec.norm_eps},
-                        *scratch_.last);
 }
 
 void Transformer::project_heads(const ShardLayer& layer, const AttentionLayer& spec) {
@@ -154,7 +100,7 @@ void Transformer::project_latent(const ShardLayer& layer, const AttentionLayer& 
                      rows());
 }
 
-void Transformer::store_heads(size_t index, const StepView& step, const KvStore& kv) {
+void Transformer::store_heads(size_t index, const StepView& step) {
   const ShardLayer& layer = model_.layers[index];
   const AttentionLayer& spec = model_.spec.layer[index].attention;
   AttentionInput heads;
@@ -164,23 +110,23 @@ void Transformer::store_heads(size_t index, const StepView& step, const KvStore&
   heads.q_heads = layer.range.heads.size();
   heads.q_stride = heads.q_heads * spec.head_dim;
   heads.kv_stride = layer.range.kv_heads.size() * spec.head_dim;
-  heads.norm = spec.is_latent() ? HeadNorm::kRms : head_norm(spec.qk_norm);
+  heads.norm = spec.is_latent() ? QkNorm::kRms : spec.qk_norm;
   heads.q_norm = data_or_null(layer.q_norm);
   heads.k_norm = data_or_null(layer.k_norm);
   heads.k_norm_dims = spec.latent.kv_rank;
   heads.norm_eps = model_.spec.norm_eps;
   heads.rope_first = spec.latent.kv_rank;
-  heads.rope = pairing(spec.rope.style);
+  heads.rope = spec.rope.style;
   heads.rope_dims = spec.rope.dims;
   heads.inv_freq = data_or_null(layer.inv_freq);
   heads.rope_magnitude = spec.rope.magnitude;
   heads.temperature_scale = spec.temperature.scale;
   heads.temperature_length = std::max<int64_t>(spec.temperature.length, 1);
   heads.temperature_offset = spec.temperature.offset;
-  device_.store_kv(heads, step, kv.layer(index));
+  device_.store_kv(heads, step, kv_->layer(index));
 }
 
-void Transformer::attend(size_t index, const StepView& step, const KvStore& kv) {
+void Transformer::attend(size_t index, const StepView& step) {
   const ShardLayer& layer = model_.layers[index];
   const AttentionLayer& spec = model_.spec.layer[index].attention;
   const int64_t heads = layer.range.heads.size();
@@ -195,7 +141,7 @@ void Transformer::attend(size_t index, const StepView& step, const KvStore& kv) 
   attention.softcap = spec.softcap;
   attention.sinks = data_or_null(layer.sinks);
   const bool latent = spec.is_latent() && heads > 0;
-  device_.attention(scratch_.q->f32(), heads * spec.head_dim, attention, step, kv.layer(index),
+  device_.attention(scratch_.q->f32(), heads * spec.head_dim, attention, step, kv_->layer(index),
                     latent ? *scratch_.latent : *scratch_.attended);
   if (!latent) return;
   const int64_t stride = heads * spec.latent.value;
@@ -211,7 +157,7 @@ void Transformer::attend(size_t index, const StepView& step, const KvStore& kv) 
 }
 
 // delta = partial sums of attn_out · Attention(…normed…) over this rank's heads.
-void Transformer::attention_block(size_t index, const KvStore& kv) {
+void Transformer::attention_block(size_t index) {
   const ShardLayer& layer = model_.layers[index];
   const AttentionLayer& spec = model_.spec.layer[index].attention;
   const StepView& step = input_.steps[static_cast<size_t>(spec.kv_group)];
@@ -220,8 +166,8 @@ void Transformer::attention_block(size_t index, const KvStore& kv) {
   } else {
     project_heads(layer, spec);
   }
-  store_heads(index, step, kv);
-  attend(index, step, kv);
+  store_heads(index, step);
+  attend(index, step);
   MatmulTask out = layer.attn_out.task(scratch_.delta->f32(), model_.spec.width);
   out.bias = nullptr;  // once, after the reduce
   device_.matmul({&out, 1}, *scratch_.attended, rows());
@@ -230,10 +176,10 @@ void Transformer::attention_block(size_t index, const KvStore& kv) {
 // A recording holds addresses: of other memory another one is made.
 void Transformer::repeat(const OpKey& key, const std::function<void()>& ops) {
   if (rows() > kRepeatedRows) return ops();
-  std::vector<const void*> memory{input_.ids, input_.sample_rows, kv_};
-  for (const StepView& step : input_.steps) {
-    memory.insert(memory.end(), {step.positions, step.kv_slots, step.sequences, step.block_tables});
-  }
+  const StepView& step = input_.steps[0];  // the others' follow from it and the key
+  std::vector<const void*> memory{input_.ids,       input_.sample_rows, kv_,
+                                  step.positions,   step.kv_slots,      step.sequences,
+                                  step.block_tables};
   if (!recorder_ || memory != recorded_memory_) {
     recorder_ = device_.make_recorder();
     recorded_memory_ = std::move(memory);
@@ -241,54 +187,54 @@ void Transformer::repeat(const OpKey& key, const std::function<void()>& ops) {
   recorder_->run(key, ops);
 }
 
-Status Transformer::forward(const ForwardInput& input, const KvStore& kv, Collective& group,
-                            const OpContext& op) {
+void Transformer::forward(const ForwardInput& input, const KvStore& kv, Exchange& exchange) {
   input_ = input;
   kv_ = &kv;
-  if (group.world() > 1) return run_layers(kv, group, op);  // ranks meet on the host in between
-  Status status = Status::ok();
-  repeat({kLayers, rows(), input_.steps[0].table_stride, 0},
-         [&] { status = run_layers(kv, group, op); });
-  return status;
+  exchange_ = &exchange;
+  if (!exchange.in_stream()) return run_layers();
+  repeat({kLayers, rows(), input_.steps[0].table_stride, input_.table_sequences},
+         [&] { run_layers(); });
 }
 
-Status Transformer::run_layers(const KvStore& kv, Collective& group, const OpContext& op) {
-  const int64_t count = rows() * model_.spec.width;
-  float* hidden = scratch_.hidden->f32();
-  float* delta = scratch_.delta->f32();
+void Transformer::run_layers() {
   device_.embed(*model_.embedding.weight, input_.ids, rows(), model_.shard.vocab.begin,
-                model_.spec.embedding_scale, hidden);
-  SHOAL_TRY(reduce(hidden, count, group, op));
-
-  Pending pending;  // of the block whose output is in delta
+                model_.spec.embedding_scale, scratch_.hidden->f32());
+  exchange_->all_reduce(scratch_.hidden->f32(), rows() * model_.spec.width);
+  pending_ = {};
   for (size_t i = 0; i < model_.layers.size(); ++i) {
-    const ShardLayer& layer = model_.layers[i];
-    const Pending* last = i == 0 ? nullptr : &pending;
-    const Pending after_attention{layer.attn_out.bias_data(), layer.attn_post_norm.weight_data()};
+    if (exchange_->failed()) return;  // nobody waits for the rest, and the plan is to end soon
     if (model_.spec.layer[i].parallel) {
-      norm_rows(layer.attn_norm2.weight ? layer.attn_norm2 : layer.attn_norm, last);
-      attention_block(i, kv);
-      if (layer.attn_norm2.weight) norm_rows(layer.attn_norm, nullptr);
-      SHOAL_TRY(ffn_block(i, true, group, op));
-      if (after_attention.bias != nullptr) {
-        device_.residual_norm({.h = hidden,
-                               .rows = rows(),
-                               .cols = model_.spec.width,
-                               .delta_bias = after_attention.bias},
-                              *scratch_.last);
-      }
+      parallel_layer(i);
     } else {
-      norm_rows(layer.attn_norm, last);
-      attention_block(i, kv);
-      SHOAL_TRY(reduce(delta, count, group, op));
-      norm_rows(layer.ffn_norm, &after_attention);
-      SHOAL_TRY(ffn_block(i, false, group, op));
+      layer(i);
     }
-    SHOAL_TRY(reduce(delta, count, group, op));
-    pending = {layer.down.bias_data(), layer.ffn_post_norm.weight_data()};
   }
-  add_pending(pending);  // logits() norms the sampled rows, a few at a time
-  return Status::ok();
+  device_.residual_norm(take_pending(), *scratch_.last);  // logits() norms the sampled rows
+}
+
+void Transformer::layer(size_t index) {
+  const ShardLayer& layer = model_.layers[index];
+  norm_rows(layer.attn_norm);
+  attention_block(index);
+  pending_ = {true, layer.attn_out.bias_data(), layer.attn_post_norm.weight_data()};
+  norm_rows(layer.ffn_norm);
+  ffn_block(index, false);
+  pending_ = {true, layer.down.bias_data(), layer.ffn_post_norm.weight_data()};
+}
+
+// Attention and FFN read the same residual stream, and one sum takes both outputs.
+void Transformer::parallel_layer(size_t index) {
+  const ShardLayer& layer = model_.layers[index];
+  norm_rows(layer.attn_norm2.weight ? layer.attn_norm2 : layer.attn_norm);
+  attention_block(index);
+  if (layer.attn_norm2.weight) norm_rows(layer.attn_norm);
+  ffn_block(index, true);
+  if (layer.attn_out.bias_data() != nullptr) {
+    ResidualNorm bias = take_pending();
+    bias.delta_bias = layer.attn_out.bias_data();
+    device_.residual_norm(bias, *scratch_.last);
+  }
+  pending_ = {true, layer.down.bias_data(), layer.ffn_post_norm.weight_data()};
 }
 
 float* Transformer::logits(int64_t first, int64_t count) {
@@ -303,7 +249,7 @@ void Transformer::run_output(int64_t first, int64_t count) {
   device_.residual_norm({.h = scratch_.hidden->f32(),
                          .rows = rows(),
                          .cols = spec.width,
-                         .form = spec.norm == NormKind::kRms ? NormForm::kRms : NormForm::kLayer,
+                         .form = spec.norm,
                          .weight = model_.output_norm.weight_data(),
                          .bias = model_.output_norm.bias_data(),
                          .eps = spec.norm_eps,

@@ -1,13 +1,12 @@
-// The forward pass of one rank: a block diagram over Device ops and the group's collective.
+// The forward pass of one rank: a block diagram over Device ops and the group's exchange.
 #pragma once
 
 #include <functional>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "kernels/device.h"
-#include "parallel/collective/collective.h"
+#include "kernels/exchange.h"
 #include "worker/kv_store.h"
 #include "worker/model_shard.h"
 #include "worker/scratch.h"
@@ -20,6 +19,9 @@ struct ForwardInput {
   const int32_t* ids = nullptr;          // [rows] token ids (device)
   const int32_t* sample_rows = nullptr;  // [sample_count] rows whose logits are wanted (device)
   int64_t sample_count = 0;
+  // Sequences that each of the block tables has room for. Where KV groups other than the first
+  // have theirs follows from it, the rows and table_stride.
+  int64_t table_sequences = 0;
 };
 
 struct TransformerOptions {
@@ -36,9 +38,9 @@ class Transformer {
   static Result<std::unique_ptr<Transformer>> create(const ModelShard& model, Device& device,
                                                      const TransformerOptions& options);
 
-  // Runs all layers; logits() reads the residual stream it leaves behind.
-  Status forward(const ForwardInput& input, const KvStore& kv, Collective& group,
-                 const OpContext& op);
+  // Runs all layers; logits() reads the residual stream it leaves behind. REQUIRES: a step of
+  // `exchange` has begun, whose end_step() has the errors.
+  void forward(const ForwardInput& input, const KvStore& kv, Exchange& exchange);
 
   // This rank's logits of sampled rows [first, first + count): [count, vocab slice], count ≤
   // kLogitRows. Valid until the next call. REQUIRES a forward() with sample_count ≥ first + count.
@@ -60,40 +62,41 @@ class Transformer {
   static constexpr int64_t kLogitRows = TransformerScratch::kLogitRows;
 
  private:
-  // What the next residual sum adds besides delta itself.
+  // What the next residual sum adds: delta, this rank's part of a block's output.
   struct Pending {
+    bool exists = false;
     const float* bias = nullptr;
     const float* norm = nullptr;
   };
 
   Transformer(const ModelShard& model, Device& device, const TransformerOptions& options)
       : model_(model), device_(device), options_(options) {}
-  // normed = norm(h += pending delta) for the rows of the step; no sum if `pending` is null.
-  void norm_rows(const NormWeights& norm, const Pending* pending);
-  void add_pending(const Pending& pending);
-  void attention_block(size_t index, const KvStore& kv);
+  void layer(size_t index);
+  void parallel_layer(size_t index);
+  // h += what is pending, summed over the ranks, if there is anything; then nothing is.
+  ResidualNorm take_pending();
+  // normed = norm(h), after take_pending().
+  void norm_rows(const NormWeights& norm);
+  void attention_block(size_t index);
   void project_heads(const ShardLayer& layer, const AttentionLayer& spec);
   void project_latent(const ShardLayer& layer, const AttentionLayer& spec);
-  void store_heads(size_t index, const StepView& step, const KvStore& kv);
-  void attend(size_t index, const StepView& step, const KvStore& kv);
+  void store_heads(size_t index, const StepView& step);
+  void attend(size_t index, const StepView& step);
   // delta (+)= this rank's part of the layer's FFN of `normed`.
-  Status ffn_block(size_t index, bool accumulate, Collective& group, const OpContext& op);
+  void ffn_block(size_t index, bool accumulate);
   void dense_ffn(size_t index, bool accumulate);
-  Status mixture(size_t index, bool accumulate, Collective& group, const OpContext& op);
-  Status select_experts(size_t index, Collective& group, const OpContext& op);
+  void mixture(size_t index, bool accumulate);
+  void select_experts(size_t index);
   int32_t* expert_ids(size_t index) const;
-  Status check_selection(size_t index);
   void run_experts(size_t index, bool accumulate);
   void shared_expert(size_t index);
-  Status reduce(float* data, int64_t count, Collective& group, const OpContext& op);
-  Status broadcast(void* data, uint64_t bytes, Collective& group, const OpContext& op);
 
   // Steps of few rows repeat: their ops are recorded where the device can. `key` and rows tell them
   // apart.
   static constexpr int64_t kRepeatedRows = 32;
   enum Repeated : int64_t { kLayers, kLogits };  // first of a key
   void repeat(const OpKey& key, const std::function<void()>& ops);
-  Status run_layers(const KvStore& kv, Collective& group, const OpContext& op);
+  void run_layers();
   void run_output(int64_t first, int64_t count);
 
   int64_t rows() const { return input_.steps[0].rows; }
@@ -102,14 +105,15 @@ class Transformer {
   Device& device_;
   TransformerOptions options_;
   TransformerScratch scratch_;
-  std::vector<float> staging_;           // for devices the host cannot see
   std::vector<size_t> expert_counters_;  // of each layer: index into expert_tokens_
   std::vector<int64_t> mixture_index_;   // of each layer: mixtures before it
   std::vector<uint64_t> expert_tokens_;
   uint64_t bytes_read_ = 0;
   double expert_seconds_ = 0;
   ForwardInput input_;
-  const KvStore* kv_ = nullptr;  // of the last forward()
+  const KvStore* kv_ = nullptr;  // of the last forward(), as the next
+  Exchange* exchange_ = nullptr;
+  Pending pending_;
   std::unique_ptr<OpRecorder> recorder_;
   std::vector<const void*> recorded_memory_;
 };

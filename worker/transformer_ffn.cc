@@ -7,32 +7,6 @@
 namespace shoal {
 namespace {
 
-GateKind gate_kind(GateFunction gate) {
-  switch (gate) {
-    case GateFunction::kSilu:
-      return GateKind::kSilu;
-    case GateFunction::kGeluTanh:
-      return GateKind::kGeluTanh;
-    case GateFunction::kSwigluClamp:
-      return GateKind::kSwigluClamp;
-  }
-  return GateKind::kSilu;
-}
-
-RouteGating route_gating(Gating gating) {
-  switch (gating) {
-    case Gating::kSoftmax:
-      return RouteGating::kSoftmax;
-    case Gating::kSigmoid:
-      return RouteGating::kSigmoid;
-    case Gating::kSoftmaxSelected:
-      return RouteGating::kSoftmaxSelected;
-    case Gating::kSqrtSoftplus:
-      return RouteGating::kSqrtSoftplus;
-  }
-  return RouteGating::kSoftmax;
-}
-
 const int32_t* ints_or_null(const std::unique_ptr<Buffer>& buffer) {
   return buffer ? buffer->i32() : nullptr;
 }
@@ -48,11 +22,9 @@ uint64_t expert_bytes(const ShardLayer& layer) {
 
 }  // namespace
 
-Status Transformer::ffn_block(size_t index, bool accumulate, Collective& group,
-                              const OpContext& op) {
-  if (model_.spec.layer[index].ffn.moe.experts > 0) return mixture(index, accumulate, group, op);
+void Transformer::ffn_block(size_t index, bool accumulate) {
+  if (model_.spec.layer[index].ffn.moe.experts > 0) return mixture(index, accumulate);
   dense_ffn(index, accumulate);
-  return Status::ok();
 }
 
 void Transformer::dense_ffn(size_t index, bool accumulate) {
@@ -60,7 +32,7 @@ void Transformer::dense_ffn(size_t index, bool accumulate) {
   GatedTask gated;
   if (layer.gate) gated.gate = layer.gate.task(nullptr, 0);
   gated.up = layer.up.task(nullptr, 0);
-  gated.kind = gate_kind(model_.spec.layer[index].ffn.gate);
+  gated.kind = model_.spec.layer[index].ffn.gate;
   device_.gated_matmul(gated, *scratch_.normed, rows(), *scratch_.gated);
   MatmulTask down = layer.down.task(scratch_.delta->f32(), model_.spec.width);
   down.bias = nullptr;  // once, after the reduce
@@ -68,27 +40,26 @@ void Transformer::dense_ffn(size_t index, bool accumulate) {
   device_.matmul({&down, 1}, *scratch_.gated, rows());
 }
 
-Status Transformer::mixture(size_t index, bool accumulate, Collective& group, const OpContext& op) {
-  SHOAL_TRY(select_experts(index, group, op));
+void Transformer::mixture(size_t index, bool accumulate) {
+  select_experts(index);
   const auto start = std::chrono::steady_clock::now();
   run_experts(index, accumulate);
   expert_seconds_ += to_seconds(std::chrono::steady_clock::now() - start);
   if (!model_.layers[index].range.shared.empty()) shared_expert(index);
-  return Status::ok();
 }
 
 // Every rank from the same bits with the same arithmetic, or one rank for all.
-Status Transformer::select_experts(size_t index, Collective& group, const OpContext& op) {
+void Transformer::select_experts(size_t index) {
   const MoeLayer& moe = model_.spec.layer[index].ffn.moe;
   const Mixture& mixture = model_.layers[index].mixture;
-  const bool broadcasts = options_.routing_rank >= 0 && group.world() > 1;
-  if (!broadcasts || group.rank() == options_.routing_rank) {
+  const bool broadcasts = options_.routing_rank >= 0 && exchange_->world() > 1;
+  if (!broadcasts || exchange_->rank() == options_.routing_rank) {
     const MatmulTask router = mixture.router.task(scratch_.router_logits->f32(), moe.experts);
     device_.matmul({&router, 1}, *scratch_.normed, rows());
     RouteSpec route;
     route.experts = moe.experts;
     route.top_k = moe.top_k;
-    route.gating = route_gating(moe.gating);
+    route.gating = moe.gating;
     route.normalise = moe.normalise;
     route.scale = moe.weight_scale;
     route.selection_bias = mixture.selection_bias ? mixture.selection_bias->f32() : nullptr;
@@ -97,25 +68,12 @@ Status Transformer::select_experts(size_t index, Collective& group, const OpCont
     device_.route(scratch_.router_logits->f32(), rows(), route, expert_ids(index),
                   scratch_.expert_weights->f32());
   }
-  if (!broadcasts) return Status::ok();
-  const uint64_t bytes = static_cast<uint64_t>(rows() * moe.top_k) * 4;
-  SHOAL_TRY(broadcast(expert_ids(index), bytes, group, op));
-  SHOAL_TRY(check_selection(index));
-  return broadcast(scratch_.expert_weights->f32(), bytes, group, op);
-}
-
-// What came over the network is not believed: an id is an index into memory.
-Status Transformer::check_selection(size_t index) {
-  const MoeLayer& moe = model_.spec.layer[index].ffn.moe;
-  std::vector<int32_t> ids(static_cast<size_t>(rows() * moe.top_k));
-  device_.copy_to_host(ids.data(), expert_ids(index), ids.size() * sizeof(int32_t));
-  for (const int32_t id : ids) {
-    if (id >= 0 && id < moe.experts) continue;
-    return data_loss("rank " + std::to_string(options_.routing_rank) + " selected expert " +
-                     std::to_string(id) + " of " + std::to_string(moe.experts) + " in layer " +
-                     std::to_string(index));
-  }
-  return Status::ok();
+  if (!broadcasts) return;
+  const int64_t selected = rows() * moe.top_k;
+  exchange_->broadcast_ids(expert_ids(index), selected, static_cast<int32_t>(moe.experts),
+                           options_.routing_rank);
+  exchange_->broadcast(scratch_.expert_weights->f32(),
+                       static_cast<uint64_t>(selected) * sizeof(float), options_.routing_rank);
 }
 
 int32_t* Transformer::expert_ids(size_t index) const {
@@ -160,7 +118,7 @@ void Transformer::run_experts(size_t index, bool accumulate) {
   task.up = mixture.up.task(nullptr, 0);
   task.down = mixture.down.task(scratch_.delta->f32(), model_.spec.width);
   task.down.accumulate = accumulate;
-  task.kind = gate_kind(ffn.gate);
+  task.kind = ffn.gate;
   task.scale_input = ffn.moe.scale_input;
   task.local = mixture.local->i32();
   task.replicas = ints_or_null(mixture.replicas);
@@ -176,7 +134,7 @@ void Transformer::shared_expert(size_t index) {
   GatedTask gated;
   gated.gate = mixture.shared_gate.task(nullptr, 0);
   gated.up = mixture.shared_up.task(nullptr, 0);
-  gated.kind = gate_kind(model_.spec.layer[index].ffn.gate);
+  gated.kind = model_.spec.layer[index].ffn.gate;
   if (mixture.shared_router) {
     const MatmulTask task = mixture.shared_router.task(scratch_.row_gate->f32(), 1);
     device_.matmul({&task, 1}, *scratch_.normed, rows());

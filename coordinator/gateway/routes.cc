@@ -4,10 +4,11 @@
 namespace shoal::gateway {
 
 namespace endpoints {
-Endpoint chat, completion;                          // chat.cc, completion.cc
-Endpoint models, model;                             // models.cc
-Endpoint tokenize, detokenize;                      // tokens.cc
-Endpoint health, ready, metrics, cluster, summary;  // health.cc, operations.cc
+Endpoint chat, completion;                    // chat.cc, completion.cc
+Endpoint models, model;                       // models.cc
+Endpoint tokenize, detokenize;                // tokens.cc
+Endpoint health, ready;                       // health.cc
+Endpoint metrics, cluster, version, summary;  // operations.cc
 }  // namespace endpoints
 
 namespace {
@@ -25,6 +26,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/ready", ready, Access::kOpen},
     {"GET", "/metrics", metrics, Access::kMetrics},
     {"GET", "/cluster", cluster},
+    {"GET", "/version", version},
     {"GET", "/", summary},
 };
 

@@ -28,15 +28,15 @@ SHOAL_BODY float sqrt_softplus(float x) {
 
 // gate(logit); `peak` and `sum` = max and Σ exp(logit − peak) over all experts, for kSoftmax.
 // kSoftmaxSelected gates only what was selected: until then a logit stands for itself.
-SHOAL_BODY float route_gate(RouteGating gating, float logit, float peak, float sum) {
+SHOAL_BODY float route_gate(Gating gating, float logit, float peak, float sum) {
   switch (gating) {
-    case RouteGating::kSoftmax:
+    case Gating::kSoftmax:
       return std::exp(logit - peak) / sum;
-    case RouteGating::kSigmoid:
+    case Gating::kSigmoid:
       return 1.0f / (1.0f + std::exp(-logit));
-    case RouteGating::kSqrtSoftplus:
+    case Gating::kSqrtSoftplus:
       return sqrt_softplus(logit);
-    case RouteGating::kSoftmaxSelected:
+    case Gating::kSoftmaxSelected:
       break;
   }
   return logit;
@@ -44,7 +44,7 @@ SHOAL_BODY float route_gate(RouteGating gating, float logit, float peak, float s
 
 // Without a bias, logits rank like their gates but do not tie by rounding.
 SHOAL_BODY bool ranks_by_logit(const RouteSpec& spec) {
-  return spec.selection_bias == nullptr && spec.gating != RouteGating::kSqrtSoftplus;
+  return spec.selection_bias == nullptr && spec.gating != Gating::kSqrtSoftplus;
 }
 
 // Does a come before b? Ties go to the lower number.
@@ -100,7 +100,7 @@ SHOAL_BODY void keep_best_groups(const RouteSpec& spec, float* values, float* sc
 // weights[k] holds gate(logit) of expert k of the selection: makes them final.
 SHOAL_BODY void finish_route(const RouteSpec& spec, auto weights) {
   const int64_t n = spec.top_k;
-  if (spec.gating == RouteGating::kSoftmaxSelected) {
+  if (spec.gating == Gating::kSoftmaxSelected) {
     float peak = lowest_route(), sum = 0;
     for (int64_t k = 0; k < n; ++k) {
       const float logit = weights[k];
@@ -126,7 +126,7 @@ SHOAL_BODY void finish_route(const RouteSpec& spec, auto weights) {
 SHOAL_BODY void route_row(const RouteSpec& spec, const float* logits, float* scratch, int32_t* ids,
                           float* weights) {
   float peak = lowest_route(), sum = 0;
-  if (spec.gating == RouteGating::kSoftmax) {
+  if (spec.gating == Gating::kSoftmax) {
     for (int64_t e = 0; e < spec.experts; ++e) peak = logits[e] > peak ? logits[e] : peak;
     for (int64_t e = 0; e < spec.experts; ++e) sum += std::exp(logits[e] - peak);
   }

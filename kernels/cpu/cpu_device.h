@@ -125,7 +125,7 @@ class CpuDevice final : public Device {
                        const CpuActivations& x, CpuActivations& hidden);
   void expert_outputs(const ExpertTask& task, const ExpertGroups& by_expert, int64_t rows,
                       int64_t width, const CpuActivations& hidden);
-  void gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
+  void gate_row(GateFunction kind, const float* g, const float* u, int64_t n, float factor,
                 float* out) const;
   // weight null: all ones
   void rms_norm(const float* x, int64_t n, const float* weight, float eps, float* out) const;

@@ -64,6 +64,7 @@ void CpuDevice::residual_norm(const ResidualNorm& task, Activations& output) {
   SHOAL_CHECK(task.out_rows == 0 || out.columns >= cols, "norm output too narrow");
   SHOAL_CHECK(task.out_rows <= out.rows, "norm output of too few rows");
   if (task.out_rows > 0) out.width = cols;
+  if (task.exchange != nullptr) task.exchange->all_reduce(task.delta, task.rows * cols);
   const auto add_delta = [&](int64_t r, std::vector<float>& scratch) {
     float* h = task.h + r * cols;
     if (task.delta_norm == nullptr) {
@@ -78,7 +79,7 @@ void CpuDevice::residual_norm(const ResidualNorm& task, Activations& output) {
   };
   const auto norm = [&](int64_t from, int64_t to) {
     const float* x = task.h + from * cols;
-    if (task.form == NormForm::kRms) {
+    if (task.form == NormKind::kRms) {
       rms_norm(x, cols, task.weight, task.eps, out.row(to));
     } else {
       layer_norm(x, cols, task.weight, task.bias, task.eps, out.row(to));

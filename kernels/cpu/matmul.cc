@@ -250,14 +250,14 @@ void CpuDevice::head_matmul(const HeadMatmul& task, const Activations& input, in
 }
 
 // out[i] = kind(g[i], u[i]) · factor; g null: an ungated network.
-void CpuDevice::gate_row(GateKind kind, const float* g, const float* u, int64_t n, float factor,
+void CpuDevice::gate_row(GateFunction kind, const float* g, const float* u, int64_t n, float factor,
                          float* out) const {
   if (g == nullptr) {
-    SHOAL_CHECK(kind == GateKind::kGeluTanh, "an ungated network is of GELU");
+    SHOAL_CHECK(kind == GateFunction::kGeluTanh, "an ungated network is of GELU");
     for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(u[i]);
-  } else if (kind == GateKind::kSilu) {
+  } else if (kind == GateFunction::kSilu) {
     set_.silu_mul(g, u, n, out);
-  } else if (kind == GateKind::kGeluTanh) {
+  } else if (kind == GateFunction::kGeluTanh) {
     for (int64_t i = 0; i < n; ++i) out[i] = body::gelu_tanh(g[i]) * u[i];
   } else {
     for (int64_t i = 0; i < n; ++i) out[i] = body::swiglu_clamp(g[i], u[i]);

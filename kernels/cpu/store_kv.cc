@@ -28,7 +28,7 @@ void fill_angles(const AttentionInput& in, int64_t position, Angles* angles) {
 
 void rotate_head(const AttentionInput& in, const Angles& angles, float* head) {
   const int64_t pairs = in.rope_dims / 2;
-  const bool interleaved = in.rope == RopePairing::kInterleaved;
+  const bool interleaved = in.rope == RopeStyle::kInterleaved;
   head += in.rope_first;
   for (int64_t p = 0; p < pairs; ++p) {
     float* a = head + (interleaved ? 2 * p : p);
@@ -38,8 +38,8 @@ void rotate_head(const AttentionInput& in, const Angles& angles, float* head) {
 }
 
 void check_input(const AttentionInput& in, const KvLayer& kv) {
-  SHOAL_CHECK(in.rope == RopePairing::kNone || (in.rope_first >= 0 && in.rope_dims % 2 == 0 &&
-                                                in.rope_first + in.rope_dims <= kv.head_dim),
+  SHOAL_CHECK(in.rope == RopeStyle::kNone || (in.rope_first >= 0 && in.rope_dims % 2 == 0 &&
+                                              in.rope_first + in.rope_dims <= kv.head_dim),
               "rope beyond a head");
   SHOAL_CHECK(in.k_norm_dims <= kv.head_dim && kv.latent_dim <= kv.head_dim,
               "part of a head larger than the head");
@@ -52,13 +52,13 @@ void check_input(const AttentionInput& in, const KvLayer& kv) {
 // kRmsAfterRope, which has none.
 void CpuDevice::norm_head(const AttentionInput& in, const float* weight, int64_t n,
                           float* head) const {
-  if (in.norm == HeadNorm::kRmsAfterRope) {
+  if (in.norm == QkNorm::kRmsAfterRope) {
     rms_norm(head, n, nullptr, in.norm_eps, head);
   } else if (weight == nullptr) {
     return;
-  } else if (in.norm == HeadNorm::kLayerPerHead) {
+  } else if (in.norm == QkNorm::kLayerPerHead) {
     layer_norm(head, n, weight, nullptr, in.norm_eps, head);
-  } else if (in.norm == HeadNorm::kRms) {
+  } else if (in.norm == QkNorm::kRms) {
     rms_norm(head, n, weight, in.norm_eps, head);
   }
 }
@@ -66,13 +66,13 @@ void CpuDevice::norm_head(const AttentionInput& in, const float* weight, int64_t
 void CpuDevice::store_kv(const AttentionInput& in, const StepView& step, const KvLayer& kv) {
   const int64_t dim = kv.head_dim, key_dims = in.k_norm_dims > 0 ? in.k_norm_dims : dim;
   check_input(in, kv);
-  const bool rotates = in.rope != RopePairing::kNone;
+  const bool rotates = in.rope != RopeStyle::kNone;
   const auto prepare = [&](float* head, const float* norm, int64_t h, int64_t dims,
                            const Angles& angles) {
-    if (norm != nullptr && in.norm == HeadNorm::kLayerPerHead) norm += h * dim;
-    if (in.norm != HeadNorm::kRmsAfterRope) norm_head(in, norm, dims, head);
+    if (norm != nullptr && in.norm == QkNorm::kLayerPerHead) norm += h * dim;
+    if (in.norm != QkNorm::kRmsAfterRope) norm_head(in, norm, dims, head);
     if (rotates) rotate_head(in, angles, head);
-    if (in.norm == HeadNorm::kRmsAfterRope) norm_head(in, norm, dims, head);
+    if (in.norm == QkNorm::kRmsAfterRope) norm_head(in, norm, dims, head);
   };
   const auto store = [&](const float* x, uint8_t* to) {
     if (kv.type == KvType::kF32) {

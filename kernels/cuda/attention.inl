@@ -13,8 +13,8 @@ uint64_t GpuDevice<Backend>::kv_layer_bytes(const KvLayer& shape) const {
 template <class Backend>
 void GpuDevice<Backend>::store_kv(const AttentionInput& in, const StepView& step,
                                   const KvLayer& kv) {
-  SHOAL_CHECK(in.rope == RopePairing::kNone || (in.rope_first >= 0 && in.rope_dims % 2 == 0 &&
-                                                in.rope_first + in.rope_dims <= kv.head_dim),
+  SHOAL_CHECK(in.rope == RopeStyle::kNone || (in.rope_first >= 0 && in.rope_dims % 2 == 0 &&
+                                              in.rope_first + in.rope_dims <= kv.head_dim),
               "rope beyond a head");
   SHOAL_CHECK(in.k_norm_dims <= kv.head_dim && kv.latent_dim <= kv.head_dim,
               "part of a head larger than the head");

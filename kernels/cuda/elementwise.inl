@@ -42,13 +42,14 @@ void GpuDevice<Backend>::residual_norm(const ResidualNorm& norm, Activations& ou
   SHOAL_CHECK(norm.delta_norm == nullptr || norm.delta != nullptr, "the norm of no delta");
   const uint64_t shared = Kernel::shared_bytes(norm.cols);
   SHOAL_CHECK(shared <= Arch::max_shared_bytes, "a norm of more features than a block can hold");
+  if (norm.exchange != nullptr) norm.exchange->all_reduce(norm.delta, norm.rows * norm.cols);
   if (norm.out_rows > 0) out.width = norm.cols;
   typename Kernel::Params params{.h = {norm.h},
                                  .delta = {norm.delta},
                                  .delta_bias = {norm.delta_bias},
                                  .delta_norm = {norm.delta_norm},
                                  .weight = {norm.weight},
-                                 .bias = {norm.form == NormForm::kLayer ? norm.bias : nullptr},
+                                 .bias = {norm.form == NormKind::kLayer ? norm.bias : nullptr},
                                  .row_index = {},
                                  .out = rows_of(out),
                                  .cols = norm.cols,

@@ -104,7 +104,7 @@ struct ResidualNormRows {
     ActivationRows out;
     int64_t cols;
     int64_t out_rows;  // rows beyond: only the sum
-    NormForm form;
+    NormKind form;
     float eps;
   };
 
@@ -130,7 +130,7 @@ struct ResidualNormRows {
     fetch_weight(ctx, p);
     load_sum(ctx, p, from, cells, x);
     if (r >= p.out_rows) return;
-    if (p.form == NormForm::kLayer) {
+    if (p.form == NormKind::kLayer) {
       const float mean = block_sum(ctx, cells, own_sum(ctx, p, x)) / static_cast<float>(p.cols);
       for (int64_t i = ctx.thread().x; i < p.cols; i += ctx.block_dim().x) x[i] = x[i] - mean;
     }

@@ -84,7 +84,7 @@ inline void check_experts(const ExpertTask& task, const GpuActivations& x, int64
   SHOAL_CHECK(task.gate.weight == nullptr || (task.gate.weight->slice().rows == up.rows &&
                                               task.gate.weight->slice().cols == up.cols),
               "gate and up differ");
-  SHOAL_CHECK(task.gate.weight != nullptr || task.kind == GateKind::kGeluTanh,
+  SHOAL_CHECK(task.gate.weight != nullptr || task.kind == GateFunction::kGeluTanh,
               "an ungated network is of GELU");
   SHOAL_CHECK(up.cols == x.width, "a weight's columns differ from the activations'");
   SHOAL_CHECK(down.rows == task.count * x.width && down.cols == up.rows / task.count,

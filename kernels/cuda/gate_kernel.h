@@ -24,16 +24,16 @@ struct Gate {
     int64_t features = 0;
     int64_t first_row = 0;  // of out
     ActivationRows out;
-    GateKind kind = GateKind::kSilu;
+    GateFunction kind = GateFunction::kSilu;
   };
 
-  SHOAL_SIMT static float combine(GateKind kind, float g, float u) {
+  SHOAL_SIMT static float combine(GateFunction kind, float g, float u) {
     switch (kind) {
-      case GateKind::kSilu:
+      case GateFunction::kSilu:
         return g / (1.0f + std::exp(-g)) * u;
-      case GateKind::kGeluTanh:
+      case GateFunction::kGeluTanh:
         return body::gelu_tanh(g) * u;
-      case GateKind::kSwigluClamp:
+      case GateFunction::kSwigluClamp:
         break;
     }
     return body::swiglu_clamp(g, u);

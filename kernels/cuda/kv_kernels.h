@@ -91,8 +91,8 @@ struct StoreKv {
     int64_t rope_first, rope_dims;
     int64_t temperature_length, temperature_offset;
     float temperature_scale, rope_magnitude, norm_eps;
-    HeadNorm norm;
-    RopePairing rope;
+    QkNorm norm;
+    RopeStyle rope;
     bool has_q_norm, has_k_norm, has_values;
   };
 
@@ -112,7 +112,7 @@ struct StoreKv {
                                     const Weight& weight, int64_t n) {
     const auto count = static_cast<float>(n);
     float mean = 0;
-    if (p.norm == HeadNorm::kLayerPerHead) {
+    if (p.norm == QkNorm::kLayerPerHead) {
       float total = 0;
       for (int64_t i = ctx.lane(); i < n; i += 32) total += head[i];
       mean = sum(ctx, total) / count;
@@ -134,7 +134,7 @@ struct StoreKv {
   SHOAL_SIMT static void rotate(Ctx& ctx, const Params& p, const Head& head, int32_t position) {
     const auto inv_freq = ctx.global(p.inv_freq);
     const int64_t pairs = p.rope_dims / 2;
-    const bool interleaved = p.rope == RopePairing::kInterleaved;
+    const bool interleaved = p.rope == RopeStyle::kInterleaved;
     for (int64_t i = ctx.lane(); i < pairs; i += 32) {
       const int64_t first = p.rope_first + (interleaved ? 2 * i : i);
       const int64_t second = interleaved ? first + 1 : first + pairs;
@@ -202,13 +202,13 @@ struct StoreKv {
 
     const bool has_weight = query ? p.has_q_norm : p.has_k_norm;
     const auto weight = ctx.global(query ? p.q_norm : p.k_norm) +
-                        (p.norm == HeadNorm::kLayerPerHead ? h * p.head_dim : 0);
+                        (p.norm == QkNorm::kLayerPerHead ? h * p.head_dim : 0);
     const int64_t dims = query ? p.head_dim : p.key_norm_dims;
-    const bool after = p.norm == HeadNorm::kRmsAfterRope;
-    if (has_weight && !after && p.norm != HeadNorm::kNone) {
+    const bool after = p.norm == QkNorm::kRmsAfterRope;
+    if (has_weight && !after && p.norm != QkNorm::kNone) {
       apply_norm(ctx, p, head, true, weight, dims);
     }
-    if (p.rope != RopePairing::kNone) rotate(ctx, p, head, position);
+    if (p.rope != RopeStyle::kNone) rotate(ctx, p, head, position);
     if (after) apply_norm(ctx, p, head, false, weight, dims);
 
     if (query) {

@@ -146,7 +146,7 @@ void GpuDevice<Backend>::gated_matmul(const GatedTask& task, const Activations& 
   SHOAL_CHECK(rows <= out.rows, "more rows than the activations hold");
   SHOAL_CHECK(up.cols == x.width && (!gated || task.gate.weight->slice().cols == x.width),
               "a weight's columns differ from the activations'");
-  SHOAL_CHECK(gated || task.kind == GateKind::kGeluTanh, "an ungated network is of GELU");
+  SHOAL_CHECK(gated || task.kind == GateFunction::kGeluTanh, "an ungated network is of GELU");
   out.width = up.rows;
   if (up.rows == 0) return finish_activations(out, rows);
   const int64_t step = band_rows(rows, 2 * up.rows, band_floats_);

@@ -105,7 +105,7 @@ struct RouteRows {
       values = simt::shared_array<float>(ctx, 0, spec.experts + spec.groups);
     }
     float peak = body::lowest_route(), sum = 0;
-    if (spec.gating == RouteGating::kSoftmax) {
+    if (spec.gating == Gating::kSoftmax) {
       for (int64_t e = ctx.lane(); e < spec.experts; e += simt::kWarpSize) {
         const float logit = logits[e];
         peak = logit > peak ? logit : peak;

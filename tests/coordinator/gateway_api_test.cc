@@ -493,7 +493,11 @@ TEST(GatewayApi, MetricsClusterAndRoot) {
   const Json cluster = Json::parse(server.get("/cluster").body);
   EXPECT_EQ(cluster["workers"][0]["name"], "w0");
   EXPECT_EQ(cluster["context_tokens"], 4096);
-  EXPECT_EQ(server.get("/").status, 200);
+  EXPECT_EQ(server.get("/version").body, R"({"version":"0.1.0"})");
+  const std::string summary = server.get("/").body;
+  for (const Route& route : routes()) {
+    EXPECT_NE(summary.find(route.path), std::string::npos) << route.path;
+  }
 }
 
 TEST(GatewayApi, MethodsAndPaths) {
@@ -521,8 +525,8 @@ TEST(GatewayApi, MethodsAndPaths) {
 TEST(GatewayApi, KeysGuardEveryPath) {
   const std::string key = "sk-0123456789abcdef", other = "sk-fedcba9876543210";
   TestServer server({}, {key, other});
-  for (const char* path : {"/v1/models", "/metrics", "/cluster", "/", "/v1/models/x", "/nothing",
-                           kChat, "/tokenize"}) {
+  for (const char* path : {"/v1/models", "/metrics", "/cluster", "/version", "/", "/v1/models/x",
+                           "/nothing", kChat, "/tokenize"}) {
     for (const std::string& headers :
          {std::string(), std::string("Authorization: Bearer wrong-wrong-wrong\r\n"),
           "Authorization: Basic " + key + "\r\n", "Authorization: " + key + "\r\n",

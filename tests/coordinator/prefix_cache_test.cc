@@ -310,7 +310,7 @@ struct Driver {
     const uint32_t start = kv.find_start(sequence, tokens, last(tokens));
     EXPECT_TRUE(kv.fits(sequence, tokens.size(), start, Blocks64(kv.groups(), 0)));
     kv.start(sequence, start);
-    KvProgress progress{tokens, start, 0};
+    KvProgress progress{tokens, start, 0, start};
     while (progress.scheduled + 1 < tokens.size()) {
       ++step;
       uint64_t end = std::min<uint64_t>(progress.scheduled + rows, tokens.size() - 1);
@@ -319,7 +319,7 @@ struct Driver {
         end = std::min(end, progress.scheduled + kv.room(sequence, g, progress.scheduled));
       }
       kv.extend(sequence, end);
-      progress.scheduled = static_cast<uint32_t>(end);
+      progress.scheduled = progress.covered = static_cast<uint32_t>(end);
       progress.last_step = step;
       kv.settle(sequence, progress);
       const std::pair<const KvSequence*, KvProgress> running[] = {{&sequence, progress}};
@@ -432,7 +432,7 @@ TEST(KvGroups, WhatIsSharedCostsNothingMore) {
   KvSequence first, second;
   driver.kv.start(first, driver.kv.find_start(first, tokens, last(tokens)));
   driver.kv.extend(first, 22);
-  KvProgress progress{tokens, 22, 1};
+  KvProgress progress{tokens, 22, 1, 22};
   driver.kv.settle(first, progress);
   EXPECT_EQ(driver.kv.pool(0).used(), 6u);
   const uint32_t start = driver.kv.find_start(second, tokens, last(tokens));

@@ -258,7 +258,7 @@ TEST(CpuMatmul, TaskListBiasScaleAndEmptyShapes) {
 TEST(CpuMatmul, GatedMatmulMatchesItsParts) {
   Rng rng(18);
   for (const std::string& isa : usable_sets()) {
-    for (const GateKind kind : {GateKind::kSilu, GateKind::kGeluTanh}) {
+    for (const GateFunction kind : {GateFunction::kSilu, GateFunction::kGeluTanh}) {
       for (const int64_t features : {0, 32, 40, 352}) {
         const auto device = make_device(isa, false, 3);
         const Matrix g(TensorType::kF32, features, 64, rng), u(TensorType::kF16, features, 64, rng);
@@ -280,13 +280,13 @@ TEST(CpuMatmul, GatedMatmulMatchesItsParts) {
               gate += in * g.values[static_cast<size_t>(i * 64 + k)];
               up += 2.0 * in * u.values[static_cast<size_t>(i * 64 + k)];
             }
-            const double act = kind == GateKind::kSilu
+            const double act = kind == GateFunction::kSilu
                                    ? gate / (1 + std::exp(-gate))
                                    : 0.5 * gate *
                                          (1 + std::tanh(std::sqrt(2 / M_PI) *
                                                         (gate + 0.044715 * gate * gate * gate)));
             EXPECT_NEAR(got[static_cast<size_t>(r * features + i)], act * up,
-                        (kind == GateKind::kSilu ? 2e-5 : 1e-3) * (1 + std::fabs(act * up)))
+                        (kind == GateFunction::kSilu ? 2e-5 : 1e-3) * (1 + std::fabs(act * up)))
                 << isa << " " << features;
           }
         }

@@ -119,8 +119,8 @@ double gate_of(const Shape& s, double g, double u) {
     return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
   };
   if (!s.gated) return gelu(u);
-  if (s.kind == GateKind::kSilu) return g / (1 + std::exp(-g)) * u;
-  if (s.kind == GateKind::kGeluTanh) return gelu(g) * u;
+  if (s.kind == GateFunction::kSilu) return g / (1 + std::exp(-g)) * u;
+  if (s.kind == GateFunction::kGeluTanh) return gelu(g) * u;
   g = std::min(g, 7.0), u = std::clamp(u, -7.0, 7.0);
   return g / (1 + std::exp(-1.702 * g)) * (u + 1);
 }
@@ -181,14 +181,14 @@ const Shape kShapes[] = {
     {kF32, kF32, 4, 2, 64, 48},
     {kQ4_K, kQ6_K, 6, 3, 256, 256},
     {kQ8_0, kQ8_0, 8, 8, 96, 224},
-    {kMXFP4, kMXFP4, 5, 4, 160, 96, GateKind::kSwigluClamp, true},
-    {kF16, kBF16, 3, 1, 72, 40, GateKind::kGeluTanh, true},
+    {kMXFP4, kMXFP4, 5, 4, 160, 96, GateFunction::kSwigluClamp, true},
+    {kF16, kBF16, 3, 1, 72, 40, GateFunction::kGeluTanh, true},
     {kQ4_K, kQ5_0, 4, 2, 256, 1408},
     {kIQ3_S, kIQ4_NL, 4, 2, 256, 96},
-    {kQ3_K, kQ5_1, 4, 1, 512, 32, GateKind::kSilu, false, true},
-    {kQ5_0, kQ4_0, 4, 2, 64, 64, GateKind::kSwigluClamp, true, true},
-    {kF32, kQ8_0, 4, 2, 33, 64, GateKind::kGeluTanh, true, false, false},
-    {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateKind::kSwigluClamp, true},
+    {kQ3_K, kQ5_1, 4, 1, 512, 32, GateFunction::kSilu, false, true},
+    {kQ5_0, kQ4_0, 4, 2, 64, 64, GateFunction::kSwigluClamp, true, true},
+    {kF32, kQ8_0, 4, 2, 33, 64, GateFunction::kGeluTanh, true, false, false},
+    {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateFunction::kSwigluClamp, true},
 };
 
 TEST(CpuExperts, MatchTheDefinition) {
@@ -203,7 +203,7 @@ TEST(CpuExperts, MatchTheDefinition) {
           const Rank rank(*device, layer, all_of(shape));
           // int8 activations carry 15 bits: two roundings of 2^-15 of the largest of 32. GELU is
           // rounded to half precision.
-          const bool gelu = shape.kind == GateKind::kGeluTanh;
+          const bool gelu = shape.kind == GateFunction::kGeluTanh;
           EXPECT_LE(worst(rank.run(layer, 0, rows), want), gelu   ? 1e-3
                                                            : int8 ? 2e-4
                                                                   : 4e-6)
@@ -218,8 +218,8 @@ TEST(CpuExperts, MatchTheDefinition) {
 // Ranks that hold some experts each, in any order, or slices of all: their outputs add up.
 TEST(CpuExperts, RanksAddUp) {
   Rng rng(52);
-  for (const Shape& shape : {Shape{kQ4_K, kQ4_K, 6, 4, 256, 512, GateKind::kSilu, true},
-                             Shape{kQ8_0, kQ5_0, 6, 4, 64, 96, GateKind::kSwigluClamp, true}}) {
+  for (const Shape& shape : {Shape{kQ4_K, kQ4_K, 6, 4, 256, 512, GateFunction::kSilu, true},
+                             Shape{kQ8_0, kQ5_0, 6, 4, 64, 96, GateFunction::kSwigluClamp, true}}) {
     const Layer layer(shape, 9, rng);
     const auto want = reference(layer);
     const std::vector<Share> placed = {{{5, 0, 2}}, {{3}}, {}, {{4, 1}}};

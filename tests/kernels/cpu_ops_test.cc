@@ -44,7 +44,8 @@ TEST(CpuOps, ResidualRmsNorm) {
                                {false, false, false}}) {
         const auto device = make_device(isa, false, 2);
         const int64_t rows = 6;
-        const auto h0 = random_values(rng, rows * cols), delta = random_values(rng, rows * cols);
+        const auto h0 = random_values(rng, rows * cols);
+        auto delta = random_values(rng, rows * cols);
         const auto bias = random_values(rng, cols), weight = random_values(rng, cols);
         const std::vector<int32_t> index = {5, 0, 5};
         const int64_t out_rows = c.index ? 3 : rows;

@@ -9,19 +9,19 @@ namespace {
 
 using namespace testing;
 
-double gate_of(RouteGating gating, double logit, const float* row, int64_t n) {
+double gate_of(Gating gating, double logit, const float* row, int64_t n) {
   switch (gating) {
-    case RouteGating::kSoftmax: {
+    case Gating::kSoftmax: {
       const auto peak = static_cast<double>(*std::max_element(row, row + n));
       double sum = 0;
       for (int64_t i = 0; i < n; ++i) sum += std::exp(static_cast<double>(row[i]) - peak);
       return std::exp(logit - peak) / sum;
     }
-    case RouteGating::kSigmoid:
+    case Gating::kSigmoid:
       return 1 / (1 + std::exp(-logit));
-    case RouteGating::kSqrtSoftplus:
+    case Gating::kSqrtSoftplus:
       return std::sqrt(std::log1p(std::exp(logit)));
-    case RouteGating::kSoftmaxSelected:
+    case Gating::kSoftmaxSelected:
       break;
   }
   return logit;
@@ -71,11 +71,11 @@ Choice reference(const RouteSpec& spec, const float* logits) {
   double sum = 0;
   for (const int32_t id : choice.ids) {
     const double gate = gates[static_cast<size_t>(id)];
-    choice.weights.push_back(spec.gating == RouteGating::kSoftmaxSelected ? std::exp(gate) : gate);
+    choice.weights.push_back(spec.gating == Gating::kSoftmaxSelected ? std::exp(gate) : gate);
     sum += choice.weights.back();
   }
   for (double& w : choice.weights) {
-    if (spec.gating == RouteGating::kSoftmaxSelected) w /= sum;
+    if (spec.gating == Gating::kSoftmaxSelected) w /= sum;
   }
   sum = std::accumulate(choice.weights.begin(), choice.weights.end(), 0.0);
   for (double& w : choice.weights) {
@@ -98,8 +98,8 @@ Routed route(Device& device, const RouteSpec& spec, const std::vector<float>& lo
   return out;
 }
 
-constexpr RouteGating kGatings[] = {RouteGating::kSoftmax, RouteGating::kSigmoid,
-                                    RouteGating::kSoftmaxSelected, RouteGating::kSqrtSoftplus};
+constexpr Gating kGatings[] = {Gating::kSoftmax, Gating::kSigmoid, Gating::kSoftmaxSelected,
+                               Gating::kSqrtSoftplus};
 
 struct Shape {
   int64_t experts, top_k, groups, groups_used;
@@ -116,7 +116,7 @@ TEST(CpuRoute, MatchesTheDefinition) {
                         {6, 6, 1, 1},
                         {8, 2, 8, 2},
                         {60, 4, 1, 1}}) {
-    for (const RouteGating gating : kGatings) {
+    for (const Gating gating : kGatings) {
       for (const bool biased : {false, true}) {
         for (const bool normalise : {false, true}) {
           const int64_t rows = 13;
@@ -144,7 +144,7 @@ TEST(CpuRoute, MatchesTheDefinition) {
 
 TEST(CpuRoute, TiesGoToTheLowestExpertAndGroup) {
   const auto device = make_device("", true);
-  for (const RouteGating gating : kGatings) {
+  for (const Gating gating : kGatings) {
     RouteSpec spec{.experts = 12, .top_k = 4, .gating = gating};
     EXPECT_EQ(route(*device, spec, std::vector<float>(12, 0.5f)).ids,
               (std::vector<int32_t>{0, 1, 2, 3}));
@@ -160,13 +160,13 @@ TEST(CpuRoute, TiesGoToTheLowestExpertAndGroup) {
 TEST(CpuRoute, RoundedGatesDoNotTie) {
   const auto device = make_device("", true);
   std::vector<float> logits = {30.0f, 31.0f, 40.0f, 33.0f, 32.0f, 39.0f, 35.0f, 34.0f};
-  RouteSpec spec{.experts = 8, .top_k = 3, .gating = RouteGating::kSigmoid};
+  RouteSpec spec{.experts = 8, .top_k = 3, .gating = Gating::kSigmoid};
   EXPECT_EQ(route(*device, spec, logits).ids, (std::vector<int32_t>{2, 5, 6}));
   spec.groups = 2, spec.groups_used = 1;  // both groups score 2: the first is kept
   EXPECT_EQ(route(*device, spec, logits).ids, (std::vector<int32_t>{2, 3, 1}));
   for (float& l : logits) l = -200.0f + 1.0f / l;  // probabilities of 0 beside expert 0
   logits[0] = 0;
-  spec = {.experts = 8, .top_k = 3, .gating = RouteGating::kSoftmax};
+  spec = {.experts = 8, .top_k = 3, .gating = Gating::kSoftmax};
   EXPECT_EQ(route(*device, spec, logits).ids, (std::vector<int32_t>{0, 1, 4}));
 }
 
@@ -174,18 +174,18 @@ TEST(CpuRoute, WeightsAreWithoutTheBias) {
   const auto device = make_device("", true);
   const std::vector<float> logits = {1.0f, 2.0f, 3.0f, 4.0f};
   const std::vector<float> bias = {9.0f, 0, 0, -9.0f};
-  RouteSpec spec{4, 2, RouteGating::kSigmoid, false, 1.0f, bias.data(), 1, 1};
+  RouteSpec spec{4, 2, Gating::kSigmoid, false, 1.0f, bias.data(), 1, 1};
   const Routed got = route(*device, spec, logits);
   EXPECT_EQ(got.ids, (std::vector<int32_t>{0, 2}));
   EXPECT_NEAR(got.weights[0], 1 / (1 + std::exp(-1.0)), 1e-6);
   EXPECT_NEAR(got.weights[1], 1 / (1 + std::exp(-3.0)), 1e-6);
-  spec.gating = RouteGating::kSoftmaxSelected;
+  spec.gating = Gating::kSoftmaxSelected;
   EXPECT_NEAR(route(*device, spec, logits).weights[1], 1 / (1 + std::exp(-2.0)), 1e-6);
 }
 
 TEST(CpuRoute, TinySumsAreNotBlownUp) {
   const auto device = make_device("", true);
-  RouteSpec spec{.experts = 2, .top_k = 2, .gating = RouteGating::kSigmoid, .normalise = true};
+  RouteSpec spec{.experts = 2, .top_k = 2, .gating = Gating::kSigmoid, .normalise = true};
   const Routed got = route(*device, spec, {-20.0f, -20.0f});
   EXPECT_NEAR(got.weights[0], std::exp(-20.0) / 6.103515625e-5, 1e-9);
 }
@@ -193,7 +193,7 @@ TEST(CpuRoute, TinySumsAreNotBlownUp) {
 // Broken rows give valid, different experts and weights that show the damage; infinities rank.
 TEST(CpuRoute, BrokenLogits) {
   const auto device = make_device("", true);
-  for (const RouteGating gating : kGatings) {
+  for (const Gating gating : kGatings) {
     for (const int64_t groups : {1, 4}) {
       const RouteSpec spec{16, 4, gating, true, 1.0f, nullptr, groups, groups == 1 ? 1 : 2};
       std::vector<float> logits(16 * 4, NAN);
@@ -219,7 +219,7 @@ TEST(CpuRoute, BrokenLogits) {
 // Groups too small for top_k: the rest comes from outside them, and nothing crashes.
 TEST(CpuRoute, MoreExpertsThanTheGroupsHold) {
   const auto device = make_device("", true);
-  const RouteSpec spec{8, 5, RouteGating::kSigmoid, false, 1.0f, nullptr, 4, 1};
+  const RouteSpec spec{8, 5, Gating::kSigmoid, false, 1.0f, nullptr, 4, 1};
   const Routed got = route(*device, spec, {0, 1, 2, 3, 4, 5, 6, 7});
   EXPECT_EQ(got.ids, (std::vector<int32_t>{7, 6, 0, 1, 2}));
 }
@@ -228,7 +228,7 @@ TEST(CpuRoute, RowsDoNotDependOnTheirCompany) {
   Rng rng(42);
   const int64_t rows = 33, experts = 128;
   const auto logits = random_values(rng, rows * experts, 2.0);
-  const RouteSpec spec{experts, 8, RouteGating::kSoftmax, true, 1.0f, nullptr, 1, 1};
+  const RouteSpec spec{experts, 8, Gating::kSoftmax, true, 1.0f, nullptr, 1, 1};
   const Routed first = route(*make_device("", true, 1), spec, logits);
   for (const int threads : {2, 3}) {
     const auto device = make_device("", true, threads);

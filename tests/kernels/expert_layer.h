@@ -12,7 +12,7 @@ namespace shoal::testing {
 struct ExpertShape {
   TensorType gate_up, down;
   int64_t experts, top_k, width, features;
-  GateKind kind = GateKind::kSilu;
+  GateFunction kind = GateFunction::kSilu;
   bool biases = false, scale_input = false, gated = true;
 };
 

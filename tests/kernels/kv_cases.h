@@ -9,23 +9,23 @@ namespace shoal::testing {
 
 struct KvCase {
   const char* name;
-  RopePairing pairing;
+  RopeStyle pairing;
   int64_t dim, rope_dims;
   KvType type = KvType::kF16;
-  HeadNorm norm = HeadNorm::kNone;
+  QkNorm norm = QkNorm::kNone;
   int64_t rope_first = 0, k_norm_dims = 0, latent = 0;
   float temperature = 0;
   bool q_norm = true, k_norm = true;  // weights given
 };
 
 namespace kv_cases {
-inline constexpr auto kInterleaved = RopePairing::kInterleaved;
-inline constexpr auto kHalves = RopePairing::kHalves;
-inline constexpr auto kNoRope = RopePairing::kNone;
-inline constexpr auto kNoNorm = HeadNorm::kNone;
-inline constexpr auto kRms = HeadNorm::kRms;
-inline constexpr auto kLayerPerHead = HeadNorm::kLayerPerHead;
-inline constexpr auto kRmsAfterRope = HeadNorm::kRmsAfterRope;
+inline constexpr auto kInterleaved = RopeStyle::kInterleaved;
+inline constexpr auto kHalves = RopeStyle::kHalves;
+inline constexpr auto kNoRope = RopeStyle::kNone;
+inline constexpr auto kNoNorm = QkNorm::kNone;
+inline constexpr auto kRms = QkNorm::kRms;
+inline constexpr auto kLayerPerHead = QkNorm::kLayerPerHead;
+inline constexpr auto kRmsAfterRope = QkNorm::kRmsAfterRope;
 inline constexpr auto kF16 = KvType::kF16;
 inline constexpr auto kF32 = KvType::kF32;
 

@@ -19,11 +19,13 @@ class Fiber {
   Fiber& operator=(const Fiber&) = delete;
 
   // The next switch to this fiber calls entry(argument) on an empty stack, whatever was on it.
-  // entry must not return: it switches away for good.
+  // entry must not return: it leaves for good.
   void reset(void (*entry)(void*), void* argument);
 
   // Leaves `from`, which must be the running fiber, and enters `to`.
   static void switch_to(Fiber& from, Fiber& to);
+  // The same for good: nothing on the stack of `from` is needed any more.
+  static void leave(Fiber& from, Fiber& to);
 
  private:
   struct State;

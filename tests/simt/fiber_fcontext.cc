@@ -42,4 +42,6 @@ void Fiber::switch_to(Fiber& from, Fiber& to) {
   State::arrived(context::jump_fcontext(to.state_->resume, pair));
 }
 
+void Fiber::leave(Fiber& from, Fiber& to) { switch_to(from, to); }
+
 }  // namespace shoal::emulator

@@ -70,14 +70,14 @@ TEST(GpuEmbed, OneTokenAndManyOfNarrowAndWideTables) {
 
 struct NormShape {
   int64_t rows, cols;
-  NormForm form = NormForm::kRms;
+  NormKind form = NormKind::kRms;
   bool delta = false, delta_bias = false, delta_norm = false, index = false, bias = false;
   int64_t out_rows = -1;  // −1: all
 };
 
 std::string to_string(const NormShape& s) {
   return std::to_string(s.rows) + " × " + std::to_string(s.cols) +
-         (s.form == NormForm::kRms ? " rms" : " layer") + (s.delta ? " delta" : "") +
+         (s.form == NormKind::kRms ? " rms" : " layer") + (s.delta ? " delta" : "") +
          (s.delta_bias ? " delta_bias" : "") + (s.delta_norm ? " delta_norm" : "") +
          (s.index ? " index" : "") + (s.bias ? " bias" : "");
 }
@@ -139,8 +139,8 @@ const NormShape kNormShapes[] = {
     {.rows = 4, .cols = 288, .delta = true, .out_rows = 2},
     {.rows = 4, .cols = 288, .delta = true, .out_rows = 0},
     {.rows = 6, .cols = 96, .index = true},
-    {.rows = 3, .cols = 1408, .form = NormForm::kLayer, .delta = true, .bias = true},
-    {.rows = 2, .cols = 37, .form = NormForm::kLayer, .delta_bias = true, .index = true},
+    {.rows = 3, .cols = 1408, .form = NormKind::kLayer, .delta = true, .bias = true},
+    {.rows = 2, .cols = 37, .form = NormKind::kLayer, .delta_bias = true, .index = true},
     {.rows = 1, .cols = 9000},
 };
 

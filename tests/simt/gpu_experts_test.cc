@@ -38,8 +38,8 @@ Routed run_route(Device& device, RouteSpec spec, const std::vector<float>& logit
 TEST(GpuRoute, EveryGatingMatchesTheCpu) {
   Rng rng(61);
   const auto cpu = make_device("", false);
-  for (const RouteGating gating : {RouteGating::kSoftmax, RouteGating::kSigmoid,
-                                   RouteGating::kSoftmaxSelected, RouteGating::kSqrtSoftplus}) {
+  for (const Gating gating :
+       {Gating::kSoftmax, Gating::kSigmoid, Gating::kSoftmaxSelected, Gating::kSqrtSoftplus}) {
     for (const auto& [experts, top_k, groups, used] : {std::array<int64_t, 4>{4, 2, 1, 1},
                                                        {8, 8, 1, 1},
                                                        {160, 6, 8, 3},
@@ -79,8 +79,8 @@ TEST(GpuRoute, TiesAndBrokenRows) {
   for (int i = 0; i < 40; ++i) logits[40 + i] = NAN;
   logits[80 + 35] = 2.0f, logits[80 + 3] = NAN;
   for (int i = 0; i < 40; ++i) logits[120 + i] = static_cast<float>(i % 3);
-  for (const RouteGating gating : {RouteGating::kSoftmax, RouteGating::kSigmoid,
-                                   RouteGating::kSoftmaxSelected, RouteGating::kSqrtSoftplus}) {
+  for (const Gating gating :
+       {Gating::kSoftmax, Gating::kSigmoid, Gating::kSoftmaxSelected, Gating::kSqrtSoftplus}) {
     for (const int64_t groups : {1, 4}) {
       const RouteSpec spec{.experts = 40,
                            .top_k = 5,
@@ -229,16 +229,16 @@ const Shape kShapes[] = {
     {kF32, kF32, 4, 2, 64, 48},
     {kQ4_K, kQ6_K, 6, 3, 256, 256},
     {kQ8_0, kQ8_0, 8, 8, 96, 224},
-    {kMXFP4, kMXFP4, 5, 4, 160, 96, GateKind::kSwigluClamp, true},
-    {kF16, kBF16, 3, 1, 72, 40, GateKind::kGeluTanh, true},
+    {kMXFP4, kMXFP4, 5, 4, 160, 96, GateFunction::kSwigluClamp, true},
+    {kF16, kBF16, 3, 1, 72, 40, GateFunction::kGeluTanh, true},
     {kQ4_K, kQ5_0, 4, 2, 256, 1408},
     {kIQ3_S, kIQ4_NL, 4, 2, 256, 96},
-    {kQ3_K, kQ5_1, 4, 1, 512, 32, GateKind::kSilu, false, true},
-    {kQ5_0, kQ4_0, 4, 2, 64, 64, GateKind::kSwigluClamp, true, true},
-    {kF32, kQ8_0, 4, 2, 33, 64, GateKind::kGeluTanh, true, false, false},
-    {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateKind::kSwigluClamp, true},
+    {kQ3_K, kQ5_1, 4, 1, 512, 32, GateFunction::kSilu, false, true},
+    {kQ5_0, kQ4_0, 4, 2, 64, 64, GateFunction::kSwigluClamp, true, true},
+    {kF32, kQ8_0, 4, 2, 33, 64, GateFunction::kGeluTanh, true, false, false},
+    {kMXFP4, kMXFP4, 3, 2, 2880, 32, GateFunction::kSwigluClamp, true},
     // Experts that begin and end within tiles.
-    {kQ4_K, kF32, 3, 2, 256, 40, GateKind::kSilu, false, true},
+    {kQ4_K, kF32, 3, 2, 256, 40, GateFunction::kSilu, false, true},
     {kF16, kBF16, 2, 2, 72, 17},
 };
 
@@ -246,7 +246,7 @@ const Shape kShapes[] = {
 // codes of input and hidden features are off by up to 1/254 of the largest of 32.
 double tolerance(const Shape& shape, bool int8) {
   if (int8) return 3e-2;
-  return shape.kind == GateKind::kGeluTanh ? 1e-3 : 1e-5;
+  return shape.kind == GateFunction::kGeluTanh ? 1e-3 : 1e-5;
 }
 
 TEST(GpuExperts, MatchTheCpu) {
@@ -288,8 +288,8 @@ TEST(GpuExperts, EverySeed) {
 TEST(GpuExperts, SharesAndReplicas) {
   Rng rng(53);
   const auto cpu = make_device("", false);
-  for (const Shape& shape : {Shape{kQ4_K, kQ4_K, 6, 4, 256, 512, GateKind::kSilu, true},
-                             Shape{kQ8_0, kQ5_0, 6, 4, 64, 96, GateKind::kSwigluClamp, true}}) {
+  for (const Shape& shape : {Shape{kQ4_K, kQ4_K, 6, 4, 256, 512, GateFunction::kSilu, true},
+                             Shape{kQ8_0, kQ5_0, 6, 4, 64, 96, GateFunction::kSwigluClamp, true}}) {
     const Layer layer(shape, 9, rng);
     for (const Share& share : {Share{{5, 0, 2}, {}, {}}, Share{{3}, {}, {}}, Share{{}, {}, {}},
                                Share{{0, 1, 2}, {1, 3, 1, 1, 2, 1}, {0, 0, 0, 0, 0, 0}},
@@ -331,8 +331,9 @@ TEST(GpuExperts, RowsDoNotDependOnTheirCompany) {
 // Products of a few rows at a time: the same bits.
 TEST(GpuExperts, BandsOfRows) {
   Rng rng(57);
-  for (const Shape& shape : {Shape{kQ8_0, kQ8_0, 4, 2, 64, 96, GateKind::kSilu, true},
-                             Shape{kQ4_K, kQ5_0, 4, 2, 256, 64, GateKind::kSilu, false, true}}) {
+  for (const Shape& shape :
+       {Shape{kQ8_0, kQ8_0, 4, 2, 64, 96, GateFunction::kSilu, true},
+        Shape{kQ4_K, kQ5_0, 4, 2, 256, 64, GateFunction::kSilu, false, true}}) {
     const Layer layer(shape, 37, rng);
     std::vector<float> whole;
     for (const int64_t rows : {37, 12, 1}) {

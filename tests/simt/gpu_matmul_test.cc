@@ -345,7 +345,7 @@ TEST_P(GpuLayouts, BrokenActivationsStayVisibleAndAlone) {
 }
 
 struct Gated {
-  GateKind kind;
+  GateFunction kind;
   TensorType gate, up;
   int64_t cols, features;
   bool gated = true, biases = false, row_gate = false;
@@ -355,12 +355,12 @@ struct Gated {
 TEST(GpuMatmul, GatedMatmulMatchesTheCpu) {
   Rng rng(21);
   using enum TensorType;
-  for (const Gated& c : {Gated{GateKind::kSilu, kQ8_0, kQ8_0, 64, 40},
-                         Gated{GateKind::kSilu, kQ4_K, kQ6_K, 512, 300, true, false, true},
-                         Gated{GateKind::kGeluTanh, kF32, kF16, 33, 7, true, true},
-                         Gated{GateKind::kSwigluClamp, kMXFP4, kMXFP4, 96, 257, true, true},
-                         Gated{GateKind::kGeluTanh, kQ5_1, kBF16, 64, 32, false, true, true},
-                         Gated{GateKind::kSilu, kQ8_0, kQ8_0, 64, 0}}) {
+  for (const Gated& c : {Gated{GateFunction::kSilu, kQ8_0, kQ8_0, 64, 40},
+                         Gated{GateFunction::kSilu, kQ4_K, kQ6_K, 512, 300, true, false, true},
+                         Gated{GateFunction::kGeluTanh, kF32, kF16, 33, 7, true, true},
+                         Gated{GateFunction::kSwigluClamp, kMXFP4, kMXFP4, 96, 257, true, true},
+                         Gated{GateFunction::kGeluTanh, kQ5_1, kBF16, 64, 32, false, true, true},
+                         Gated{GateFunction::kSilu, kQ8_0, kQ8_0, 64, 0}}) {
     const Matrix g(c.gate, c.features, c.cols, rng, 0.2f), u(c.up, c.features, c.cols, rng, 0.2f);
     const auto gate_bias = random_values(rng, c.features), up_bias = random_values(rng, c.features);
     for (const int64_t rows : {1, 9}) {
@@ -384,7 +384,7 @@ TEST(GpuMatmul, GatedMatmulMatchesTheCpu) {
         results.push_back(read_values(*device, *out, rows));
       }
       // GELU rounds to half precision, so a last bit of its argument can be a step of it.
-      const double allowed = c.kind == GateKind::kGeluTanh ? 2e-3 : 1e-5;
+      const double allowed = c.kind == GateFunction::kGeluTanh ? 2e-3 : 1e-5;
       for (int64_t at = 0; at < rows * (c.features + 5); ++at) {
         const auto i = static_cast<size_t>(at);
         if (at % (c.features + 5) < c.features) {

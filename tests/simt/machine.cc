@@ -149,7 +149,7 @@ void Launch::enter(void* argument) {
   if (next == nullptr && !launch.failed_ && launch.finished_ == nullptr) {
     launch.stop(launch.stuck());
   }
-  Fiber::switch_to(self.fiber, next != nullptr ? next->fiber : launch.main_);
+  Fiber::leave(self.fiber, next != nullptr ? next->fiber : launch.main_);
 }
 
 void Launch::finish_thread(Thread& self) {

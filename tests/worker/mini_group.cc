@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "worker/staged_exchange.h"
 
 namespace shoal::testing {
 
@@ -85,7 +86,10 @@ void MiniGroup::run_rank(Member& member, const std::vector<Piece>& pieces,
   input.sample_rows = static_cast<int32_t*>(upload(samples));
   input.sample_count = static_cast<int64_t>(samples.size());
   const OpContext op{1, std::chrono::steady_clock::now() + std::chrono::minutes(2)};
-  const Status status = member.transformer->forward(input, *member.kv, *member.group, op);
+  StagedExchange exchange(device, *member.group);
+  exchange.begin_step({op.epoch, op.step, op.deadline});
+  member.transformer->forward(input, *member.kv, exchange);
+  const Status status = exchange.end_step();
   SHOAL_CHECK(status.is_ok(), status.message());
   const Range vocab = member.model->shard.vocab;
   for (int64_t first = 0; first < input.sample_count; first += Transformer::kLogitRows) {

@@ -1,9 +1,10 @@
-// GET /metrics, /cluster and /
+// GET /metrics, /cluster, /version and /
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/version.h"
 #include "coordinator/gateway/reply.h"
 #include "coordinator/gateway/route.h"
 
@@ -52,6 +53,10 @@ void cluster(const Services& services, const HttpRequest&,
   out["context_tokens"] = services.context_tokens();
   out["workers"] = std::move(workers);
   send_json(*exchange, 200, out);
+}
+
+void version(const Services&, const HttpRequest&, const std::shared_ptr<Exchange>& exchange) {
+  send_json(*exchange, 200, Json::object({{"version", kVersion}}));
 }
 
 void summary(const Services& services, const HttpRequest&,
