@@ -57,6 +57,8 @@ constexpr Setting kSettings[] = {
     {"--cors-origins", "coordinator.cors_origins",
      "Web pages that may call: origins with commas between, *, auto, or nothing"},
     {"--access-log", "coordinator.access_log", "off, requests or all: a line of the log for each"},
+    {"--recovery", "timeouts.recovery",
+     "How long requests wait for another group when theirs is lost, e.g. 2min; 0s: they end"},
     {"--drain", "timeouts.drain", "How long running requests may go on after SIGTERM, e.g. 30s"},
 };
 

@@ -24,7 +24,7 @@ struct Model {
   std::string path;  // a GGUF file, or the first part of a split one; required
   std::string name;  // the id clients see in /v1/models; empty: from the file's metadata or name
   std::string chat_template;  // a file or a name (gateway/model_codec.h); empty: the file's own
-  bool verify = false;  // compare all bytes between coordinator and workers, not samples
+  bool verify = false;        // compare all bytes between coordinator and workers, not samples
   friend bool operator==(const Model&, const Model&) = default;
 };
 
@@ -71,7 +71,7 @@ struct Worker {
   // Relative part of the model; of a kExperts worker: times the part of the experts that its memory
   // suggests. > 0, ≤ 1e6
   double share = 1.0;
-  std::string public_key;       // Z85, 40 characters; empty: <coordinator.keys>/<name>.pub
+  std::string public_key;  // Z85, 40 characters; empty: <coordinator.keys>/<name>.pub
   friend bool operator==(const Worker&, const Worker&) = default;
 };
 
@@ -126,12 +126,13 @@ struct Metrics {
 };
 
 struct Timeouts {
-  Duration heartbeat = std::chrono::milliseconds(250);    // workers' heartbeats; 10 ms … 10 s
-  Duration worker_lost = std::chrono::seconds(2);  // silence; ≥ 2 heartbeats, ≤ 10 min
-  Duration step = std::chrono::seconds(20);               // collectives of one step; 100 ms … 1 h
-  Duration form = std::chrono::seconds(30);    // the collective to connect; 100 ms … 1 h
-  Duration load = std::chrono::minutes(30);    // weights without any progress; 1 s … 24 h
-  Duration drain = std::chrono::seconds(30);  // after SIGTERM; 0 … 24 h
+  Duration heartbeat = std::chrono::milliseconds(250);  // workers' heartbeats; 10 ms … 10 s
+  Duration worker_lost = std::chrono::seconds(2);       // silence; ≥ 2 heartbeats, ≤ 10 min
+  Duration step = std::chrono::seconds(20);             // collectives of one step; 100 ms … 1 h
+  Duration form = std::chrono::seconds(30);             // the collective to connect; 100 ms … 1 h
+  Duration load = std::chrono::minutes(30);     // weights without any progress; 1 s … 24 h
+  Duration recovery = std::chrono::minutes(2);  // a lost group's requests for the next; 0 … 24 h
+  Duration drain = std::chrono::seconds(30);    // after SIGTERM; 0 … 24 h
   friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };
 

@@ -346,6 +346,10 @@ void add_rest(std::vector<Field<Config>>& fields) {
       "timeouts.load", seconds(1), hours(24), [](auto& c) -> auto& { return c.timeouts.load; },
       "Loading weights without any progress."));
   fields.push_back(duration(
+      "timeouts.recovery", Duration::zero(), hours(24),
+      [](auto& c) -> auto& { return c.timeouts.recovery; },
+      "How long requests wait for another group when theirs is lost; 0s: they end with it."));
+  fields.push_back(duration(
       "timeouts.drain", Duration::zero(), hours(24),
       [](auto& c) -> auto& { return c.timeouts.drain; },
       "After SIGTERM, for running requests to end."));

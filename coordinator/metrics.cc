@@ -288,6 +288,9 @@ struct Metrics::Impl {
         preemptions(b.counters("shoal_preemptions_total",
                                "Sequences stopped for want of KV blocks, to start again later")
                         .Add({})),
+        replays(b.counters("shoal_replays_total",
+                           "Requests that ran in a group that was lost and start again")
+                    .Add({})),
         surplus(b.counters("shoal_surplus_samples_total",
                            "Samples computed for requests that had just ended")
                     .Add({})),
@@ -369,7 +372,7 @@ struct Metrics::Impl {
 
   Histogram &ttft, &inter_token, &request, &queue, &prefill, &decode;
   Histogram &request_prompt, &request_generation;
-  Counter &prompt_tokens, &generation_tokens, &preemptions, &surplus;
+  Counter &prompt_tokens, &generation_tokens, &preemptions, &replays, &surplus;
   Counter &prefix_queries, &prefix_hits, &prefix_evicted, &overdue, &decode_rows, &prefill_rows;
   Counter& log_dropped;
   Family<Counter>&requests, &rejected, &failures, &http, &http_refused;
@@ -485,6 +488,10 @@ void Metrics::request_finished(const Request& request, FinishReason reason, Time
 
 void Metrics::request_rejected(std::string_view reason) {
   impl_->rejected.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+void Metrics::replayed(uint64_t requests) {
+  impl_->replays.Increment(static_cast<double>(requests));
 }
 
 void Metrics::preempted() {

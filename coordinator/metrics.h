@@ -5,9 +5,10 @@
 //     histograms per request
 //   shoal_{prompt,generation}_tokens_total, shoal_requests_total{reason},
 //   shoal_rejected_total{reason},
-//     shoal_preemptions_total, shoal_surplus_samples_total, shoal_worker_failures_total{reason},
-//     shoal_step_rows_total{kind}, shoal_http_requests_total{path,code},
-//     shoal_http_refused_total{reason}, shoal_handler_faults_total{path,kind}: counters
+//     shoal_preemptions_total, shoal_replays_total, shoal_surplus_samples_total,
+//     shoal_worker_failures_total{reason}, shoal_step_rows_total{kind},
+//     shoal_http_requests_total{path,code}, shoal_http_refused_total{reason},
+//     shoal_handler_faults_total{path,kind}: counters
 //   shoal_http_connections, shoal_http_connections_limit, shoal_http_large_body_bytes,
 //     shoal_http_pool_requests{pool,state}: gauges
 //   shoal_prefix_cache_{queries,hits}_total (tokens), shoal_prefix_cache_evicted_blocks_total:
@@ -72,6 +73,7 @@ class Metrics : public CoreObserver {
   void request_finished(const Request& request, FinishReason reason, TimePoint now) override;
   void request_rejected(std::string_view reason) override;
   void preempted() override;
+  void replayed(uint64_t requests) override;
   void surplus_result() override;
   void prefix_lookup(uint32_t tokens, uint32_t hits) override;
   void blocks_evicted(uint64_t blocks) override;

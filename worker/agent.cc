@@ -94,7 +94,7 @@ void Agent::perform(worker::Compute&& compute) { (void)jobs_.try_push(std::move(
 
 void Agent::perform(const worker::Withdraw& withdraw) {
   stop_loading_.store(true);
-  store_.cancel();
+  store_.cancel(withdraw.epoch);  // late, of a plan that has a successor already: nothing
   rank_.abort(withdraw.epoch, withdraw.reason);
 }
 

@@ -47,9 +47,10 @@ void StoreClient::deliver(const wire::StoreSet& message) {
   changed_.notify_all();
 }
 
-void StoreClient::cancel() {
+void StoreClient::cancel(uint64_t epoch) {
   {
     std::lock_guard lock(mutex_);
+    if (epoch != epoch_) return;
     cancelled_ = true;
   }
   changed_.notify_all();

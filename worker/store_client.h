@@ -22,7 +22,7 @@ class StoreClient final : public RendezvousStore {
   // Control thread: a new epoch forgets everything; get() calls of the old one fail.
   void begin_epoch(uint64_t epoch);
   void deliver(const wire::StoreSet& message);
-  void cancel();  // waiting get() calls fail now
+  void cancel(uint64_t epoch);  // waiting get() calls fail now, if it is still this one
 
  private:
   wire::WorkerLink& link_;

@@ -22,6 +22,13 @@ CoreOptions complete(CoreOptions options) {
   return options;
 }
 
+// A request that ran at so many deaths may be what causes them.
+constexpr uint32_t kMostDeaths = 2;
+
+// Of a process, or what cannot be told from one: who is replaced by another process without a
+// goodbye has died. Who says goodbye did not die of a request.
+bool is_death(Loss loss) { return loss != Loss::kLeft && loss != Loss::kOvertaken; }
+
 }  // namespace
 
 Core::Core(CoreOptions options, CoreObserver& observer)
@@ -107,6 +114,7 @@ void Core::on(const StopEvent& event, TimePoint now, Actions& actions) {
 void Core::on(const TickEvent&, TimePoint now, Actions& actions) {
   membership_.tick(own_now_, actions);
   follow_membership(now, actions);
+  watch_recovery(now, actions);
   watch_steps(now, actions);
 }
 
@@ -234,16 +242,60 @@ void Core::follow_membership(TimePoint now, Actions& actions) {
   serving_epoch_ = epoch;
   watch_.begin(from_seconds(options_.membership.terms.step_timeout_seconds) + options_.step_grace);
   overdue_step_ = 0;
-  if (epoch != 0) scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
+  if (epoch == 0) return;
+  scheduler_.begin(epoch, membership_.world(), membership_.kv_blocks());
+  recover_by_.reset();
 }
 
-// The one place that decides what becomes of the requests a group leaves behind. The table still
-// has every token, and after end() those that ran are queued to start again from them: replaying
-// them on the next group means not failing them here.
+// The one place that decides what becomes of the requests a group leaves behind. The table has
+// every token, so that the next group goes on where this one stopped; nothing its ranks still owe
+// is taken any more.
 void Core::on_group_lost(TimePoint now, Actions& actions) {
+  std::vector<Request*> ran;
+  for (const auto& [admission, request] : table_.running()) ran.push_back(request);
   scheduler_.end();
-  observer_.worker_failed(loss_name(membership_.last_loss().loss));
-  fail_all(unavailable(membership_.last_loss().reason), now, actions);
+  const GroupLoss& loss = membership_.last_loss();
+  observer_.worker_failed(loss_name(loss.loss));
+  if (options_.recovery == Duration::zero()) {
+    return fail_all(unavailable(loss.reason), now, actions);
+  }
+  if (is_death(loss.loss)) {
+    for (Request* request : ran) ++request->groups_lost;
+  }
+  set_aside(ran, now, actions);
+  recover_by_ = own_now_ + options_.recovery;
+  if (table_.empty()) return;
+  actions.emplace_back(LogAction{
+      LogLevel::kWarn, fmt::format("{} request(s) wait for the next group, for at most {:.0f} s",
+                                   table_.size(), to_seconds(options_.recovery))});
+}
+
+void Core::set_aside(const std::vector<Request*>& ran, TimePoint now, Actions& actions) {
+  uint64_t replayed = 0;
+  for (Request* request : ran) {
+    if (request->groups_lost < kMostDeaths) {
+      ++replayed;
+      continue;
+    }
+    FinishEvent finished;
+    finished.reason = FinishReason::kError;
+    finished.error = internal_error(
+        fmt::format("workers died {} times while they computed this request, so it is not tried "
+                    "again; at last: {}",
+                    request->groups_lost, membership_.last_loss().reason));
+    actions.emplace_back(LogAction{
+        LogLevel::kError, fmt::format("request {}: {}", request->id, finished.error.message())});
+    finish(*request, std::move(finished), now, actions);
+  }
+  if (replayed > 0) observer_.replayed(replayed);
+}
+
+void Core::watch_recovery(TimePoint now, Actions& actions) {
+  if (!recover_by_ || own_now_ < *recover_by_) return;
+  recover_by_.reset();
+  fail_all(unavailable(fmt::format("{}; no group of workers took over within {:.0f} s",
+                                   membership_.last_loss().reason, to_seconds(options_.recovery))),
+           now, actions);
 }
 
 bool Core::step_is_overdue() const {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ struct CoreOptions {
   uint32_t context_tokens = 0;      // prompt + output of one request; ≥ 2
   int32_t vocab = 0;                // ids are below
   std::vector<int32_t> end_tokens;  // the model's end-of-generation set
+  // Requests outlive a group that is lost: those that ran start again in the next one, from their
+  // prompt and what was emitted. They end with the group's error if there is none after this long;
+  // zero: at once.
+  Duration recovery{};
   // A step is given up at the latest this long after the ranks' own step timeout; usually long
   // before: see StepWatch.
   Duration step_grace = std::chrono::seconds(2);
@@ -81,9 +86,12 @@ class Core {
   bool take_token(Request& request, const wire::RowResult& row, TimePoint now, Actions& actions);
   void finish(Request& request, FinishEvent event, TimePoint now, Actions& actions);
   void fail_all(const Status& error, TimePoint now, Actions& actions);
-  // Follows membership: a group that ended takes its requests with it, a new one starts empty.
+  // Follows membership: what a group that ended leaves behind waits for a new one.
   void follow_membership(TimePoint now, Actions& actions);
   void on_group_lost(TimePoint now, Actions& actions);
+  // Requests that ran when the group was lost. Those that have seen two groups die end here.
+  void set_aside(const std::vector<Request*>& ran, TimePoint now, Actions& actions);
+  void watch_recovery(TimePoint now, Actions& actions);
   void watch_steps(TimePoint now, Actions& actions);
   bool step_is_overdue() const;
   std::string not_ready_reason() const;
@@ -97,9 +105,10 @@ class Core {
   Scheduler scheduler_;
   StepWatch watch_;
   ObservedTime observed_;
-  TimePoint own_now_{};         // of this handle()
-  uint64_t serving_epoch_ = 0;  // the scheduler's; 0: none
-  uint64_t overdue_step_ = 0;   // the last one that was
+  TimePoint own_now_{};                  // of this handle()
+  uint64_t serving_epoch_ = 0;           // the scheduler's; 0: none
+  uint64_t overdue_step_ = 0;            // the last one that was
+  std::optional<TimePoint> recover_by_;  // requests of a lost group wait until then
   bool draining_ = false;
 };
 

@@ -23,6 +23,7 @@ class CoreObserver {
                                 TimePoint /*now*/) {}
   virtual void request_rejected(std::string_view /*reason*/) {}
   virtual void preempted() {}
+  virtual void replayed(uint64_t /*requests*/) {}  // ran in a group that is lost; start again
   // A request starts for the first time: so many tokens of its prompt were looked up in the prefix
   // cache and found there.
   virtual void prefix_lookup(uint32_t /*tokens*/, uint32_t /*hits*/) {}

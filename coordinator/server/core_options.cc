@@ -36,6 +36,7 @@ Result<CoreOptions> make_core_options(const config::Config& config, const Served
   core.context_tokens = static_cast<uint32_t>(std::max<int64_t>(context, 2));
   core.vocab = static_cast<int32_t>(model.spec.tokens);
   core.queue = {config.coordinator.limits.queue_requests, config.coordinator.limits.queue_tokens};
+  core.recovery = config.timeouts.recovery;
   core.scheduler.max_rows = config.scheduler.max_batch_rows;
   core.scheduler.max_sequences = config.scheduler.max_sequences;
   core.scheduler.max_slots =

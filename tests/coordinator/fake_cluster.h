@@ -32,6 +32,7 @@ struct SentStepRecord {
 class CountingObserver : public CoreObserver {
  public:
   void preempted() override { ++preemptions; }
+  void replayed(uint64_t requests) override { replays += requests; }
   void surplus_result() override { ++surplus; }
   void worker_failed(std::string_view) override { ++failures; }
   void step_overdue() override { ++overdue; }
@@ -42,7 +43,7 @@ class CountingObserver : public CoreObserver {
   void blocks_evicted(uint64_t blocks) override { evicted += blocks; }
   void expert_load(const wire::ExpertLoad& load) override { expert_loads.push_back(load); }
   std::vector<wire::ExpertLoad> expert_loads;
-  uint64_t preemptions = 0, surplus = 0, failures = 0, overdue = 0;
+  uint64_t preemptions = 0, replays = 0, surplus = 0, failures = 0, overdue = 0;
   uint64_t lookup_tokens = 0, hit_tokens = 0, evicted = 0;
 };
 

@@ -66,6 +66,7 @@ class FakeWorker {
   std::optional<TimePoint> next_due() const;
 
   void poison(int32_t token) { model_.poison = token; }
+  void stop() { tell(worker::Stop{}); }
   void set_hung(bool hung) { hung_ = hung; }          // computes nothing; heartbeats go on
   void see_epoch(uint64_t epoch);                     // of another coordinator's plan
   void set_frozen(bool frozen) { frozen_ = frozen; }  // as after SIGSTOP

@@ -38,6 +38,7 @@ struct Simulation {
     out.scheduler.max_slots = out.scheduler.max_sequences + static_cast<uint32_t>(rng.below(8));
     out.scheduler.prefill_chunk = 1 + static_cast<uint32_t>(rng.below(20));
     out.scheduler.depth = 1 + static_cast<uint32_t>(rng.below(3));
+    if (rng.below(3) > 0) out.recovery = 20s;
     out.scheduler.draw = rng.below(2) == 0 ? 1 : 1 + static_cast<uint32_t>(rng.below(6));
     out.scheduler.block_tokens = 1 + static_cast<uint32_t>(rng.below(8));
     out.scheduler.kv_rules = rules;

@@ -69,7 +69,9 @@ TEST_F(StoreClientTest, GetEndsWhenItsPlanDoes) {
     store.begin_epoch(cancels ? 1 : 3);
     auto value = get("rank1", soon());
     next<wire::StoreGet>();
-    if (cancels) store.cancel();
+    store.cancel(99);  // of another: nothing
+    EXPECT_EQ(value.wait_for(20ms), std::future_status::timeout);
+    if (cancels) store.cancel(1);
     if (!cancels) store.begin_epoch(4);
     EXPECT_EQ(value.get().status().code(), Code::kCancelled) << cancels;
   }
