@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "coordinator/gateway/api_request.h"
+#include "wire/validate.h"
 
 namespace {
 
@@ -21,11 +22,18 @@ void check_error(const ApiError& error) {
 
 void check_options(const GenerationOptions& options, const RequestLimits& limits) {
   SHOAL_CHECK(options.n >= 1 && options.n <= limits.max_n, "n");
-  SHOAL_CHECK(!options.max_tokens || *options.max_tokens >= 1, "max_tokens");
-  SHOAL_CHECK(options.sampling.temperature >= 0 && options.sampling.temperature <= 2,
-              "temperature");
-  SHOAL_CHECK(options.sampling.top_p > 0 && options.sampling.top_p <= 1, "top_p");
-  SHOAL_CHECK(options.sampling.repetition > 0, "repetition");
+  SHOAL_CHECK(!options.max_tokens || *options.max_tokens >= 1 || options.echo, "max_tokens");
+  // Whatever is accepted can be sent to a worker.
+  shoal::wire::NewSequence sequence;
+  sequence.generation = 1;
+  sequence.tokens = {1};
+  sequence.prompt_tokens = 1;
+  sequence.sampling = options.sampling;
+  shoal::wire::Step step;
+  step.epoch = step.step = 1;
+  step.started = {sequence};
+  const shoal::Status sendable = shoal::wire::validate(shoal::wire::ToWorker(step));
+  SHOAL_CHECK(sendable.is_ok(), sendable.message());
   SHOAL_CHECK(options.stop.size() <= limits.max_stop, "stop");
   for (const auto& stop : options.stop) SHOAL_CHECK(!stop.empty(), "stop");
   for (const auto& [id, bias] : options.sampling.logit_bias) {
