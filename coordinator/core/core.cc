@@ -22,12 +22,12 @@ CoreOptions complete(CoreOptions options) {
   return options;
 }
 
-// A request that ran at so many deaths may be what causes them.
-constexpr uint32_t kMostDeaths = 2;
+// A request that ran in so many groups that were lost may be what ends them.
+constexpr uint32_t kMostLost = 2;
 
-// Of a process, or what cannot be told from one: who is replaced by another process without a
-// goodbye has died. Who says goodbye did not die of a request.
-bool is_death(Loss loss) { return loss != Loss::kLeft && loss != Loss::kOvertaken; }
+// A death, or what cannot be told from one: a step that failed or hung because a peer is gone, and
+// who is replaced without a goodbye. Who says goodbye did not die of a request.
+bool may_be_death(Loss loss) { return loss != Loss::kLeft && loss != Loss::kOvertaken; }
 
 }  // namespace
 
@@ -259,7 +259,7 @@ void Core::on_group_lost(TimePoint now, Actions& actions) {
   if (options_.recovery == Duration::zero()) {
     return fail_all(unavailable(loss.reason), now, actions);
   }
-  if (is_death(loss.loss)) {
+  if (may_be_death(loss.loss)) {
     for (Request* request : ran) ++request->groups_lost;
   }
   set_aside(ran, now, actions);
@@ -273,15 +273,15 @@ void Core::on_group_lost(TimePoint now, Actions& actions) {
 void Core::set_aside(const std::vector<Request*>& ran, TimePoint now, Actions& actions) {
   uint64_t replayed = 0;
   for (Request* request : ran) {
-    if (request->groups_lost < kMostDeaths) {
+    if (request->groups_lost < kMostLost) {
       ++replayed;
       continue;
     }
     FinishEvent finished;
     finished.reason = FinishReason::kError;
     finished.error = internal_error(
-        fmt::format("workers died {} times while they computed this request, so it is not tried "
-                    "again; at last: {}",
+        fmt::format("{} groups of workers were lost while they computed this request, so it is not "
+                    "tried again; at last: {}",
                     request->groups_lost, membership_.last_loss().reason));
     actions.emplace_back(LogAction{
         LogLevel::kError, fmt::format("request {}: {}", request->id, finished.error.message())});

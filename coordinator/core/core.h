@@ -89,7 +89,7 @@ class Core {
   // Follows membership: what a group that ended leaves behind waits for a new one.
   void follow_membership(TimePoint now, Actions& actions);
   void on_group_lost(TimePoint now, Actions& actions);
-  // Requests that ran when the group was lost. Those that have seen two groups die end here.
+  // Requests that ran when the group was lost. Those that have seen two groups go end here.
   void set_aside(const std::vector<Request*>& ran, TimePoint now, Actions& actions);
   void watch_recovery(TimePoint now, Actions& actions);
   void watch_steps(TimePoint now, Actions& actions);

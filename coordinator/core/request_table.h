@@ -39,7 +39,7 @@ struct Request {
   RequestState state = RequestState::kWaiting;
   TimePoint arrived{}, started{}, first_token{}, last_token{};
   uint32_t preemptions = 0;
-  uint32_t groups_lost = 0;  // by a death, while it ran
+  uint32_t groups_lost = 0;  // while it ran, but for goodbyes
 
   // Results the workers still owe. A preempted request keeps this count until they have come: the
   // tokens are valid, their blocks are freed only later.

@@ -130,7 +130,7 @@ TEST(Replay, ALossDuringRecoveryIsAnotherOne) {
   EXPECT_EQ(cluster.observer.replays, 1u) << "it ran in one of the groups only";
 }
 
-TEST(Replay, WhoRanAtTwoDeathsIsNotTriedAgain) {
+TEST(Replay, WhoRanInTwoLostGroupsIsNotTriedAgain) {
   Replaying cluster;
   cluster.form();
   const RequestId suspect = cluster.running_request();
@@ -144,7 +144,7 @@ TEST(Replay, WhoRanAtTwoDeathsIsNotTriedAgain) {
   cluster.kill("w1");
   ASSERT_TRUE(cluster.run_until_finished(suspect, 5s));
   EXPECT_EQ(cluster.streams[suspect].finish.reason, FinishReason::kError);
-  EXPECT_NE(cluster.streams[suspect].finish.error.message().find("workers died 2 times"),
+  EXPECT_NE(cluster.streams[suspect].finish.error.message().find("2 groups of workers were lost"),
             std::string::npos)
       << cluster.streams[suspect].finish.error.message();
   cluster.add_worker("w1");

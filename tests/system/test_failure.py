@@ -100,7 +100,7 @@ class Failure(unittest.TestCase):
                 harness.wait_until(lambda: server.client.get("/ready").status == 503, 4, "/ready says 503")
                 harness.wait_until(lambda: server.client.get("/ready").status == 200, 20, "ready again")
             stream.join(30)
-            self.assertRegex(stream.events[-1]["error"]["message"], "workers died 2 times while they computed this request")
+            self.assertRegex(stream.events[-1]["error"]["message"], "2 groups of workers were lost while they computed this request")
             self.assertIn("9", server.client.chat_text("What is 1 plus 8?", max_tokens=16, temperature=0))
 
     def test_placed_experts_stay_where_they_are(self):
